@@ -1,0 +1,1 @@
+"""Experiments with the libraries of this project, run by `python -m benchmarks`."""

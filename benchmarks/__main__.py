@@ -1,0 +1,147 @@
+"""The command line of the benchmarks: `python -m benchmarks --help`."""
+
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from benchmarks import report as reports
+from benchmarks._compare import compare
+from benchmarks.rllc import Config
+from benchmarks.speed import SpeedConfig, print_steps, run_steps
+from benchmarks.tour import print_summary
+from benchmarks.tour import tour as run_tour
+
+_DESCRIPTION = """Experiments with RLLC, each in one command.
+
+Start with `python -m benchmarks tour`. A run writes a folder with result.json (every
+number, with configuration, versions and machine); comparisons add figures and
+report.html, which opens in any browser. Stopped runs go on when the same command is
+given again."""
+
+_OK, _USER_ERROR, _INTERRUPTED = 0, 2, 130
+
+_Folder = Annotated[
+    Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(optional)")
+]
+
+app = tyro.extras.SubcommandApp()
+speed = tyro.extras.SubcommandApp()
+
+
+@app.command
+def tour(out: _Folder = None) -> None:
+    """See RLLC beside SGD, momentum and Adam, on embedded data, in about a minute.
+
+    Args:
+        out: Folder to write; by default one under runs/ that follows from the versions.
+    """
+    run, result = run_tour(out)
+    print_summary(result, run.folder / "report.html", Console())
+
+
+@app.command
+def rllc(
+    config: Annotated[Config, tyro.conf.arg(name="")],
+    out: _Folder = None,
+    data: _Folder = None,
+) -> None:
+    """Compare RLLC with the optimizers it competes with, and with itself frozen.
+
+    Every method has the same number of trials; the best is run on fresh paired seeds.
+    For instance: python -m benchmarks rllc --dataset fashion_mnist --steps 2000
+
+    Args:
+        config: The comparison.
+        out: Folder to write; by default one under runs/ that follows from the options.
+        data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
+    """
+    run, result = compare("rllc", config, out, data)
+    print_summary(result, run.folder / "report.html", Console())
+
+
+@speed.command(name="rllc")
+def speed_rllc(
+    config: Annotated[SpeedConfig, tyro.conf.arg(name="")], out: _Folder = None
+) -> None:
+    """Time one step of RLLC beside Adam and AdEMAMix, in turns.
+
+    Each step is compiled and works in place; what counts is its time relative to Adam's
+    in the same round, and how near it comes to the time that its memory traffic takes.
+    For instance: python -m benchmarks speed rllc --parameters 3000000
+
+    Leave the machine alone meanwhile. A finished measurement is shown again rather than
+    repeated: to measure anew, name another folder.
+
+    Args:
+        config: The measurement.
+        out: Folder to write; by default one under runs/ that follows from the options.
+    """
+    run, result = run_steps(config, out)
+    console = Console()
+    print_steps(result, console)
+    console.print(f"\nNumbers: {run.folder / 'result.json'}", soft_wrap=True)
+
+
+app.command(
+    speed,
+    name="speed",
+    help="Time what is meant to be fast, against named baselines: `speed rllc`.",
+)
+
+
+@app.command
+def report(
+    folder: Annotated[Path, tyro.conf.arg(metavar="DIR"), tyro.conf.Positional],
+) -> None:
+    """Draw the figures and the page of a finished comparison again, without running it.
+
+    Args:
+        folder: Run folder, which holds result.json.
+    """
+    print(f"Report: {reports.write(folder)}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status.
+
+    Args:
+        arguments: what follows `python -m benchmarks`; by default the process's.
+
+    Returns:
+        0 if all went well, 2 for what the user can mend, 130 after Ctrl-C.
+    """
+    try:
+        app.cli(prog="python -m benchmarks", description=_DESCRIPTION, args=arguments)
+    except KeyboardInterrupt:
+        again = shlex.join(["python", *sys.orig_argv[1:]])
+        _say(f"\nStopped. What is finished is kept; to go on, repeat\n  {again}")
+        return _INTERRUPTED
+    except ValueError as error:
+        if not _is_for_the_user(error):
+            raise
+        _say(f"error: {error}")
+        return _USER_ERROR
+    return _OK
+
+
+def _is_for_the_user(error: ValueError) -> bool:
+    """Whether our own code raised it; what a library raises is a bug of ours."""
+    origin = traceback.extract_tb(error.__traceback__)[-1]
+    root = Path(__file__).parent.parent
+    ours = [root / package for package in ("benchmarks", "rllc")]
+    raised = (origin.line or "").startswith("raise ")
+    return raised and any(map(Path(origin.filename).is_relative_to, ours))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""The optimizers that others are compared with, and what is tuned in each.
+
+Every rate is sought over three decades, centred where the method's authors or common
+practice put it. Momentum's and Nesterov's decay and AdamW's weight decay are tuned
+together with the rate. What is not tuned has its authors' value, given in `fixed` or,
+where it depends on the length of the run, in the function that builds the method.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Hyper = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """An interval that a hyper-parameter is sought in, uniformly on its scale."""
+
+    low: float
+    high: float
+    scale: Literal["log", "linear"] = "log"
+
+    def at(self, fraction: float) -> float:
+        """Returns the value that lies at a fraction in [0, 1] of the way up.
+
+        Example:
+          >>> round(Range(1e-3, 1e-1).at(0.5), 6), Range(0.0, 2.0, "linear").at(0.5)
+          (0.01, 1.0)
+        """
+        if self.scale == "log":
+            return self.low * (self.high / self.low) ** fraction
+        return self.low + (self.high - self.low) * fraction
+
+    def widened(self, factor: float) -> "Range":
+        """Returns the log interval that reaches a factor further on both sides."""
+        return Range(self.low / factor, self.high * factor)
+
+
+@dataclasses.dataclass(frozen=True)
+class Horizon:
+    """The length of a run and whether its rates decay over it.
+
+    Args:
+      steps: Steps of the whole run.
+      cosine: 1 if rates decay to zero along half a cosine, 0 if they are constant;
+        may be traced, so that runs of both schedules share a compilation.
+    """
+
+    steps: int
+    cosine: Any
+
+    def schedule(self, peak: Any) -> optax.Schedule:
+        """Returns the rate at each step count."""
+
+        def rate(count: Any) -> jax.Array:
+            progress = jnp.minimum(count / self.steps, 1.0)
+            decayed = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+            return peak * jnp.where(self.cosine, decayed, 1.0)
+
+        return rate
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Method:
+    """An optimizer in a comparison.
+
+    Args:
+      name: How results name it.
+      build: `build(horizon, hyper)` makes the optimizer.
+      space: What is tuned; the rate, whose range decides on `at_border`, comes first.
+      fixed: Hyper-parameters that are not tuned, for the record.
+      scheduled: Whether the method follows a schedule; one that does not is trained
+        in one way, whichever schedule the others follow.
+      eval_params: As in `benchmarks.training.train`.
+      probe: As in `benchmarks.training.train`.
+    """
+
+    name: str
+    build: Callable[[Horizon, Hyper], optax.GradientTransformation]
+    space: Mapping[str, Range]
+    fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    scheduled: bool = True
+    eval_params: Callable[[Any, Any], Any] | None = None
+    probe: Callable[[Any], dict[str, jax.Array]] | None = None
+
+    @property
+    def rate(self) -> str:
+        """The name of the hyper-parameter that sets the size of the steps."""
+        return next(iter(self.space))
+
+
+@dataclasses.dataclass(frozen=True)
+class Maker:
+    """Makes a method's optimizer from a run's traced hyper-parameters.
+
+    The hyper-parameters are those of the method's space and "cosine". Equal makers
+    share their compilations.
+    """
+
+    method: Method
+    steps: int
+
+    def __call__(self, hyper: Hyper) -> optax.GradientTransformation:
+        hyper = {**self.method.fixed, **hyper}
+        return self.method.build(Horizon(self.steps, hyper["cosine"]), hyper)
+
+
+class ScaleByAggMoState(NamedTuple):
+    """One velocity for each decay, each shaped like the parameters."""
+
+    velocities: tuple[optax.Updates, ...]
+
+
+def scale_by_aggmo(
+    decays: tuple[float, ...] = (0.0, 0.9, 0.99),
+) -> optax.GradientTransformation:
+    r"""Averages momentum over several decays.
+
+    .. math::
+
+      v_i \leftarrow \beta_i v_i + g, \qquad u = \frac{1}{K} \sum_{i=1}^K v_i
+
+    Args:
+      decays: The damping coefficients β, each in [0, 1).
+
+    Returns:
+      The transformation.
+
+    Example:
+      >>> optimizer = scale_by_aggmo((0.0, 0.5))
+      >>> state = optimizer.init(0.0)
+      >>> for gradient in (1.0, 1.0):
+      ...     update, state = optimizer.update(gradient, state)
+      >>> print(update)
+      1.25
+
+    References:
+      Lucas, Sun, Zemel, Grosse, "Aggregated momentum: stability through passive
+      damping", 2019 (arXiv 1804.00325), section 3.
+    """
+
+    def init(params: optax.Params) -> ScaleByAggMoState:
+        return ScaleByAggMoState(tuple(optax.tree.zeros_like(params) for _ in decays))
+
+    def update(updates, state, params=None):
+        del params
+        velocities = tuple(
+            jax.tree.map(lambda v, g, decay=decay: decay * v + g, velocity, updates)
+            for decay, velocity in zip(decays, state.velocities, strict=True)
+        )
+        average = jax.tree.map(lambda *v: sum(v) / len(decays), *velocities)
+        return average, ScaleByAggMoState(velocities)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _sgd(horizon: Horizon, hyper: Hyper):
+    return optax.sgd(horizon.schedule(hyper["learning_rate"]))
+
+
+def _momentum(horizon: Horizon, hyper: Hyper):
+    return optax.sgd(horizon.schedule(hyper["learning_rate"]), hyper["decay"])
+
+
+def _nesterov(horizon: Horizon, hyper: Hyper):
+    rate = horizon.schedule(hyper["learning_rate"])
+    return optax.sgd(rate, hyper["decay"], nesterov=True)
+
+
+def _adam(horizon: Horizon, hyper: Hyper):
+    return optax.adam(horizon.schedule(hyper["learning_rate"]))
+
+
+def _adamw(horizon: Horizon, hyper: Hyper):
+    rate = horizon.schedule(hyper["learning_rate"])
+    return optax.adamw(rate, weight_decay=hyper["weight_decay"])
+
+
+def _nadam(horizon: Horizon, hyper: Hyper):
+    return optax.nadam(horizon.schedule(hyper["learning_rate"]))
+
+
+def _aggmo(horizon: Horizon, hyper: Hyper):
+    rate = horizon.schedule(hyper["learning_rate"])
+    return optax.chain(scale_by_aggmo(), optax.scale_by_learning_rate(rate))
+
+
+def half_life_schedule(first: float, last: float, steps: int) -> optax.Schedule:
+    r"""Lets a decay grow so that its half-life grows linearly.
+
+    .. math::
+
+      \frac{1}{\ln \beta_t} = \Bigl(1 - \frac{t}{T}\Bigr) \frac{1}{\ln \beta_0}
+        + \frac{t}{T} \frac{1}{\ln \beta_T}
+
+    Args:
+      first: β at the start, in (0, 1).
+      last: β after `steps` and later, in (0, 1).
+      steps: T.
+
+    Returns:
+      The decay at each step count.
+
+    Example:
+      >>> decay = half_life_schedule(0.5, 0.5**0.25, steps=2)  # half-lives 1 and 4
+      >>> [round(float(jnp.log(0.5) / jnp.log(decay(t))), 3) for t in (0, 1, 2, 3)]
+      [1.0, 2.5, 4.0, 4.0]
+
+    References:
+      Pagliardini, Ablin, Grangier, "The AdEMAMix optimizer", 2024 (arXiv 2409.03137).
+    """
+
+    def decay(count: Any) -> jax.Array:
+        share = jnp.minimum(count / steps, 1.0)
+        return jnp.exp(1.0 / ((1.0 - share) / jnp.log(first) + share / jnp.log(last)))
+
+    return decay
+
+
+def _ademamix(horizon: Horizon, hyper: Hyper):
+    """The slow average and its weight grow over the whole run, as its authors advise.
+
+    Its decay ends at the value that they use for runs of few steps.
+    """
+    return optax.contrib.ademamix(
+        horizon.schedule(hyper["learning_rate"]),
+        b1=0.9,
+        b3=half_life_schedule(0.9, hyper["b3"], horizon.steps),
+        alpha=optax.linear_schedule(0.0, hyper["alpha"], horizon.steps),
+    )
+
+
+def _lion(horizon: Horizon, hyper: Hyper):
+    return optax.lion(horizon.schedule(hyper["learning_rate"]), weight_decay=0.0)
+
+
+def _schedule_free(horizon: Horizon, hyper: Hyper):
+    """Adam's form, a constant rate after a short warm-up, as its authors advise."""
+    warmup = max(1, horizon.steps // 20)
+    return optax.contrib.schedule_free_adamw(hyper["learning_rate"], warmup)
+
+
+def _prodigy(horizon: Horizon, hyper: Hyper):
+    """The peak rate stays 1; its authors advise to tune the estimate's factor."""
+    coefficient = hyper["estim_lr_coef"]
+    return optax.contrib.prodigy(horizon.schedule(1.0), estim_lr_coef=coefficient)
+
+
+def _muon(horizon: Horizon, hyper: Hyper):
+    """Updates have Adam's root mean square, so that vectors can follow Adam's rate."""
+    rate = horizon.schedule(hyper["learning_rate"])
+    return optax.contrib.muon(rate, consistent_rms=hyper["consistent_rms"])
+
+
+ADAM_RATE = {"learning_rate": Range(1e-4, 1e-1)}
+MOMENTUM_RATE = {"learning_rate": Range(1e-3, 1e0)}
+_DECAY = {"decay": Range(0.8, 0.99, "linear")}
+
+BASELINES = {
+    method.name: method
+    for method in (
+        Method("sgd", _sgd, {"learning_rate": Range(1e-2, 1e1)}),
+        Method("momentum", _momentum, {**MOMENTUM_RATE, **_DECAY}),
+        Method("nesterov", _nesterov, {**MOMENTUM_RATE, **_DECAY}),
+        Method("adam", _adam, ADAM_RATE),
+        Method("adamw", _adamw, {**ADAM_RATE, "weight_decay": Range(1e-3, 1e0)}),
+        Method("nadam", _nadam, ADAM_RATE),
+        Method("aggmo", _aggmo, MOMENTUM_RATE),
+        Method("ademamix", _ademamix, ADAM_RATE, {"b3": 0.999, "alpha": 5.0}),
+        Method("lion", _lion, {"learning_rate": Range(1e-5, 1e-2)}),
+        Method(
+            "schedule_free",
+            _schedule_free,
+            {"learning_rate": Range(3e-4, 3e-1)},
+            scheduled=False,
+            eval_params=optax.contrib.schedule_free_eval_params,
+        ),
+        Method("prodigy", _prodigy, {"estim_lr_coef": Range(3e-2, 3e1)}),
+        Method("muon", _muon, ADAM_RATE, {"consistent_rms": 0.2}),
+    )
+}

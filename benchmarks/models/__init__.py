@@ -1,0 +1,9 @@
+"""The networks that are trained: Flax Linen modules that map inputs to logits."""
+
+from ._build import NAMES, build
+from ._cnn import CNN
+from ._mlp import MLP
+from ._resnet import ResNet
+from ._transformer import CharTransformer
+
+__all__ = ["CNN", "MLP", "NAMES", "CharTransformer", "ResNet", "build"]

@@ -1,0 +1,181 @@
+"""Law: how the memory units are combined into the step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
+
+from rllc._groups import Groups
+from rllc._memory import Memory
+from rllc._solver import PseudoInverse, Ridge, Scalar, check_scalar
+
+ScalarOrSchedule = Scalar | Callable[[Array], Scalar]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LearningLaw:
+    r"""A law that is corrected retrospectively from each new gradient.
+
+    With M the memory of the last step and g the gradient that arrived after it,
+
+    .. math::
+
+      L \leftarrow L + c_2\, M^+ g
+
+    is hypergradient descent on the law, preconditioned by :math:`(M^\top M)^{-1}`; it
+    does not change when the loss is scaled, so :math:`c_2` is dimensionless.
+
+    **Conserved gain** (ours). A one-step look back judges the *shape* of the momentum
+    well and its *scale* badly: under gradient noise the best next step is too short.
+    So by default the gain :math:`\gamma^\top L`, the effective learning rate, is kept
+    at its initial value by projecting in the metric P of the memory's Gramian:
+
+    .. math::
+
+      L \leftarrow L - P^{-1}\gamma\,
+        \frac{\gamma^\top L - \gamma^\top L_0}{\gamma^\top P^{-1} \gamma}
+
+    The learning rate and its schedule set the scale, retrospection the shape. For other
+    memories no direction of the law is known to be its scale (keeping the length that
+    aligned units would step by is unstable where their lengths drift apart), so there
+    the law is pulled back to the initial one as fast as it is corrected:
+
+    .. math::
+
+      L \leftarrow L + c_2\, (M^+ g - (L - L_0))
+
+    which keeps it within the largest correction of :math:`L_0`.
+
+    Args:
+      rate: :math:`c_2 \ge 0`, a number or a schedule of the step count.
+      initial: the law at the start, shape (k,), or (groups, k); by default the
+        memory's ``initial_law``.
+      conserve_gain: whether the gain is kept; False is the paper's free law.
+      solver: :class:`Ridge` or :class:`PseudoInverse`.
+      groups: None for one law, ``"leaf"`` for one a parameter array, or labels as in
+        ``optax.partition`` (a tree, a prefix of it, or a function of the parameters)
+        for one a label; laws are ordered by sorted label.
+      trust_region: if given, no correction changes the last step by more than this
+        fraction of its length, :math:`\|M \Delta L\| \le r \|M L\|` (ours).
+      refresh: the Gram matrix of a linear memory is carried by recursion and measured
+        anew every so many steps.
+
+    Raises:
+      ValueError: if a rate, trust region or refresh is out of range, or an initial law
+        is not finite.
+
+    Example:
+      >>> import optax, rllc
+      >>> rate = optax.warmup_constant_schedule(0.0, 3e-3, 100)
+      >>> law = rllc.LearningLaw(rate, initial=[0.0, 1.0], groups="leaf")
+      >>> optimizer = rllc.rllc(1e-2, memory=rllc.decays(0.0, 0.9), law=law)
+
+    References:
+      Szegedy et al., 2024 (arXiv 2402.15262).
+    """
+
+    rate: ScalarOrSchedule = 3e-3
+    initial: Any | None = None
+    conserve_gain: bool = True
+    solver: Ridge | PseudoInverse = dataclasses.field(default_factory=Ridge)
+    groups: Groups = None
+    trust_region: Scalar | None = None
+    refresh: int = 1000
+
+    def __post_init__(self):
+        if not callable(self.rate):
+            check_scalar("rate", self.rate, lambda rate: rate >= 0, "non-negative")
+        if self.trust_region is not None:
+            check_scalar("trust_region", self.trust_region, lambda r: r > 0, "positive")
+        if self.initial is not None:
+            object.__setattr__(self, "initial", _coefficients("initial", self.initial))
+        if not isinstance(self.solver, Ridge | PseudoInverse):
+            raise TypeError(
+                "solver must be a Ridge or a PseudoInverse object, got "
+                f"{self.solver!r}."
+            )
+        if not isinstance(self.refresh, int) or self.refresh < 1:
+            raise ValueError(
+                f"refresh must be an integer of at least 1, got {self.refresh!r}."
+            )
+
+    def check(self, memory: Memory) -> None:
+        """Refuses a memory of another size."""
+        if self.initial is not None:
+            _check_units("initial", self.initial, memory)
+
+    def start(self, memory: Memory, groups: int) -> Any:
+        """The law at the start, shape (groups, k)."""
+        initial = memory.initial_law if self.initial is None else self.initial
+        return _rows("initial", initial, groups)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FixedLaw:
+    """A law that never changes: no inner products are computed.
+
+    Without inner products there is no guard against non-finite gradients either: wrap
+    the optimizer in ``optax.apply_if_finite`` where that matters.
+
+    Args:
+      coefficients: L, shape (k,), or (groups, k).
+      groups: as in :class:`LearningLaw`, where there is more than one row.
+
+    Raises:
+      ValueError: if a coefficient is not finite.
+
+    Example:
+      >>> import rllc
+      >>> law = rllc.FixedLaw([1.0, 0.9])
+      >>> nesterov = rllc.scale_by_rllc(rllc.decays(0.0, 0.9), law)
+    """
+
+    coefficients: Any
+    groups: Groups = None
+
+    def __post_init__(self):
+        value = _coefficients("coefficients", self.coefficients)
+        object.__setattr__(self, "coefficients", value)
+
+    def check(self, memory: Memory) -> None:
+        """Refuses a memory of another size."""
+        _check_units("coefficients", self.coefficients, memory)
+
+    def start(self, memory: Memory, groups: int) -> Any:
+        """The law, shape (groups, k)."""
+        del memory
+        return _rows("coefficients", self.coefficients, groups)
+
+
+def _coefficients(name: str, value: Any) -> Any:
+    if isinstance(value, Tracer):
+        return value
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim not in (1, 2):
+        raise ValueError(
+            f"{name} must have shape (k,) or (groups, k), got {array.shape}."
+        )
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} must be finite, got {array.tolist()}.")
+    return array
+
+
+def _check_units(name: str, law: Any, memory: Memory) -> None:
+    if law.shape[-1] != memory.size:
+        raise ValueError(
+            f"{name} must have one coefficient for each of the memory's {memory.size} "
+            f"unit(s), got shape {law.shape}."
+        )
+
+
+def _rows(name: str, law: Any, groups: int) -> Any:
+    if law.ndim == 2 and groups and law.shape[0] not in (1, groups):
+        raise ValueError(
+            f"{name} must have one row for each of the {groups} group(s), got shape "
+            f"{law.shape}."
+        )
+    rows = law if law.ndim == 2 else law[None]
+    return rows if rows.shape[0] == groups else rows[[0] * groups]

@@ -1,0 +1,132 @@
+"""Claims about the optimizers compared: their spaces, schedules and updates."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from benchmarks.baselines import (
+    BASELINES,
+    Horizon,
+    Maker,
+    Range,
+    half_life_schedule,
+    scale_by_aggmo,
+)
+
+STEPS = 60
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_lowers_a_loss_in_the_middle_of_its_space(name):
+    method = BASELINES[name]
+    target = jax.random.normal(jax.random.key(0), (4, 3))
+
+    def loss(params):
+        return jnp.mean((params["w"] - target) ** 2) + jnp.mean(params["b"] ** 2)
+
+    @jax.jit
+    def losses(hyper):
+        optimizer = Maker(method, STEPS)(hyper)
+        params = {"w": jnp.zeros((4, 3)), "b": jnp.ones(3)}
+
+        def step(_, carry):
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+            return optax.apply_updates(params, updates), state
+
+        last, state = jax.lax.fori_loop(
+            0, STEPS, step, (params, optimizer.init(params))
+        )
+        if method.eval_params is not None:
+            last = method.eval_params(state, last)
+        return loss(params), loss(last)
+
+    middle = {name: one.at(0.6) for name, one in method.space.items()}
+    for cosine in (False, True):
+        before, after = losses({**middle, "cosine": cosine})
+        assert after < before
+
+
+def test_all_rates_are_sought_over_three_decades():
+    for method in BASELINES.values():
+        sought = method.space[method.rate]
+        assert sought.scale == "log"
+        assert sought.high / sought.low == pytest.approx(1e3)
+
+
+def test_a_cosine_falls_from_the_peak_to_zero_and_a_constant_stays():
+    counts = jnp.array([0, STEPS // 2, STEPS, STEPS + 5])
+    cosine = jax.vmap(Horizon(STEPS, True).schedule(2.0))(counts)
+    np.testing.assert_allclose(cosine, [2.0, 1.0, 0.0, 0.0], atol=1e-6)
+    constant = jax.vmap(Horizon(STEPS, False).schedule(2.0))(counts)
+    np.testing.assert_allclose(constant, 2.0)
+    expected = optax.cosine_decay_schedule(2.0, STEPS)(7)
+    np.testing.assert_allclose(Horizon(STEPS, True).schedule(2.0)(7), expected)
+
+
+def run(optimizer: Any, gradients):
+    """Returns the updates for a row of gradients, and the last state."""
+    state = optimizer.init(jnp.zeros_like(gradients[0]))
+    updates = []
+    for gradient in gradients:
+        update, state = jax.jit(optimizer.update)(
+            gradient, state, jnp.zeros_like(gradient)
+        )
+        updates.append(update)
+    return np.array(updates), state
+
+
+GRADIENTS = jax.random.normal(jax.random.key(0), (6, 4))
+
+
+def test_schedule_free_is_the_same_whatever_the_schedule():
+    method = BASELINES["schedule_free"]
+    assert not method.scheduled
+    constant, cosine = (
+        run(Maker(method, 20)({"learning_rate": 0.1, "cosine": flag}), GRADIENTS)[0]
+        for flag in (False, True)
+    )
+    np.testing.assert_array_equal(constant, cosine)
+
+
+def test_aggmo_averages_momentum_over_its_decays():
+    decays = (0.0, 0.5, 0.9)
+    updates, _ = run(scale_by_aggmo(decays), GRADIENTS)
+    each = [run(optax.trace(decay), GRADIENTS)[0] for decay in decays]
+    np.testing.assert_allclose(updates, np.mean(each, axis=0), rtol=1e-5)
+
+
+def test_ademamix_ends_at_its_slow_decay_and_full_weight():
+    steps = len(GRADIENTS)
+    grown = Maker(BASELINES["ademamix"], steps)({"learning_rate": 1.0, "cosine": False})
+    settled: Any = optax.contrib.ademamix(lambda count: 1.0, b3=0.999, alpha=5.0)
+    _, state = run(grown, GRADIENTS)
+    args = (GRADIENTS[0], state, jnp.zeros(4))
+    np.testing.assert_allclose(
+        np.asarray(grown.update(*args)[0]),
+        np.asarray(settled.update(*args)[0]),
+        rtol=1e-5,
+    )
+
+
+def test_a_half_life_grows_linearly():
+    decay = half_life_schedule(0.9, 0.999, 8)
+    decays = np.array([decay(t) for t in range(9)])
+    lives = np.log(0.5) / np.log(decays)
+    np.testing.assert_allclose(lives, np.linspace(lives[0], lives[-1], 9), rtol=1e-3)
+    np.testing.assert_allclose(decays[[0, -1]], [0.9, 0.999], rtol=1e-6)
+
+
+def test_ranges_are_uniform_on_their_scale():
+    assert Range(1e-3, 1e1).at(0.25) == pytest.approx(1e-2)
+    assert Range(0.8, 1.0, "linear").at(0.25) == pytest.approx(0.85)
+    assert Range(1e-3, 1e1).widened(10.0) == Range(1e-4, 1e2)
+
+
+def test_equal_makers_share_their_compilations():
+    assert hash(Maker(BASELINES["adam"], 10)) == hash(Maker(BASELINES["adam"], 10))
+    assert Maker(BASELINES["adam"], 10) != Maker(BASELINES["adam"], 11)

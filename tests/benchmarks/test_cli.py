@@ -1,0 +1,198 @@
+"""`python -m benchmarks`: what it prints, what it returns, and how it goes on."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import report, training
+from benchmarks.__main__ import main
+from benchmarks.rllc import _trainer
+from benchmarks.runs import read_result
+from benchmarks.training import _checkpoint
+
+# Sizes and methods of `test_rllc`, which shares the compilations.
+TINY = ["rllc", "--methods", "sgd", "rllc", "--schedules", "constant", "--trials", "2"]
+TINY += ["--seeds", "2", "--steps", "12", "--batch-size", "32", "--evaluations", "2"]
+TINY += ["--curve-rows", "100", "--strategy", "scan", "--problems"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert main([*TINY, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_comparison_writes_its_folder(finished):
+    result = read_result(finished)
+    assert result["config"]["methods"] == ["sgd", "rllc"]
+    assert result["config"]["steps"] == 12
+    assert set(result["methods"]) == {"sgd", "rllc"}
+    assert result["methods"]["rllc"]["constant"]["seeds"] == [1, 2]
+    names = {path.name for path in finished.iterdir()}
+    assert {"report.html", "learning_curves.png"} <= names
+    assert "checkpoints" not in names
+
+
+def test_report_draws_again_without_running(finished, tmp_path, monkeypatch, capsys):
+    shutil.copy(finished / "result.json", tmp_path)
+    monkeypatch.setattr(training, "train", None)
+    assert main(["report", str(tmp_path)]) == 0
+    assert f"Report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text()
+    assert page == (finished / "report.html").read_text()
+
+
+def test_the_same_command_shows_a_finished_run_again(finished, monkeypatch, capsys):
+    monkeypatch.setattr(training, "train", None)
+    monkeypatch.setattr(report, "write", lambda folder: None)
+    before = (finished / "result.json").read_bytes()
+    assert main([*TINY, "--out", str(finished)]) == 0
+    assert (finished / "result.json").read_bytes() == before
+    captured = capsys.readouterr()
+    assert "finished before" in captured.err
+    assert "Lowest validation loss" in captured.out
+
+
+def test_ctrl_c_in_a_training_leaves_a_run_that_ends_the_same(
+    finished, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(report, "write", lambda folder: None)
+    save, load, loaded = _checkpoint.save, _checkpoint.load, []
+
+    def save_and_stop(path, *rest):
+        save(path, *rest)
+        if path.name == "sgd.measure.npz":
+            signal.raise_signal(signal.SIGINT)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(_checkpoint, "save", save_and_stop)
+        assert main([*TINY, "--out", str(run)]) == 130
+    said = capsys.readouterr().err
+    assert "Stopped. What is finished is kept; to go on, repeat" in said
+    assert "Traceback" not in said
+    assert [path.name for path in (run / "stages").iterdir()] == ["sgd.tune.json"]
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["sgd.measure.npz"]
+
+    def remember(path, *rest):
+        loaded.append(load(path, *rest))
+        return loaded[-1]
+
+    monkeypatch.setattr(_checkpoint, "load", remember)
+    assert main([*TINY, "--out", str(run)]) == 0
+    # Of 12 steps with 2 evaluation points, the first half is not trained again.
+    assert [state["done"] for state in loaded] == [6]
+    interrupted, undisturbed = read_result(run), read_result(finished)
+    assert _untimed(interrupted["methods"]) == _untimed(undisturbed["methods"])
+    assert interrupted["comparisons"] == undisturbed["comparisons"]
+    assert not (run / "checkpoints").exists()
+
+
+def _untimed(methods):
+    return {
+        name: {**schedules["constant"], "seconds_per_step": None}
+        for name, schedules in methods.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["report", "nowhere"], "holds no result.json"),
+        (["rllc", "--dataset", "mnits"], "did you mean 'mnist'"),
+        (["rllc", "--model", "mpl"], "did you mean 'mlp'"),
+        (["rllc", "--methods", "sdg"], "did you mean 'sgd'"),
+        (["rllc", "--trials", "0"], "trials is 0"),
+        ([*TINY, "--steps", "3", "--evaluations", "5"], "evaluations is 5"),
+        ([*TINY, "--batch-size", "1000000"], "1000000"),
+        (["rllc", "--batch-size", "1000000"], "digits has 1197 training rows"),
+        (["rllc", "--batch-size", "0"], "batch_size is 0"),
+        (["speed", "rllc", "--rounds", "1"], "rounds is 1"),
+        (["tour", "--out", "/dev/null/run"], "cannot write /dev/null/run"),
+    ],
+)
+def test_a_mistake_is_told_without_a_traceback(
+    arguments, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr().err
+    assert "error: " in captured
+    assert said in captured
+    assert "Traceback" not in captured
+
+
+def test_a_folder_of_another_question_is_refused(finished, capsys):
+    assert main([*TINY, "--seeds", "3", "--out", str(finished)]) == 2
+    assert "seeds was 2, now 3" in capsys.readouterr().err
+
+
+def test_a_bug_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
+    def broken(value):
+        return json.loads(str(value))
+
+    monkeypatch.setattr(_trainer, "plain", broken)
+    with pytest.raises(ValueError, match="Expecting"):
+        main([*TINY, "--out", str(tmp_path / "run")])
+    monkeypatch.setattr(_trainer, "np", "no longer numpy")
+    with pytest.raises(AttributeError):
+        main([*TINY, "--out", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "taught"),
+    [
+        ([], ["tour", "rllc", "speed", "report", "report.html"]),
+        (["rllc"], ["--methods", "--out", "fresh paired seeds", "(default: 16)"]),
+        (["tour"], ["--out", "about a minute"]),
+        (["speed"], ["rllc", "one step"]),
+        (["speed", "rllc"], ["--rounds", "--out", "shown again", "(default: 10000000"]),
+        (["report"], ["DIR", "without running it"]),
+    ],
+)
+def test_help_teaches(arguments, taught, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--help"])
+    assert stopped.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert [word for word in taught if word not in text] == []
+
+
+def test_an_unknown_option_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["tour", "--fast"])
+    assert stopped.value.code == 2
+    assert "--fast" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_and_ends_the_same(finished, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        *TINY,
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    killed = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert killed.stderr is not None
+    while not killed.stderr.readline().startswith("sgd.measure"):
+        pass
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "run" / "result.json").exists()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    result, undisturbed = read_result(tmp_path / "run"), read_result(finished)
+    assert json.dumps(result["config"]) == json.dumps(undisturbed["config"])
+    for name, losses in _untimed(undisturbed["methods"]).items():
+        found = result["methods"][name]["constant"]["validation_loss"]
+        np.testing.assert_allclose(found, losses["validation_loss"], rtol=1e-4)

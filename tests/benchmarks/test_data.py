@@ -1,0 +1,617 @@
+"""Datasets: what is loaded, what is refused, what is downloaded."""
+
+import dataclasses
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from benchmarks import data
+from benchmarks.data import _cifar, _load, _mnist, _text
+from benchmarks.data._idx import read_idx
+from benchmarks.data._remote import Remote, extract, fetch
+
+REAL_FILES = os.environ.get("BENCHMARKS_DATA")
+
+
+@pytest.fixture(autouse=True)
+def no_outside(monkeypatch, tmp_path):
+    """No test reads the user's data or reaches another machine."""
+    monkeypatch.delenv("BENCHMARKS_DATA", raising=False)
+    monkeypatch.setattr(_load.pooch, "os_cache", lambda project: tmp_path / "cache")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+# Writers of the published formats.
+
+
+def idx_bytes(array, kind=8):
+    header = bytes([0, 0, kind, array.ndim])
+    sizes = b"".join(int(n).to_bytes(4, "big") for n in array.shape)
+    return header + sizes + array.astype(np.uint8).tobytes()
+
+
+def write_gzip(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content, compresslevel=1))
+
+
+def small_mnist(train=60, test=20, validation=10):
+    return dataclasses.replace(
+        _mnist.MNIST, train=train, test=test, validation=validation
+    )
+
+
+def write_mnist(directory, seed=0, train=60, test=20):
+    random = np.random.default_rng(seed)
+    for prefix, count in (("train", train), ("t10k", test)):
+        folder = directory / "mnist"
+        images = random.integers(0, 256, (count, 28, 28))
+        write_gzip(folder / f"{prefix}-images-idx3-ubyte.gz", idx_bytes(images))
+        labels = idx_bytes(np.arange(count) % 10)
+        write_gzip(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
+
+
+def small_cifar(name):
+    whole = {"cifar10": _cifar.CIFAR10, "cifar100": _cifar.CIFAR100}[name]
+    return dataclasses.replace(
+        whole,
+        train=dict.fromkeys(whole.train, 4),
+        test=dict.fromkeys(whole.test, 3),
+        validation=2,
+    )
+
+
+def cifar_records(cifar, count, seed=0):
+    random = np.random.default_rng(seed)
+    labels = [random.integers(0, n, (count, 1)) for n in cifar.label_classes]
+    pixels = random.integers(0, 256, (count, 3072))
+    return np.concatenate([*labels, pixels], axis=1).astype(np.uint8)
+
+
+def cifar_files(cifar):
+    sizes = {**cifar.train, **cifar.test}
+    return {
+        file: cifar_records(cifar, count, seed).tobytes()
+        for seed, (file, count) in enumerate(sizes.items())
+    }
+
+
+def write_files(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+
+
+def tar_bytes(files):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+# Names and directories.
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(
+        ValueError, match=r"'fashion_mist'.*mean 'fashion_mnist'.*known"
+    ):
+        data.load("fashion_mist")
+
+
+def test_every_name_can_be_asked_for(tmp_path):
+    assert data.NAMES[0] == "digits"
+    for name in data.NAMES[1:]:
+        with pytest.raises(data.DataError, match="is not there, and download=False"):
+            data.load(name, tmp_path, download=False)
+
+
+def test_the_argument_comes_before_the_environment_and_that_before_the_cache(
+    tmp_path, monkeypatch
+):
+    def missing(directory=None):
+        with pytest.raises(data.DataError) as error:
+            data.load("mnist", directory, download=False)
+        return str(error.value)
+
+    assert f"'{tmp_path / 'cache' / 'mnist'}" in missing()
+    monkeypatch.setenv("BENCHMARKS_DATA", str(tmp_path / "environment"))
+    assert f"'{tmp_path / 'environment' / 'mnist'}" in missing()
+    assert f"'{tmp_path / 'argument' / 'mnist'}" in missing(tmp_path / "argument")
+
+
+def test_a_file_is_refused_as_data_directory(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(data.DataError, match="is a file, expected a directory"):
+        data.load("mnist", tmp_path / "file")
+
+
+def test_a_missing_file_is_named_with_where_to_get_it_and_what_is_there(tmp_path):
+    write_mnist(tmp_path)
+    (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(data.DataError) as error:
+        data.load("mnist", tmp_path, download=False)
+    message = str(error.value)
+    for part in (
+        str(tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"),
+        _mnist.MNIST.url + "t10k-labels-idx1-ubyte.gz",
+        _mnist.MNIST.sha256["t10k-labels-idx1-ubyte.gz"],
+        "BENCHMARKS_DATA",
+        "holds: mnist",
+    ):
+        assert part in message
+
+
+# What is loaded.
+
+
+def test_digits_are_split_without_overlap_and_standardised():
+    digits = data.load("digits")
+    splits = (digits.train, digits.validation, digits.test)
+    assert [len(s.inputs) for s in splits] == [1197, 300, 300]
+    assert [len(s.targets) for s in splits] == [1197, 300, 300]
+    assert digits.train.inputs.shape[1:] == (8, 8, 1)
+    assert digits.train.inputs.dtype == np.float32
+    assert digits.train.targets.dtype == np.int32
+    assert digits.kind == "image"
+    assert set(digits.test.targets) == set(range(digits.classes))
+    assert abs(digits.train.inputs.mean()) < 1e-3
+    assert abs(digits.train.inputs.std() - 1) < 1e-3
+    images = np.concatenate([s.inputs for s in splits]).reshape(1797, -1)
+    assert len(np.unique(images, axis=0)) == 1797
+
+
+def test_digits_are_the_same_every_time():
+    first, second = data.load("digits"), data.load("digits")
+    np.testing.assert_array_equal(first.validation.inputs, second.validation.inputs)
+    # These numbers change only if the split does, which would make runs incomparable.
+    assert first.train.targets[:12].tolist() == [0, 1, 3, 4, 5, 6, 7, 8, 9, 0, 1, 3]
+    assert first.validation.targets[:12].tolist() == [
+        4,
+        3,
+        0,
+        8,
+        0,
+        3,
+        6,
+        0,
+        1,
+        6,
+        9,
+        8,
+    ]
+
+
+def test_mnist_comes_back_as_written(tmp_path):
+    write_mnist(tmp_path, seed=3)
+    mnist = small_mnist().load(tmp_path, download=False)
+    assert mnist.train.inputs.shape == (50, 28, 28, 1)
+    assert mnist.validation.inputs.shape == (10, 28, 28, 1)
+    assert (mnist.classes, mnist.kind) == (10, "image")
+    random = np.random.default_rng(3)
+    written = (
+        random.integers(0, 256, (60, 28, 28)),
+        random.integers(0, 256, (20, 28, 28)),
+    )
+    np.testing.assert_allclose(
+        mnist.test.inputs[..., 0], (written[1] / 255 - 0.1307) / 0.3081, atol=1e-5
+    )
+    # Together, train and validation are the training file; labels stay with images.
+    pixels = mnist.train.inputs[:, 0, 0, 0], mnist.validation.inputs[:, 0, 0, 0]
+    found = np.sort(np.concatenate(pixels) * 0.3081 + 0.1307) * 255
+    np.testing.assert_allclose(found, np.sort(written[0][:, 0, 0]), atol=1e-3)
+    for split in (mnist.train, mnist.validation):
+        rows = np.rint((split.inputs[..., 0] * 0.3081 + 0.1307) * 255)
+        index = [np.flatnonzero((written[0] == row).all((1, 2)))[0] for row in rows]
+        np.testing.assert_array_equal(split.targets, np.asarray(index) % 10)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_cifar_is_read_from_both_places(tmp_path, name, nested):
+    cifar = small_cifar(name)
+    write_files(
+        tmp_path / (f"{name}/{cifar.folder}" if nested else cifar.folder),
+        cifar_files(cifar),
+    )
+    dataset = cifar.load(tmp_path, download=False)
+    total = 4 * len(cifar.train)
+    assert dataset.train.inputs.shape == (total - 2, 32, 32, 3)
+    assert dataset.validation.inputs.shape == (2, 32, 32, 3)
+    assert dataset.test.inputs.shape == (3, 32, 32, 3)
+    assert dataset.classes == {"cifar10": 10, "cifar100": 100}[name]
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_planes_become_channels_and_the_last_label_counts(tmp_path, name):
+    cifar = small_cifar(name)
+    records = cifar_records(cifar, 3)
+    start = len(cifar.label_classes)
+    (tmp_path / "test.bin").write_bytes(records.tobytes())
+    images, labels = _cifar.read_cifar(tmp_path / "test.bin", 3, cifar.label_classes)
+    for row, column, channel in ((0, 0, 0), (5, 7, 1), (31, 30, 2)):
+        byte = start + channel * 1024 + row * 32 + column
+        np.testing.assert_array_equal(images[:, row, column, channel], records[:, byte])
+    np.testing.assert_array_equal(labels, records[:, start - 1])
+
+
+def small_text(content):
+    return dataclasses.replace(
+        _text.TINY_SHAKESPEARE,
+        remote=dataclasses.replace(
+            _text.TINY_SHAKESPEARE.remote, sha256=sha256(content)
+        ),
+    )
+
+
+def test_text_is_cut_into_windows_whose_targets_are_the_next_characters(tmp_path):
+    random = np.random.default_rng(0)
+    text = "".join(random.choice(list("zab c\n"), 65 * 200))
+    write_files(tmp_path / "tiny_shakespeare", {"input.txt": text.encode()})
+    dataset = small_text(text.encode()).load(tmp_path, download=False)
+    assert (dataset.classes, dataset.kind) == (6, "text")
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [s.inputs.shape for s in splits] == [(180, 64), (10, 64), (10, 64)]
+    assert dataset.train.inputs.dtype == dataset.train.targets.dtype == np.int32
+    vocabulary = np.array(sorted(set(text)))
+    for split, start in zip(splits, (0, 180, 190), strict=True):
+        whole = np.concatenate([split.inputs, split.targets[:, -1:]], axis=1)
+        read = "".join(vocabulary[whole].ravel())
+        assert read == text[65 * start : 65 * start + len(read)]
+        np.testing.assert_array_equal(split.targets[:, :-1], split.inputs[:, 1:])
+
+
+# What is refused.
+
+arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=5))
+
+
+@pytest.fixture(scope="module")
+def idx_file(tmp_path_factory):
+    return tmp_path_factory.mktemp("idx") / "some-idx-ubyte.gz"
+
+
+@given(array=arrays)
+def test_idx_is_read_as_it_was_written(idx_file, array):
+    write_gzip(idx_file, idx_bytes(array))
+    read = read_idx(idx_file, array.shape)
+    np.testing.assert_array_equal(read, array)
+    assert read.dtype == np.uint8
+
+
+@given(array=arrays, places=st.data())
+def test_an_idx_file_cut_off_anywhere_is_refused_by_name(idx_file, array, places):
+    whole = gzip.compress(idx_bytes(array))
+    idx_file.write_bytes(whole[: places.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(data.DataError, match=idx_file.name):
+        read_idx(idx_file, array.shape)
+
+
+@given(array=arrays, places=st.data())
+def test_an_idx_file_cut_off_before_compression_is_refused(idx_file, array, places):
+    content = idx_bytes(array)
+    cut = places.draw(st.integers(0, len(content) - 1))
+    write_gzip(idx_file, content[:cut])
+    with pytest.raises(data.DataError, match=idx_file.name):
+        read_idx(idx_file, array.shape)
+
+
+@settings(max_examples=200)
+@given(array=arrays, places=st.data())
+def test_a_changed_bit_in_an_idx_file_never_changes_what_is_read(
+    idx_file, array, places
+):
+    whole = bytearray(gzip.compress(idx_bytes(array)))
+    bit = places.draw(st.integers(0, 8 * len(whole) - 1))
+    whole[bit // 8] ^= 1 << bit % 8
+    idx_file.write_bytes(whole)
+    try:
+        read = read_idx(idx_file, array.shape)
+    except data.DataError:
+        return
+    # Some bits of the gzip header, the time for one, mean nothing for the content.
+    np.testing.assert_array_equal(read, array)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            idx_bytes(np.zeros((3, 2))) + b"\0",
+            r"length.*should be 18, not more than 18",
+        ),
+        (idx_bytes(np.zeros((3, 2)))[:-1], r"length.*should be 18, not 17"),
+        (idx_bytes(np.zeros((2, 3))), r"shape should be \(3, 2\), not \(2, 3\)"),
+        (idx_bytes(np.zeros(6)), r"four bytes should be 00 00 08 02, not 00 00 08 01"),
+        (idx_bytes(np.zeros((3, 2)), kind=13), "08 02, not 00 00 0d 02"),
+        (b"<html>not found</html>", "not 3c 68 74 6d"),
+        (b"", "not nothing"),
+    ],
+)
+def test_a_wrong_idx_file_is_told_what_is_wrong(tmp_path, content, message):
+    path = tmp_path / "images.gz"
+    write_gzip(path, content)
+    with pytest.raises(data.DataError, match=f"images.gz.*{message}.*load again"):
+        read_idx(path, (3, 2))
+
+
+def test_a_file_that_is_not_gzip_is_refused_by_name(tmp_path):
+    path = tmp_path / "images.gz"
+    path.write_bytes(idx_bytes(np.zeros((3, 2))))
+    with pytest.raises(data.DataError, match=r"images.gz.*Not a gzipped file"):
+        read_idx(path, (3, 2))
+
+
+def test_an_mnist_label_out_of_range_is_refused_by_name(tmp_path):
+    write_mnist(tmp_path)
+    labels = idx_bytes(np.arange(60) % 11)
+    write_gzip(tmp_path / "mnist" / "train-labels-idx1-ubyte.gz", labels)
+    with pytest.raises(
+        data.DataError, match=r"train-labels.*class 10, expected 0 to 9"
+    ):
+        small_mnist().load(tmp_path, download=False)
+
+
+def test_mnist_with_images_missing_is_refused_by_name(tmp_path):
+    write_mnist(tmp_path)
+    with pytest.raises(data.DataError, match=r"t10k-images.*\(21, 28, 28\), not \(20,"):
+        small_mnist(test=21).load(tmp_path, download=False)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda c: c[:-1], lambda c: c + b"\0", lambda c: c[3073:], lambda c: b""]
+)
+def test_a_cifar_file_of_another_length_is_refused_by_name(tmp_path, change):
+    cifar = small_cifar("cifar10")
+    files = cifar_files(cifar)
+    files["data_batch_3.bin"] = change(files["data_batch_3.bin"])
+    write_files(tmp_path / cifar.folder, files)
+    message = r"data_batch_3.bin' has \d+ bytes, expected 12292"
+    with pytest.raises(data.DataError, match=message):
+        cifar.load(tmp_path, download=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [("cifar10", 0, 10), ("cifar100", 0, 20), ("cifar100", 1, 100)],
+)
+def test_a_cifar_label_out_of_range_is_refused_by_name(tmp_path, name, place, value):
+    cifar = small_cifar(name)
+    files = cifar_files(cifar)
+    (file,) = cifar.test
+    damaged = bytearray(files[file])
+    damaged[place] = value
+    write_files(tmp_path / cifar.folder, files | {file: bytes(damaged)})
+    with pytest.raises(data.DataError, match=rf"{file}.*labels go up to.*{value}"):
+        cifar.load(tmp_path, download=False)
+
+
+def test_a_cifar_folder_without_one_file_is_refused_by_name(tmp_path):
+    cifar = small_cifar("cifar10")
+    files = cifar_files(cifar)
+    del files["data_batch_5.bin"]
+    write_files(tmp_path / cifar.folder, files)
+    with pytest.raises(data.DataError, match=r"data_batch_5.bin' could not be read"):
+        cifar.load(tmp_path, download=False)
+
+
+def test_a_changed_text_is_refused_by_name(tmp_path):
+    write_files(tmp_path / "tiny_shakespeare", {"input.txt": b"First Citizen:\r\n"})
+    text = small_text(b"First Citizen:\n")
+    with pytest.raises(data.DataError, match=r"input.txt' \(16 bytes\) is damaged"):
+        text.load(tmp_path, download=False)
+
+
+# Downloads, from a server on this machine.
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serve a folder; gives the folder and its address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield folder, f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+        thread.join()
+
+
+def test_a_download_with_the_right_hash_is_kept_and_not_repeated(server, tmp_path):
+    folder, address = server
+    (folder / "file").write_bytes(b"content")
+    path = tmp_path / "data" / "some" / "file"
+    remote = Remote(address + "file", sha256(b"content"))
+    fetch(remote, path, download=True)
+    assert path.read_bytes() == b"content"
+    (folder / "file").unlink()
+    fetch(remote, path, download=True)
+
+
+def test_a_download_with_a_wrong_hash_is_refused_and_nothing_stays(server, tmp_path):
+    folder, address = server
+    (folder / "file").write_bytes(b"other")
+    path = tmp_path / "data" / "some" / "file"
+    message = rf"could not be downloaded .*hash.*{sha256(b'content')}"
+    with pytest.raises(data.DataError, match=message):
+        fetch(Remote(address + "file", sha256(b"content")), path, download=True)
+    assert not path.parent.exists()
+
+
+def test_a_download_that_is_not_found_says_where_it_looked(server, tmp_path):
+    _, address = server
+    path = tmp_path / "data" / "some" / "file"
+    message = rf"some/file' is not there.*404.*Get it from {address}gone"
+    with pytest.raises(data.DataError, match=message):
+        fetch(Remote(address + "gone", sha256(b"content")), path, download=True)
+    assert not path.parent.exists()
+
+
+def test_a_server_that_does_not_answer_is_a_data_error(tmp_path):
+    remote = Remote("http://127.0.0.1:9/file", sha256(b""))
+    with pytest.raises(data.DataError, match="could not be downloaded"):
+        fetch(remote, tmp_path / "some" / "file", download=True)
+
+
+def test_mnist_is_downloaded_and_then_read_without_the_server(server, tmp_path):
+    folder, address = server
+    write_mnist(folder)
+    hashes = {
+        f: sha256((folder / "mnist" / f).read_bytes()) for f in _mnist.MNIST.sha256
+    }
+    mnist = dataclasses.replace(small_mnist(), url=f"{address}mnist/", sha256=hashes)
+    downloaded = mnist.load(tmp_path / "data", download=True)
+    again = mnist.load(tmp_path / "data", download=False)
+    np.testing.assert_array_equal(downloaded.train.inputs, again.train.inputs)
+
+
+def served_cifar(server, archive):
+    folder, address = server
+    (folder / "cifar.tar.gz").write_bytes(archive)
+    remote = Remote(address + "cifar.tar.gz", sha256(archive))
+    return dataclasses.replace(small_cifar("cifar10"), archive=remote)
+
+
+def cifar_archive(**changes):
+    cifar = small_cifar("cifar10")
+    inside = {f"{cifar.folder}/{f}": c for f, c in cifar_files(cifar).items()}
+    return inside | changes
+
+
+def test_cifar_is_downloaded_and_unpacked(server, tmp_path):
+    extra = {"cifar-10-batches-bin/readme.html": b"<html>", "../outside": b"outside"}
+    cifar = served_cifar(server, tar_bytes(cifar_archive() | extra))
+    directory = tmp_path / "data"
+    dataset = cifar.load(directory, download=True)
+    assert dataset.train.inputs.shape == (18, 32, 32, 3)
+    unpacked = directory / "cifar10" / cifar.folder
+    assert {p.name for p in unpacked.iterdir()} == set(cifar_files(cifar))
+    assert not list(tmp_path.rglob("outside"))
+    # A file that goes missing is unpacked again; no download is needed.
+    (unpacked / "test_batch.bin").unlink()
+    cifar.load(directory, download=False)
+
+
+def test_an_archive_put_there_by_hand_must_have_the_published_hash(tmp_path):
+    cifar = small_cifar("cifar10")
+    write_files(
+        tmp_path / "cifar10", {"cifar-10-binary.tar.gz": tar_bytes(cifar_archive())}
+    )
+    with pytest.raises(data.DataError, match=r"binary.tar.gz' .*SHA-256 should be"):
+        cifar.load(tmp_path, download=False)
+
+
+def test_missing_cifar_files_are_named_with_both_places(tmp_path):
+    message = (
+        r"cifar-10-batches-bin/data_batch_1.bin' is neither in .* nor in '.*cifar10'"
+    )
+    with pytest.raises(data.DataError, match=message):
+        data.load("cifar10", tmp_path, download=False)
+
+
+FILES = {"one": 3, "two": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tar_bytes({"in/one": b"123"}), "does not hold in/two"),
+        (tar_bytes({"in/one": b"123", "in/two": b"1234"}), "in/two in it has 4 bytes"),
+        (tar_bytes({"in/one": b"123", "in/two": b"12"})[:60], "could not be unpacked"),
+        (b"not an archive", "could not be unpacked"),
+    ],
+)
+def test_a_wrong_archive_is_refused_by_name(tmp_path, content, message):
+    archive = tmp_path / "some.tar.gz"
+    archive.write_bytes(content)
+    with pytest.raises(data.DataError, match=f"some.tar.gz'.*{message}"):
+        extract(archive, "in", FILES, tmp_path / "to")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_a_member_that_is_no_regular_file_is_passed_over(tmp_path, kind):
+    (tmp_path / "secret").write_bytes(b"123")
+    archive = tmp_path / "some.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        member = tarfile.TarInfo("in/one")
+        member.type, member.linkname = kind, str(tmp_path / "secret")
+        tar.addfile(member)
+    with pytest.raises(data.DataError, match="does not hold in/one"):
+        extract(archive, "in", {"one": 3}, tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+# The published files, where they are.
+
+
+def real(name, path):
+    there = REAL_FILES is not None and (Path(REAL_FILES) / path).exists()
+    reason = f"BENCHMARKS_DATA does not name a directory with {path}"
+    return pytest.param(name, marks=pytest.mark.skipif(not there, reason=reason))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        real("mnist", "mnist"),
+        real("fashion_mnist", "fashion_mnist"),
+        real("cifar10", "cifar-10-batches-bin"),
+        real("cifar100", "cifar-100-binary"),
+    ],
+)
+def test_published_images_have_the_published_statistics(name):
+    dataset = data.load(name, REAL_FILES, download=False)
+    held_out = 10_000 if name.endswith("mnist") else 5_000
+    sizes = [len(s.inputs) for s in (dataset.train, dataset.validation, dataset.test)]
+    assert sizes == [
+        (60_000 if held_out == 10_000 else 50_000) - held_out,
+        held_out,
+        10_000,
+    ]
+    mean, deviation = (
+        getattr(np, statistic)(dataset.train.inputs, axis=(0, 1, 2), dtype=np.float64)
+        for statistic in ("mean", "std")
+    )
+    np.testing.assert_allclose(mean, 0, atol=5e-3)
+    # CIFAR-10 is scaled by the mean deviation within an image, which is smaller.
+    np.testing.assert_allclose(deviation, 1.24 if name == "cifar10" else 1, atol=0.08)
+    assert np.bincount(dataset.test.targets).shape == (dataset.classes,)
+
+
+@pytest.mark.parametrize("name", [real("tiny_shakespeare", "tiny_shakespeare")])
+def test_the_published_text_has_65_characters(name):
+    dataset = data.load(name, REAL_FILES, download=False)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert [s.inputs.shape for s in splits] == [(15443, 64), (858, 64), (858, 64)]
+    assert dataset.classes == 65
+    start = [*"\n !$&',-.3:;?", *map(chr, range(65, 91)), *map(chr, range(97, 123))]
+    assert "".join(np.array(start)[dataset.train.inputs[0]]).startswith(
+        "First Citizen:"
+    )

@@ -1,0 +1,247 @@
+"""Models: shapes, sizes counted by hand, and what must not leak."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import data, models
+
+KEY = jax.random.key(0)
+
+
+# Random numbers are NumPy's: JAX would compile a program for each shape.
+
+
+def images(shape, count=2):
+    random = np.random.default_rng(0)
+    return jnp.asarray(random.normal(size=(count, *shape)), jnp.float32)
+
+
+def characters(count=2, length=64, classes=65):
+    random = np.random.default_rng(0)
+    return jnp.asarray(random.integers(0, classes, (count, length)), jnp.int32)
+
+
+def variables_of(model, inputs):
+    """Shapes only: nothing is compiled."""
+    return jax.eval_shape(model.init, KEY, inputs)
+
+
+def random_like(shapes):
+    random = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: random.normal(size=leaf.shape).astype(np.float32), shapes
+    )
+
+
+def parameters(model, inputs):
+    leaves = jax.tree.leaves(variables_of(model, inputs)["params"])
+    return sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def dataset_of(kind, shape, classes):
+    """A dataset of two examples, for `build`, which reads only its form."""
+    text = kind == "text"
+    inputs = np.zeros((2, *shape), np.int32 if text else np.float32)
+    split = data.Split(inputs, np.zeros((2, *shape) if text else 2, np.int32))
+    return data.Dataset(f"some {kind}", split, split, split, classes, kind)
+
+
+DIGITS = dataset_of("image", (8, 8, 1), 10)
+GREY = dataset_of("image", (28, 28, 1), 10)
+COLOUR = dataset_of("image", (32, 32, 3), 100)
+TEXT = dataset_of("text", (64,), 65)
+
+IMAGE_MODELS = ("mlp", "cnn", "resnet20", "resnet20_layernorm")
+
+
+# Shapes and sizes.
+
+
+@pytest.mark.parametrize("dataset", [DIGITS, GREY, COLOUR])
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+@pytest.mark.parametrize("train", [False, True])
+def test_every_image_model_gives_one_logit_a_class(name, dataset, train):
+    model = models.build(name, dataset)
+    inputs = jnp.asarray(dataset.train.inputs)
+    apply = functools.partial(model.apply, train=train, mutable=["batch_stats"])
+    variables = variables_of(model, inputs)
+    logits, _ = jax.eval_shape(apply, variables, inputs)
+    assert logits.shape == (2, dataset.classes)
+    assert logits.dtype == jnp.float32
+
+
+def test_the_transformer_gives_one_logit_a_character_at_every_position():
+    model = models.build("transformer", TEXT)
+    inputs = characters()
+    variables = variables_of(model, inputs)
+    assert jax.eval_shape(model.apply, variables, inputs).shape == (2, 64, 65)
+    shorter = jax.eval_shape(model.apply, variables, inputs[:, :10])
+    assert shorter.shape == (2, 10, 65)
+
+
+def test_the_multilayer_perceptron_has_the_parameters_counted_by_hand():
+    count = (784 * 64 + 64) + (64 * 64 + 64) + (64 * 10 + 10)
+    assert parameters(models.build("mlp", GREY), images((28, 28, 1))) == count
+    deeper = models.MLP(3, features=(5, 4, 6))
+    count = (12 * 5 + 5) + (5 * 4 + 4) + (4 * 6 + 6) + (6 * 3 + 3)
+    assert parameters(deeper, images((2, 2, 3))) == count
+
+
+def test_the_convolutional_network_has_the_parameters_counted_by_hand():
+    count = (9 * 16 + 16) + (9 * 16 * 32 + 32) + (2 * 2 * 32 * 64 + 64) + 650
+    assert parameters(models.build("cnn", DIGITS), images((8, 8, 1))) == count
+    count = (9 * 3 * 32 + 32) + (9 * 32 * 64 + 64) + (8 * 8 * 64 * 128 + 128)
+    count += 128 * 100 + 100
+    assert parameters(models.build("cnn", COLOUR), images((32, 32, 3))) == count
+
+
+def resnet20_parameters(width):
+    a, b, c = 16 * width, 32 * width, 64 * width
+    convolutions = 9 * (3 * a + 6 * a * a + a * b + 5 * b * b + b * c + 5 * c * c)
+    shortcuts = a * b + b * c
+    norms = 2 * (7 * a + 6 * b + 6 * c + b + c)
+    return convolutions + shortcuts + norms + 10 * c + 10
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_the_resnet_has_the_parameters_counted_by_hand(width, norm):
+    model = models.ResNet(10, width=width, norm=norm)
+    count = parameters(model, images((32, 32, 3)))
+    assert count == resnet20_parameters(width)
+    # The known size, 269,722 without projections, and what two projections add.
+    if width == 1:
+        assert count == 269_722 + (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64)
+
+
+def test_the_transformer_has_the_parameters_counted_by_hand():
+    attention = 4 * (64 * 64 + 64)
+    perceptron = (64 * 256 + 256) + (256 * 64 + 64)
+    norm = 2 * 64
+    count = (65 + 64) * 64 + 2 * (attention + perceptron + 2 * norm) + norm
+    count += 64 * 65 + 65
+    assert parameters(models.build("transformer", TEXT), characters()) == count
+
+
+# Behaviour.
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    """A small transformer as a function of characters (2, 12)."""
+    model = models.CharTransformer(classes=9, width=16, heads=2, context=12)
+    # Initial biases are zero, which could hide a leak: every parameter is random.
+    variables = random_like(variables_of(model, characters(length=12, classes=9)))
+    apply = jax.jit(model.apply)
+    return lambda inputs: np.asarray(apply(variables, inputs))
+
+
+@pytest.mark.parametrize("position", [1, 6, 11])
+def test_a_later_character_never_changes_an_earlier_logit(transformer, position):
+    inputs = characters(length=12, classes=9)
+    changed = inputs.at[:, position].set((inputs[:, position] + 1) % 9)
+    before, after = transformer(inputs), transformer(changed)
+    np.testing.assert_array_equal(before[:, :position], after[:, :position])
+    # From there on every position sees the change.
+    assert (np.abs(before - after)[:, position:].max(axis=-1) > 0).all()
+
+
+def test_the_transformer_knows_the_order_of_characters(transformer):
+    inputs = characters(count=1, length=12, classes=9).repeat(2, axis=0)
+    first, second = transformer(inputs.at[:, :2].set([[1, 2], [2, 1]]))
+    assert not np.allclose(first[-1], second[-1])
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    """The smallest residual network, and its variables."""
+    model = models.ResNet(10, depth=8)
+    inputs = 3 + 2 * images((8, 8, 1), count=4)
+    params = random_like(variables_of(model, inputs)["params"])
+    statistics = jax.jit(lambda: model.init(KEY, inputs)["batch_stats"])()
+    return model, {"params": params, "batch_stats": statistics}, inputs
+
+
+def test_batch_statistics_move_only_in_training(resnet):
+    model, variables, inputs = resnet
+    statistics = variables["batch_stats"]
+    apply = jax.jit(
+        functools.partial(model.apply, mutable=["batch_stats"]),
+        static_argnames="train",
+    )
+    _, evaluated = apply(variables, inputs, train=False)
+    jax.tree.map(np.testing.assert_array_equal, statistics, evaluated["batch_stats"])
+    _, trained = apply(variables, inputs, train=True)
+    for path, leaf in jax.tree.leaves_with_path(trained["batch_stats"]):
+        start = 0 if "mean" in jax.tree_util.keystr(path) else 1
+        assert (np.asarray(leaf) != start).all(), path
+
+
+def test_in_evaluation_an_image_does_not_depend_on_its_batch(resnet):
+    model, variables, inputs = resnet
+    apply = jax.jit(model.apply)
+    together = apply(variables, inputs)
+    # The same shape again, so that nothing is compiled twice.
+    alone = apply(variables, inputs.at[1:].set(0))
+    np.testing.assert_allclose(together[:1], alone[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_with_layer_normalisation_there_are_no_batch_statistics():
+    model = models.build("resnet20_layernorm", COLOUR)
+    assert set(variables_of(model, images((32, 32, 3)))) == {"params"}
+    model = models.build("resnet20", COLOUR)
+    found = set(variables_of(model, images((32, 32, 3))))
+    assert found == {"params", "batch_stats"}
+
+
+def test_the_second_and_third_stage_halve_the_image():
+    model = models.ResNet(10, depth=8)
+    inputs = images((32, 32, 3))
+    variables = variables_of(model, inputs)
+    apply = functools.partial(model.apply, capture_intermediates=True)
+    _, state = jax.eval_shape(apply, variables, inputs)
+    blocks = [state["intermediates"][f"_Block_{i}"]["__call__"][0] for i in range(3)]
+    shapes = [block.shape[1:] for block in blocks]
+    assert shapes == [(32, 32, 16), (16, 16, 32), (8, 8, 64)]
+
+
+# What is refused.
+
+
+def test_an_unknown_model_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'resnet_20'.*mean 'resnet20'.*known: mlp"):
+        models.build("resnet_20", DIGITS)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_a_model_for_the_other_kind_of_data_is_refused(name):
+    dataset = DIGITS if name == "transformer" else TEXT
+    with pytest.raises(ValueError, match=rf"'{name}' reads .* choose one of"):
+        models.build(name, dataset)
+
+
+@pytest.mark.parametrize("depth", [2, 18, 21])
+def test_a_depth_that_is_not_6n_plus_2_is_refused(depth):
+    with pytest.raises(ValueError, match=rf"depth is {depth}, expected 6n \+ 2"):
+        models.ResNet(10, depth=depth)
+
+
+def test_an_unknown_normalisation_is_refused():
+    with pytest.raises(ValueError, match="norm is 'group', expected 'batch' or"):
+        models.ResNet(10, norm="group")  # pyright: ignore[reportArgumentType]
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ValueError, match="width is 64 and heads is 5"):
+        models.CharTransformer(65, heads=5)
+
+
+def test_a_text_longer_than_the_context_is_refused():
+    model = models.CharTransformer(65, context=10)
+    with pytest.raises(ValueError, match="11 characters, expected at most context=10"):
+        variables_of(model, characters(length=11))

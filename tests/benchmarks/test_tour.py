@@ -1,0 +1,56 @@
+"""`python -m benchmarks tour`: the first thing that anybody runs."""
+
+import dataclasses
+import re
+
+import pytest
+
+from benchmarks import tour
+from benchmarks.__main__ import main
+from benchmarks.runs import read_result
+
+METHODS = {"sgd", "momentum", "adam", "rllc", "rllc_adam"}
+
+
+def test_the_tour_shows_rllc_beside_what_it_competes_with():
+    assert set(tour.CONFIG.methods) == METHODS
+    assert tour.CONFIG.dataset == "digits"
+    assert set(tour.CONFIG.schedules) == {"constant", "cosine"}
+    assert tour.CONFIG.trials >= 4
+    assert tour.CONFIG.seeds >= 4
+
+
+def test_a_tour_ends_with_a_table_what_it_says_and_the_report(
+    tmp_path, monkeypatch, capsys
+):
+    # Sizes of `test_rllc`, which shares the compilations.
+    small = {"methods": ("sgd", "rllc"), "trials": 1, "seeds": 1, "curve_rows": 100}
+    small |= {"steps": 12, "evaluations": 2, "batch_size": 32, "strategy": "scan"}
+    monkeypatch.setattr(tour, "CONFIG", dataclasses.replace(tour.CONFIG, **small))
+    assert main(["tour", "--out", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    result = read_result(tmp_path / "run")
+    assert result["experiment"] == "tour"
+    _agrees(printed, result)
+    assert printed.rstrip().endswith(f"Report: {tmp_path / 'run' / 'report.html'}")
+    assert "A tour of RLLC" in (tmp_path / "run" / "report.html").read_text()
+
+
+def _agrees(printed, result):
+    """The table holds the means of the result, and its sentences name the best."""
+    for name, title in (("sgd", "SGD"), ("rllc", "RLLC")):
+        losses = result["methods"][name]["cosine"]["validation_loss"]
+        row = re.findall(rf"^{title} .*$", printed, flags=re.MULTILINE)[1]
+        assert f"{losses[0]:.2f}" in row
+    assert printed.count("Lowest validation loss: ") == 2
+
+
+@pytest.mark.slow
+def test_the_real_tour_finds_that_all_methods_learn(tmp_path):
+    assert main(["tour", "--out", str(tmp_path / "run")]) == 0
+    result = read_result(tmp_path / "run")
+    assert set(result["methods"]) == METHODS
+    for schedules in result["methods"].values():
+        for entry in schedules.values():
+            assert min(entry["test_accuracy"]) > 0.9
+            assert not any(entry["diverged"])

@@ -1,0 +1,27 @@
+"""Eight virtual devices and one compilation cache for the whole session."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+
+import jax
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Equal programs are compiled once a session."""
+    jax.config.update(
+        "jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compilations"))
+    )
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture
+def x64():
+    """Float64 arithmetic for one test."""
+    with jax.enable_x64(True):
+        yield

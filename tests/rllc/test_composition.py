@@ -1,0 +1,202 @@
+"""At home in Optax: chains, masks, partitions, schedules, donation, checkpoints."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+import rllc
+
+PARAMS = {
+    "w": jnp.asarray(np.random.default_rng(1).normal(size=(6, 4)), jnp.float32),
+    "b": jnp.zeros(4),
+}
+INPUTS = jnp.asarray(np.random.default_rng(2).normal(size=(16, 6)), jnp.float32)
+TARGETS = jnp.asarray(np.random.default_rng(3).normal(size=(16, 4)), jnp.float32)
+
+
+def loss(params):
+    return jnp.mean((INPUTS @ params["w"] + params["b"] - TARGETS) ** 2)
+
+
+def train(optimizer, steps, params=PARAMS, state=None):
+    state = optimizer.init(params) if state is None else state
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(steps):
+        params, state = step(params, state)
+    return params, state
+
+
+def assert_equal(got, wanted):
+    jax.tree.map(np.testing.assert_array_equal, got, wanted)
+
+
+def assert_close(got, wanted, rtol=1e-5):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, 1e-6), got, wanted)
+
+
+def test_the_alias_is_the_chain():
+    chained = optax.chain(
+        rllc.scale_by_rllc(),
+        optax.add_decayed_weights(0.1),
+        optax.scale_by_learning_rate(0.05),
+    )
+    assert_equal(train(rllc.rllc(0.05, weight_decay=0.1), 10)[0], train(chained, 10)[0])
+
+
+def test_weight_decay_is_masked():
+    plain = train(rllc.rllc(0.0), 1)[0]
+    decayed = train(
+        rllc.rllc(0.1, *rllc.sgd(), weight_decay=1.0, mask={"w": True, "b": False}), 1
+    )[0]
+    gradient = jax.grad(loss)(PARAMS)
+    np.testing.assert_allclose(
+        decayed["w"], 0.9 * plain["w"] - 0.1 * gradient["w"], rtol=1e-5
+    )
+    np.testing.assert_allclose(decayed["b"], -0.1 * gradient["b"], rtol=1e-5)
+
+
+def test_a_chain_in_front_changes_what_memory_sees():
+    clipped = optax.chain(optax.clip_by_global_norm(1e-3), rllc.rllc(0.1))
+    _, state = train(clipped, 3)
+    newest = rllc.decays(0.0, 0.9, 0.99).units(state[1][0].memory)[0]
+    assert float(optax.tree.norm(newest)) == pytest.approx(1e-3, rel=1e-4)
+
+
+def test_masked_leaves_pass_through():
+    optimizer = optax.masked(rllc.rllc(0.1), {"w": True, "b": False})
+    state = optimizer.init(PARAMS)
+    gradient = jax.grad(loss)(PARAMS)
+    updates, state = optimizer.update(gradient, state, PARAMS)
+    np.testing.assert_array_equal(updates["b"], gradient["b"])
+    alone = rllc.rllc(0.1)
+    expected, _ = alone.update(
+        {"w": gradient["w"]}, alone.init({"w": PARAMS["w"]}), {"w": PARAMS["w"]}
+    )
+    np.testing.assert_array_equal(updates["w"], expected["w"])
+
+
+def test_partition_gives_each_part_its_own_optimizer():
+    optimizer = optax.partition(
+        {"ours": rllc.rllc(0.1), "adam": optax.adam(0.1)}, {"w": "ours", "b": "adam"}
+    )
+    got, _ = train(optimizer, 5)
+    assert np.all(np.isfinite(got["w"]))
+
+    def alone(optimizer, name):
+        state, value = optimizer.init({name: PARAMS[name]}), dict(PARAMS)
+        for _ in range(5):
+            gradient = jax.grad(loss)(train_path[len(history)])
+            updates, state = optimizer.update({name: gradient[name]}, state)
+            value[name] = optax.apply_updates({name: value[name]}, updates)[name]
+            history.append(value[name])
+        return value[name]
+
+    train_path = [train(optimizer, steps)[0] for steps in range(6)]
+    for name, part in {"w": rllc.rllc(0.1), "b": optax.adam(0.1)}.items():
+        history = []
+        np.testing.assert_allclose(alone(part, name), got[name], rtol=1e-5)
+
+
+def test_multi_steps_accumulates():
+    every = optax.MultiSteps(rllc.rllc(0.05), every_k_schedule=3)
+    params, _ = train(every, 12)
+    assert_close(params, train(rllc.rllc(0.05), 4)[0])
+
+
+def test_hyperparameters_are_injected():
+    """The law's rate too, through a factory of one's own; no recompilation."""
+
+    def factory(learning_rate, law_rate):
+        return rllc.rllc(learning_rate, law=rllc.LearningLaw(law_rate))
+
+    optimizer = optax.inject_hyperparams(factory)(learning_rate=0.05, law_rate=0.02)
+    expected = rllc.rllc(0.05, law=rllc.LearningLaw(0.02))
+    params, state = train(optimizer, 10)
+    assert_close(params, train(expected, 10)[0])
+    state.hyperparams["law_rate"] = jnp.asarray(0.0)
+    law = rllc.diagnostics(state).law
+    _, state = train(optimizer, 3, params, state)
+    np.testing.assert_allclose(rllc.diagnostics(state).law, law, rtol=1e-5)
+
+
+def test_learning_rates_may_be_schedules():
+    schedule = optax.cosine_decay_schedule(0.1, 20)
+    params, state = PARAMS, rllc.scale_by_rllc().init(PARAMS)
+    for count in range(5):
+        step, state = rllc.scale_by_rllc().update(jax.grad(loss)(params), state)
+        rate = schedule(count)
+        params = jax.tree.map(lambda p, s, rate=rate: p - rate * s, params, step)
+    assert_close(train(rllc.rllc(schedule), 5)[0], params)
+
+
+def test_apply_if_finite_and_the_guard_agree():
+    guarded = optax.apply_if_finite(rllc.rllc(0.05), 5)
+    assert_close(train(guarded, 5)[0], train(rllc.rllc(0.05), 5)[0])
+
+
+def test_state_is_found_by_optax_tree_tools():
+    optimizer = rllc.rllc_adam(0.1, law=rllc.LearningLaw(groups="leaf"))
+    state = optimizer.init(PARAMS)
+    assert optax.tree.get(state, "law").shape == (2, 4)
+    zeroed = optax.tree.map_params(optimizer, lambda p: p + 1, state)
+    units = optax.tree.get(zeroed, "memory")
+    assert len(units) == 4
+    assert_equal(units[0], jax.tree.map(jnp.ones_like, PARAMS))
+    assert_equal(optax.tree.get(zeroed, "law"), optax.tree.get(state, "law"))
+
+
+def test_units_may_be_stored_in_less():
+    optimizer = rllc.rllc(0.05, memory_dtype=jnp.bfloat16)
+    params, state = train(optimizer, 20)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(state[0].memory)}
+    assert dtypes == {jnp.dtype(jnp.bfloat16)}
+    assert state[0].law.dtype == jnp.float32
+    exact = train(rllc.rllc(0.05), 20)[0]
+    assert loss(params) == pytest.approx(float(loss(exact)), rel=0.02)
+
+
+def test_shapes_are_known_without_computing():
+    optimizer = rllc.rllc_adam(0.1)
+    shapes = jax.eval_shape(optimizer.init, PARAMS)
+    real = jax.tree.map(lambda x: (x.shape, x.dtype), optimizer.init(PARAMS))
+    assert jax.tree.map(lambda s: (s.shape, s.dtype), shapes) == real
+
+
+def test_donated_steps_copy_nothing():
+    """Temporary memory stays below 1 % of the parameters' at any number of units."""
+    shapes = {"w": (2000, 4000), "b": (4000,), "f": (2_000_000,)}
+    params = {
+        name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()
+    }
+    size = sum(4 * leaf.size for leaf in jax.tree.leaves(params))
+    for memory in (rllc.decays(0.9), rllc.decays(0.0, 0.5, 0.9, 0.99)):
+        optimizer = rllc.rllc(0.1, memory=memory)
+
+        def step(params, state, gradient, optimizer=optimizer):
+            updates, state = optimizer.update(gradient, state, params)
+            return optax.apply_updates(params, updates), state
+
+        state = jax.eval_shape(optimizer.init, params)
+        lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, params)
+        analysis = lowered.compile().memory_analysis()
+        assert analysis.temp_size_in_bytes < 0.01 * size
+
+
+def test_training_goes_on_bit_equal_from_an_orbax_checkpoint(tmp_path):
+    optimizer = rllc.rllc_adam(optax.cosine_decay_schedule(0.05, 30))
+    straight = train(optimizer, 20)
+    half = train(optimizer, 10)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "half", half)
+        checkpointer.wait_until_finished()
+        abstract = jax.eval_shape(lambda: (PARAMS, optimizer.init(PARAMS)))
+        params, state = checkpointer.restore(tmp_path / "half", abstract)
+    assert_equal(train(optimizer, 10, params, state), straight)

@@ -1,0 +1,149 @@
+"""Optax's own shared tests, out of the installed wheel, with ours on their lists."""
+
+import ast
+import functools
+import importlib.util
+import os
+import pathlib
+import types
+import unittest
+
+import jax
+import optax
+import pytest
+
+import rllc
+
+UNITS = rllc.units(optax.trace(0.9), optax.trace(0.5))
+FACTORIES = {
+    "rllc": rllc.rllc,
+    "rllc_adam": rllc.rllc_adam,
+    "rllc_complex": functools.partial(rllc.rllc, memory=rllc.complex_block(0.8, 0.2)),
+    "rllc_leaf": functools.partial(rllc.rllc, law=rllc.LearningLaw(groups="leaf")),
+    "rllc_units": functools.partial(rllc.rllc, memory=UNITS),
+}
+RATES = {"rllc_adam": 1e-2, "rllc_complex": 5e-4, "rllc_units": 1e-3}
+# Not about the optimizers on the lists.
+ELSEWHERE = ("test_explicit_dtype", "test_microbatch")
+# None of the shared tests is allowed to skip; a reason would stand here.
+ALLOWED_SKIPS: dict[str, str] = {}
+
+
+def listed():
+    """A list of its own for each module, which may change the entries."""
+    return [
+        {"opt_name": name, "opt_kwargs": {"learning_rate": RATES.get(name, 1e-3)}}
+        for name in FACTORIES
+    ]
+
+
+class _Lists(ast.NodeTransformer):
+    """Puts other lists of optimizers in place of a test module's own literals."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def visit_Assign(self, node):
+        literal = isinstance(node.value, ast.List | ast.Tuple | ast.Dict)
+        target = node.targets[0]
+        if literal and isinstance(target, ast.Name) and target.id in self.names:
+            replacement = ast.Subscript(
+                ast.Name("OURS", ast.Load()), ast.Constant(target.id), ast.Load()
+            )
+            node.value = ast.fix_missing_locations(
+                ast.copy_location(replacement, node.value)
+            )
+        return node
+
+    def visit_AugAssign(self, node):
+        named = isinstance(node.target, ast.Name) and node.target.id in self.names
+        return ast.copy_location(ast.Pass(), node) if named else node
+
+
+def load(module_name, lists, test_case, factory_name=None):
+    """The test case of an Optax test module, made for our optimizers."""
+    spec = importlib.util.find_spec(module_name)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(pathlib.Path(spec.origin).read_text())
+    assigned = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    assert set(lists) <= assigned, "Optax has renamed its lists"
+    module = types.ModuleType(f"ours.{module_name}")
+    module.__dict__.update(OURS=lists, __file__=spec.origin)
+    environment = dict(os.environ)
+    exec(compile(_Lists(lists).visit(tree), spec.origin, "exec"), module.__dict__)
+    os.environ.clear()
+    os.environ.update(environment)
+    if factory_name is not None:
+        assert factory_name in module.__dict__, "Optax has renamed its factory"
+        # The name is the last argument of either look-up function.
+        setattr(module, factory_name, lambda *arguments: FACTORIES[arguments[-1]])
+    return getattr(module, test_case)
+
+
+# In a dict, so that pytest does not collect the classes by themselves.
+CASES = {}
+CASES["contrib"] = load(
+    "optax.contrib._common_test",
+    {"_MAIN_OPTIMIZERS_UNDER_TEST": listed(), "_BASE_OPTIMIZERS": []},
+    "ContribTest",
+    "_get_opt_factory",
+)
+CASES["alias"] = load(
+    "optax._src.alias_test",
+    {"_OPTIMIZERS_UNDER_TEST": listed()},
+    "AliasTest",
+    "_get_opt",
+)
+CASES["sharding"] = load(
+    "optax._src.sharding_test",
+    {"OPTIMIZERS": {name: factory(1.0) for name, factory in FACTORIES.items()}},
+    "ShardingTest",
+)
+
+
+def cases(test_case):
+    names = unittest.TestLoader().getTestCaseNames(test_case)
+    return [name for name in names if not name.startswith(ELSEWHERE)]
+
+
+def run(test_case, name):
+    result = unittest.TestResult()
+    test_case(name).run(result)
+    assert result.testsRun == 1
+    assert not result.errors, result.errors[0][1]
+    assert not result.failures, result.failures[0][1]
+    for _, reason in result.skipped:
+        assert name in ALLOWED_SKIPS, f"skipped: {reason}"
+
+
+@pytest.mark.parametrize("name", cases(CASES["contrib"]))
+def test_contrib(name):
+    run(CASES["contrib"], name)
+
+
+@pytest.mark.parametrize("name", cases(CASES["alias"]))
+def test_alias(name):
+    run(CASES["alias"], name)
+
+
+@pytest.mark.parametrize("name", cases(CASES["sharding"]))
+def test_sharding(name, monkeypatch):
+    # The tests compare version strings, so that '0.10' looks older than '0.7.2'.
+    assert tuple(map(int, jax.__version__.split(".")[:3])) >= (0, 8, 1)
+    monkeypatch.setattr(jax, "__version__", "0.9")
+    run(CASES["sharding"], name)
+
+
+def test_every_optimizer_is_on_every_list():
+    for test_case in CASES.values():
+        tests = [getattr(test_case, name) for name in cases(test_case)]
+        described = " ".join(f"{t.__name__} {t.__doc__ or ''}" for t in tests)
+        for name in FACTORIES:
+            assert name in described, (test_case, name)

@@ -1,0 +1,135 @@
+"""Nothing is destroyed: zero, collinear, huge, tiny and non-finite gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import rllc
+
+OPTIMIZERS = {
+    "default": rllc.rllc(0.1),
+    "adam": rllc.rllc_adam(0.1),
+    "complex": rllc.rllc(0.1, memory=rllc.complex_block(0.9, 0.3)),
+    "leaf": rllc.rllc(0.1, law=rllc.LearningLaw(0.01, groups="leaf")),
+    "pinv": rllc.rllc(
+        0.1, law=rllc.LearningLaw(0.01, solver=rllc.PseudoInverse(), trust_region=0.1)
+    ),
+    "units": rllc.rllc(0.1, memory=rllc.units(optax.scale_by_adam(), optax.trace(0.9))),
+}
+
+
+def run(optimizer, gradients):
+    """Updates of every step and the last state, in one compiled scan."""
+
+    def step(state, gradient):
+        updates, state = optimizer.update(gradient, state, gradient)
+        return state, updates
+
+    start = optimizer.init(jax.tree.map(lambda g: g[0], gradients))
+    state, updates = jax.jit(lambda s, g: jax.lax.scan(step, s, g))(start, gradients)
+    return updates, state
+
+
+def noise(steps, dtype=jnp.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "w": jnp.asarray(rng.normal(size=(steps, 4, 3)), dtype),
+        "b": jnp.asarray(rng.normal(size=(steps, 3)), dtype),
+    }
+
+
+def all_finite(tree):
+    return all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_a_bad_gradient_changes_nothing_and_is_counted(name, bad):
+    optimizer = OPTIMIZERS[name]
+    gradients = noise(12)
+    _, before = run(optimizer, jax.tree.map(lambda g: g[:6], gradients))
+    spoiled = jax.tree.map(lambda g: g[6], gradients)
+    spoiled["w"] = spoiled["w"].at[1, 1].set(bad)
+    updates, after = jax.jit(optimizer.update)(spoiled, before, spoiled)
+    jax.tree.map(lambda u: np.testing.assert_array_equal(u, 0), updates)
+    law, law_before = rllc.diagnostics(after), rllc.diagnostics(before)
+    assert int(law.skipped) == 1
+    np.testing.assert_array_equal(law.law, law_before.law)
+    kept, expected = (
+        [leaf for leaf in jax.tree.leaves(state) if leaf.ndim]
+        for state in (after, before)
+    )
+    for got, wanted in zip(kept, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    _, healed = jax.jit(optimizer.update)(
+        jax.tree.map(lambda g: g[7], gradients), after, spoiled
+    )
+    assert int(rllc.diagnostics(healed).skipped) == 1
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_zero_gradients_for_many_steps_are_harmless(name):
+    gradients = jax.tree.map(
+        lambda g: jnp.concatenate([jnp.zeros_like(g), g[:20], jnp.zeros_like(g), g]),
+        noise(500),
+    )
+    updates, state = run(OPTIMIZERS[name], gradients)
+    assert all_finite(updates)
+    assert int(rllc.diagnostics(state).skipped) == 0
+    jax.tree.map(lambda u: np.testing.assert_array_equal(u[:500], 0), updates)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_collinear_units_are_harmless(name):
+    """Constant gradients make all units multiples of each other."""
+    gradients = jax.tree.map(lambda g: jnp.repeat(g, 2000, axis=0), noise(1))
+    updates, state = run(OPTIMIZERS[name], gradients)
+    assert all_finite(updates)
+    assert all_finite(rllc.diagnostics(state).law)
+    assert int(rllc.diagnostics(state).skipped) == 0
+
+
+@pytest.mark.parametrize("name", ["default", "leaf", "complex"])
+@pytest.mark.parametrize("scale", [1e-35, 1e-25, 1e-15, 1e15])
+def test_tiny_and_huge_gradients_are_followed(name, scale):
+    gradients = jax.tree.map(lambda g: scale * (g + 1), noise(50))
+    updates, state = run(OPTIMIZERS[name], gradients)
+    assert all_finite(updates)
+    assert int(rllc.diagnostics(state).skipped) == 0
+    assert float(jnp.abs(updates["w"][-1]).max()) > 1e-3 * scale
+
+
+@pytest.mark.parametrize("name", ["default", "adam", "units"])
+@pytest.mark.parametrize("scale", [6e-8, 1.0, 6e4])
+def test_half_precision_saturates_and_goes_on(name, scale):
+    raw = noise(60)
+    gradients = jax.tree.map(lambda g: (scale * jnp.sign(g)).astype(jnp.float16), raw)
+    updates, state = run(OPTIMIZERS[name], gradients)
+    assert all_finite(updates)
+    assert all_finite(state)
+    assert updates["w"].dtype == jnp.float16
+    if name == "default" or scale == 1.0:
+        # Beyond that Adam's second moment leaves float16's range: skipped, counted.
+        assert int(rllc.diagnostics(state).skipped) == 0
+
+
+def test_the_correction_is_bounded_whatever_comes():
+    """|x|_P ≤ 1/(2 ρ √H): a sudden jump of the gradient cannot throw the law."""
+    memory, ridge = rllc.decays(0.0, 0.9), 1e-3
+    law = rllc.LearningLaw(1.0, solver=rllc.Ridge(ridge), conserve_gain=False)
+    optimizer = rllc.scale_by_rllc(memory, law)
+    update = jax.jit(optimizer.update)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        scales = 10.0 ** rng.uniform(-8, 8, size=(6, 1))
+        gradients = jnp.asarray(scales * rng.normal(size=(6, 5)), jnp.float32)
+        state = optimizer.init(gradients[0])
+        for gradient in gradients:
+            before = state.law[0]
+            _, state = update(gradient, state)
+            change = np.asarray(state.law[0] - before, np.float64)
+            spectrum = memory.spectrum
+            length = np.sqrt(change @ spectrum.gramian @ change)
+            assert length <= 1.01 / (2 * ridge * np.sqrt(spectrum.resonance))

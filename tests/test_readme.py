@@ -1,0 +1,35 @@
+"""What the READMEs show runs, and what they promise is what continuous tests run."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+READMES = sorted(
+    path for path in [ROOT / "README.md", *ROOT.glob("*/README.md")] if path.exists()
+)
+
+
+def blocks(path, language):
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_python_blocks_run_in_order(path):
+    names = {}
+    for block in blocks(path, "python"):
+        exec(compile(block, str(path), "exec"), names)
+
+
+def test_the_test_command_is_the_one_that_is_run():
+    commands = "\n".join(blocks(ROOT / "README.md", "sh"))
+    tests = [line for line in commands.splitlines() if line.endswith("-m pytest")]
+    assert len(tests) == 1
+    assert tests[0] in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_linked_files_exist(path):
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
