@@ -1,0 +1,86 @@
+"""The intermediate values that carry groups, found by the same walk as the groups."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+from jaxtyping import Array
+
+from combinability.symmetry._interpret import Interpreter
+from combinability.symmetry._symmetry import Carrier, Symmetry, Trace
+
+
+def carriers(symmetry: Symmetry) -> tuple[Carrier, ...]:
+    """What layers take in, as far as it carries a group and depends on the input.
+
+    Args:
+        symmetry: one from `infer_symmetry`.
+
+    Returns:
+        For each such value (for a concatenation, each part of it) its block: shape, and
+        for each axis the group that it carries or `None`.
+
+    Raises:
+        ValueError: if the symmetry was not inferred, and so has no trace.
+    """
+    return _trace(symmetry).carriers
+
+
+def observe(symmetry: Symmetry, variables: Any, *inputs: Any) -> list[Array]:
+    """The values of the carriers, for one batch of inputs; may be traced.
+
+    Args:
+        symmetry: one from `infer_symmetry`.
+        variables: variables of the network.
+        *inputs: inputs of the shapes that the symmetry was inferred for.
+
+    Returns:
+        An array of shape `carrier.block.shape` for each of `carriers(symmetry)`.
+
+    Raises:
+        ValueError: if the variables or the inputs have other shapes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from combinability.symmetry import carriers, infer_symmetry, observe
+        >>> def apply(variables, x):
+        ...     return jnp.maximum(x @ variables["in"], 0) @ variables["out"]
+        >>> variables = {"in": jnp.array([[1.0, -1.0]]), "out": jnp.ones((2, 1))}
+        >>> x = jnp.array([[1.0], [-2.0]])
+        >>> symmetry = infer_symmetry(apply, variables, x)
+        >>> [carrier.block.labels for carrier in carriers(symmetry)]
+        [(None, 'in')]
+        >>> observe(symmetry, variables, x)[0].tolist()
+        [[1.0, 0.0], [0.0, 2.0]]
+    """
+    found, program = carriers(symmetry), _trace(symmetry).program
+    given = [*symmetry.check(variables, "variables"), *jax.tree.leaves(inputs)]
+    _check_inputs(program, given, len(symmetry.leaves))
+    watched = Interpreter(watched=[carrier.path for carrier in found])
+    seen = watched.run(program, given)[1]
+    return [carrier.block.take(seen[carrier.path]) for carrier in found]
+
+
+def _trace(symmetry: Symmetry) -> Trace:
+    if symmetry.trace is None:
+        raise ValueError(
+            "symmetry: expected one from infer_symmetry, with the program it was read "
+            "off; got one without"
+        )
+    return symmetry.trace
+
+
+def _check_inputs(program: ClosedJaxpr, given: list[Any], first: int) -> None:
+    expected = [var.aval for var in program.jaxpr.invars]
+    if len(given) != len(expected):
+        raise ValueError(
+            f"inputs: expected {len(expected) - first} arrays as in the inference, got "
+            f"{len(given) - first}"
+        )
+    for number, (aval, value) in enumerate(zip(expected, given, strict=True)):
+        if number >= first and aval.shape != jnp.shape(value):
+            raise ValueError(
+                f"inputs[{number - first}]: expected shape {aval.shape}, which the "
+                f"symmetry was inferred for, got {jnp.shape(value)}"
+            )

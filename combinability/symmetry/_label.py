@@ -1,0 +1,333 @@
+"""Labels: what an axis is made of, as trees that unify.
+
+A label says which units the positions of an axis stand for. It is a tree:
+
+- a *variable*: so many units of one class, as yet free, or pinned with a reason;
+- a *product*, row-major: a flattened (height, width, channel) axis, heads × head size;
+- a *sum*: segments one after another, of a concatenation or a split;
+- *uniform*: the value does not vary along the axis, so any permutation leaves it.
+
+Two axes that meet in an elementwise operation or a contraction must be permuted alike:
+their labels unify. Variables are refined for that as far as is needed and no further.
+Labels that have no common refinement are pinned, so nothing is ever claimed of them.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+
+class Label:
+    """A node of a label; use the functions of this module to make and join labels."""
+
+    __slots__ = ("_bound", "kind", "parts", "reason", "size", "used")
+
+    def __init__(self, kind: str, size: int, parts: Sequence["Label"] = ()):
+        self.kind = kind
+        self.size = size
+        self.parts = tuple(parts)
+        self.reason: str | None = None
+        self.used = False
+        self._bound: Label | None = None
+
+    def resolve(self) -> "Label":
+        """The label that this one has become by unification."""
+        label = self
+        while label._bound is not None:
+            label = label._bound
+        if label is not self:
+            self._bound = label
+        return label
+
+    def bind(self, other: "Label") -> None:
+        """Makes a variable stand for another label."""
+        self._bound = other
+
+    def __repr__(self) -> str:
+        label = self.resolve()
+        if label.kind == "variable":
+            return f"{'!' if label.reason else 'v'}{id(label) % 9973}:{label.size}"
+        if label.kind == "uniform":
+            return f"u:{label.size}"
+        sign = "*" if label.kind == "product" else "+"
+        return f"({sign.join(map(repr, label.parts))})"
+
+
+def variable(size: int, reason: str | None = None) -> Label:
+    """A class of units of its own; pinned if a reason is given."""
+    label = Label("variable", size)
+    label.reason = reason
+    return label
+
+
+def uniform(size: int) -> Label:
+    """An axis along which the value does not vary."""
+    return Label("uniform", size)
+
+
+def product(labels: Iterable[Label]) -> Label:
+    """The label of axes that are flattened into one, row-major."""
+    merged: list[Label] = []
+    for label in labels:
+        for factor in factors(label):
+            if merged and merged[-1].kind == factor.kind == "uniform":
+                merged[-1] = uniform(merged[-1].size * factor.size)
+            else:
+                merged.append(factor)
+    if len(merged) <= 1:
+        return merged[0] if merged else uniform(1)
+    return Label("product", math.prod(f.size for f in merged), merged)
+
+
+def concatenation(labels: Iterable[Label]) -> Label:
+    """The label of axes that are laid one after another: a sum.
+
+    Two uniform segments stay two, since their values differ; so does a segment of a
+    single unit, which is told apart from its neighbours.
+    """
+    found = [s for label in labels for s in segments(label) if s.size]
+    if len(found) == 1:
+        return found[0]
+    return Label("sum", sum(s.size for s in found), found)
+
+
+def factors(label: Label) -> list[Label]:
+    """A label as factors, none of which is a product or of size 1."""
+    label = label.resolve()
+    if label.kind == "product":
+        return [factor for part in label.parts for factor in factors(part)]
+    return [] if label.size == 1 else [label]
+
+
+def segments(label: Label) -> list[Label]:
+    """A label as segments, none of which is a sum."""
+    label = label.resolve()
+    if label.kind == "sum":
+        return [segment for part in label.parts for segment in segments(part)]
+    return [label]
+
+
+def leaves(label: Label) -> Iterator[Label]:
+    """The variables of a label."""
+    label = label.resolve()
+    if label.kind == "variable":
+        yield label
+    for part in label.parts:
+        yield from leaves(part)
+
+
+def pin(label: Label, reason: str) -> Label:
+    """Pins all that a label is made of; the first reason stays."""
+    for leaf in leaves(label):
+        leaf.reason = leaf.reason or reason
+    return label
+
+
+def use(label: Label) -> Label:
+    """Notes that the function looks at these units."""
+    for leaf in leaves(label):
+        leaf.used = True
+    return label
+
+
+def unify(first: Label, second: Label) -> Label:
+    """Makes two axes permute alike.
+
+    Args:
+        first: the label of an axis.
+        second: the label of an axis of the same length, or of length 1.
+
+    Returns:
+        What both have become. A uniform part joins anything without binding it.
+    """
+    first, second = first.resolve(), second.resolve()
+    if first.size != second.size:
+        return max(first, second, key=lambda label: label.size)
+    if first is second or second.kind == "uniform":
+        return first
+    if first.kind == "uniform":
+        return second
+    if first.kind == "variable":
+        return _bind(first, second)
+    if second.kind == "variable":
+        return _bind(second, first)
+    if "sum" in (first.kind, second.kind):
+        return _unify_segments(first, second)
+    return _unify_factors(first, second)
+
+
+def _bind(free: Label, label: Label) -> Label:
+    label = _without_uniform(label)
+    if free in leaves(label):
+        return pin(label, "its units would have to match a part of themselves")
+    if free.reason:
+        pin(label, free.reason)
+    if free.used:
+        use(label)
+    free.bind(label)
+    return label
+
+
+def _without_uniform(label: Label) -> Label:
+    """A copy in which uniform parts have become free units, to bind a variable to."""
+    label = label.resolve()
+    if label.kind == "uniform":
+        return variable(label.size)
+    if label.kind == "variable":
+        return label
+    make = product if label.kind == "product" else concatenation
+    return make([_without_uniform(part) for part in label.parts])
+
+
+def _unify_factors(first: Label, second: Label) -> Label:
+    left, right, common = factors(first), factors(second), []
+    while left and right:
+        if left[-1].size < right[-1].size:
+            left, right = right, left
+        inner = right[-1].size
+        if left[-1].size != inner:
+            halves = _split_in_two(left[-1], inner)
+            if halves is None:
+                return _incompatible(first, second)
+            left[-1:] = [factor for half in halves for factor in factors(half)]
+        else:
+            common.append(unify(left.pop(), right.pop()))
+    return product(reversed(common))
+
+
+def _unify_segments(first: Label, second: Label) -> Label:
+    bounds = sorted({*_bounds(first), *_bounds(second)})
+    pieces = [cut(label, bounds) for label in (first, second)]
+    return concatenation([unify(x, y) for x, y in zip(*pieces, strict=True)])
+
+
+def _incompatible(first: Label, second: Label) -> Label:
+    reason = "its units are arranged in two ways that have no common refinement"
+    pin(second, reason)
+    return pin(first, reason)
+
+
+def _bounds(label: Label) -> list[int]:
+    """Where the segments of a label meet."""
+    label = label.resolve()
+    if label.kind == "sum":
+        ends, end = [], 0
+        for part in segments(label)[:-1]:
+            end += part.size
+            ends.append(end)
+        return ends
+    if label.kind == "product":
+        first = factors(label)[0]
+        return [end * (label.size // first.size) for end in _bounds(first)]
+    return []
+
+
+def split(label: Label, sizes: Sequence[int]) -> list[Label]:
+    """The labels of an axis reshaped into several, row-major; pinned if impossible."""
+    parts: list[Label] = []
+    for position in range(len(sizes) - 1, 0, -1):
+        halves = _split_in_two(label, sizes[position])
+        if halves is None:
+            reason = "a reshape cuts across its units"
+            pin(label, reason)
+            rest = [variable(size, reason) for size in sizes[: position + 1]]
+            return rest + parts
+        label, inner = halves
+        parts.insert(0, inner)
+    return [label, *parts]
+
+
+def _split_in_two(label: Label, inner: int) -> tuple[Label, Label] | None:
+    """An axis as (outer, inner) axes; `None` if it has no such arrangement."""
+    label = label.resolve()
+    outer = label.size // inner
+    if label.size % inner:
+        return None
+    if inner == 1 or outer == 1:
+        return (label, uniform(1)) if inner == 1 else (uniform(1), label)
+    if label.kind == "uniform":
+        return uniform(outer), uniform(inner)
+    if label.kind == "variable":
+        halves = _like(label, outer), _like(label, inner)
+        label.bind(Label("product", label.size, halves))
+        return halves
+    if label.kind == "product":
+        return _split_factors(factors(label), inner)
+    pieces = [_split_in_two(part, inner) for part in segments(label)]
+    if any(piece is None for piece in pieces):
+        return None
+    common = uniform(inner)
+    for _, part in filter(None, pieces):
+        common = unify(common, part)
+    return concatenation([part for part, _ in filter(None, pieces)]), common
+
+
+def _split_factors(parts: list[Label], inner: int) -> tuple[Label, Label] | None:
+    taken: list[Label] = []
+    while inner > 1:
+        last = parts.pop()
+        if inner % last.size == 0:
+            taken.insert(0, last)
+            inner //= last.size
+            continue
+        halves = _split_in_two(last, inner)
+        if halves is None:
+            return None
+        parts.append(halves[0])
+        taken.insert(0, halves[1])
+        break
+    return product(parts), product(taken)
+
+
+def cut(label: Label, bounds: Sequence[int]) -> list[Label]:
+    """The labels of an axis cut into segments; pinned if impossible.
+
+    Args:
+        label: the label of the axis.
+        bounds: positions strictly inside the axis, rising, where one segment ends and
+            the next begins.
+    """
+    pieces, done = [], 0
+    for bound in bounds:
+        halves = _cut_in_two(label, bound - done)
+        if halves is None:
+            reason = "a cut falls between units that belong together"
+            pin(label, reason)
+            rest = label.resolve().size - (bound - done)
+            halves = variable(bound - done, reason), variable(rest, reason)
+        piece, label = halves
+        pieces.append(piece)
+        done = bound
+    return [*pieces, label]
+
+
+def _cut_in_two(label: Label, bound: int) -> tuple[Label, Label] | None:
+    label = label.resolve()
+    if label.kind == "uniform":
+        return uniform(bound), uniform(label.size - bound)
+    if label.kind == "variable":
+        halves = _like(label, bound), _like(label, label.size - bound)
+        label.bind(Label("sum", label.size, halves))
+        return halves
+    if label.kind == "product":
+        first, *rest = factors(label)
+        inner = label.size // first.size
+        halves = None if bound % inner else _cut_in_two(first, bound // inner)
+        return halves and (product([halves[0], *rest]), product([halves[1], *rest]))
+    parts, before = segments(label), []
+    while bound and bound >= parts[0].size:
+        bound -= parts[0].size
+        before.append(parts.pop(0))
+    if bound:
+        halves = _cut_in_two(parts.pop(0), bound)
+        if halves is None:
+            return None
+        before.append(halves[0])
+        parts.insert(0, halves[1])
+    return concatenation(before), concatenation(parts)
+
+
+def _like(label: Label, size: int) -> Label:
+    """A part of a variable: as pinned and as used as the whole."""
+    part = variable(size, label.reason)
+    part.used = label.used
+    return part

@@ -1,0 +1,302 @@
+"""What may be permuted: groups, the blocks of leaves that carry them, and `apply`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+from jaxtyping import Array, Int, PyTree
+
+# Group name -> index array: (size,), or (*sizes of `within`, size) for a nested group.
+Permutation = Mapping[str, Int[Array, "*within size"]]
+
+
+class Axis(NamedTuple):
+    """Where a group meets a leaf.
+
+    Attributes:
+        path: the leaf, for instance `"params/Dense_0/kernel"`.
+        axis: the axis of the leaf.
+        start: first index of the part of the axis that carries the group.
+        stop: end of that part.
+        shape: that part as a product of factors, row-major; `(size,)` where the whole
+            part is the group.
+        factor: which of the factors is the group.
+    """
+
+    path: str
+    axis: int
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+    factor: int
+
+
+class Group(NamedTuple):
+    """Units that may be permuted together, in every array that knows them.
+
+    Attributes:
+        size: number of units.
+        axes: where the units are.
+        within: names of the groups (or of pinned axes) inside whose every unit this
+            group has a permutation of its own; `()` for most.
+        blocks: the sizes of those, so that a permutation of this group is an index
+            array of shape `(*blocks, size)`.
+    """
+
+    size: int
+    axes: tuple[Axis, ...]
+    within: tuple[str, ...] = ()
+    blocks: tuple[int, ...] = ()
+
+
+class Pin(NamedTuple):
+    """An axis (or a part of one) that must stay, and why."""
+
+    path: str
+    axis: int
+    start: int
+    stop: int
+    reason: str
+
+
+class Step(NamedTuple):
+    """An array is reshaped to `shape`, and the part from `start` to `stop` is taken."""
+
+    shape: tuple[int, ...]
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    def take(self, array: Array) -> Array:
+        """The part."""
+        return array.reshape(self.shape)[tuple(map(slice, self.start, self.stop))]
+
+    def put(self, array: Array, part: Array) -> Array:
+        """The array with another part in its place."""
+        where = tuple(map(slice, self.start, self.stop))
+        size = tuple(j - i for i, j in zip(self.start, self.stop, strict=True))
+        whole = array.reshape(self.shape).at[where].set(part.reshape(size))
+        return whole.reshape(array.shape)
+
+
+class Block(NamedTuple):
+    """A part of a leaf, seen as an array each axis of which is one group or none.
+
+    Attributes:
+        leaf: the position of the leaf in the flattened variables.
+        shape: the part reshaped, an axis for each factor.
+        labels: for each axis of `shape` the group's name, the name of the pinned axis
+            that another group lies within, or `None`.
+        steps: how to get the part from the leaf; `()` for the whole leaf.
+    """
+
+    leaf: int
+    shape: tuple[int, ...]
+    labels: tuple[str | None, ...]
+    steps: tuple[Step, ...] = ()
+
+    def take(self, leaf: Array) -> Array:
+        """The part of a leaf."""
+        for step in self.steps:
+            leaf = step.take(leaf)
+        return leaf.reshape(self.shape)
+
+    def put(self, leaf: Array, part: Array) -> Array:
+        """A leaf with another part in its place."""
+        views = [leaf]
+        for step in self.steps:
+            views.append(step.take(views[-1]))
+        part = part.reshape(views[-1].shape)
+        for step, view in zip(reversed(self.steps), reversed(views[:-1]), strict=True):
+            part = step.put(view, part)
+        return part
+
+    def positions(self, name: str) -> tuple[int, ...]:
+        """The axes of `shape` that carry a group."""
+        return tuple(i for i, label in enumerate(self.labels) if label == name)
+
+
+class Leaf(NamedTuple):
+    """A leaf that a symmetry was inferred for."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class Carrier(NamedTuple):
+    """An intermediate value that carries groups: what a layer takes in.
+
+    Attributes:
+        path: the numbers of the equations that lead to it, and of the operand.
+        scanned: how many scans it is inside of; it gets a leading axis for each.
+        block: the part of the value (leading axes included) as for a leaf.
+    """
+
+    path: tuple[int, ...]
+    scanned: int
+    block: Block
+
+
+class Trace(NamedTuple):
+    """The program that a symmetry was read off.
+
+    Attributes:
+        program: the traced function of the flattened variables and inputs.
+        carriers: the intermediate values that carry groups.
+    """
+
+    program: ClosedJaxpr
+    carriers: tuple[Carrier, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Symmetry:
+    """The permutations of a network's units that leave its function as it is.
+
+    With a permutation π of a group, an array x that carries the group on an axis
+    becomes x[..., π, ...]; permuting every such array together does not change
+    `apply(variables, x)`. A group that lies `within` another one is permuted inside
+    each of that one's units: after those have moved, unit i of block p comes from
+    index `π[p, i]` of the same block.
+
+    Attributes:
+        groups: name -> `Group`.
+        pins: the axes that must stay, with reasons.
+        blocks: the parts of the leaves that carry a group.
+        leaves: path, shape and dtype of each leaf, in flattened order.
+        inputs: the shapes that the symmetry holds for.
+        trace: the program that it was read off, for a look at intermediate values.
+    """
+
+    groups: Mapping[str, Group]
+    pins: tuple[Pin, ...]
+    blocks: tuple[Block, ...]
+    leaves: tuple[Leaf, ...]
+    inputs: str = ""
+    trace: Trace | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    def __str__(self) -> str:
+        from combinability.symmetry._table import table  # which needs this class
+
+        return table(self)
+
+    def split(self, variables: PyTree) -> list[Array]:
+        """The blocks of variables, in the order of `blocks`."""
+        leaves = self.check(variables, "variables")
+        return [block.take(jnp.asarray(leaves[block.leaf])) for block in self.blocks]
+
+    def join(self, parts: Sequence[Array], variables: PyTree) -> PyTree:
+        """Variables with their blocks replaced: the inverse of `split`."""
+        leaves = self.check(variables, "variables")
+        for block, part in zip(self.blocks, parts, strict=True):
+            leaves[block.leaf] = block.put(jnp.asarray(leaves[block.leaf]), part)
+        return jax.tree.unflatten(jax.tree.structure(variables), leaves)
+
+    def apply(self, permutation: Permutation, variables: PyTree) -> PyTree:
+        """Permutes the units of a network; its function stays.
+
+        Args:
+            permutation: index arrays of the groups to move; groups that it does not
+                name stay. May be traced.
+            variables: the tree that the symmetry was inferred from, or one like it.
+
+        Returns:
+            Variables whose unit i of a group is unit `permutation[group][i]` of the
+            given ones.
+
+        Raises:
+            ValueError: if a group is unknown, an index array has the wrong shape or
+                dtype, or the variables have other leaves.
+
+        Example:
+            >>> import jax, jax.numpy as jnp, combinability
+            >>> def apply(variables, x):
+            ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+            >>> variables = {"in": jnp.eye(2, 3), "out": jnp.ones((3, 1))}
+            >>> x = jnp.ones((1, 2))
+            >>> symmetry = combinability.infer_symmetry(apply, variables, x)
+            >>> moved = symmetry.apply({"in": jnp.array([2, 0, 1])}, variables)
+            >>> moved["in"].tolist()
+            [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+        """
+        self.check_permutation(permutation)
+        order = sorted(permutation, key=lambda name: len(self.groups[name].within))
+        parts = self.split(variables)
+        for number, block in enumerate(self.blocks):
+            for name in order:
+                for axis in block.positions(name):
+                    parts[number] = self.permute(
+                        parts[number], block, axis, permutation[name]
+                    )
+        return self.join(parts, variables)
+
+    def permute(self, part: Array, block: Block, axis: int, index: Array) -> Array:
+        """One axis of one block permuted."""
+        within = self.groups[block.labels[axis] or ""].within
+        if not within:
+            return jnp.take(part, index, axis=axis)
+        dims = [block.labels.index(name) for name in within] + [axis]
+        shape = [1] * part.ndim
+        for dim in dims:
+            shape[dim] = part.shape[dim]
+        index = jnp.transpose(index, sorted(range(len(dims)), key=dims.__getitem__))
+        return jnp.take_along_axis(part, index.reshape(shape), axis=axis)
+
+    def check(self, variables: PyTree, name: str) -> list[Any]:
+        """The leaves of variables.
+
+        Raises:
+            ValueError: if they are not those of the symmetry; names the first.
+        """
+        found = jax.tree_util.tree_flatten_with_path(variables)[0]
+        for (path, leaf), expected in zip(found, self.leaves, strict=False):
+            where = path_name(path)
+            shape = jnp.shape(leaf)
+            if where != expected.path:
+                raise ValueError(
+                    f"{name}: expected the leaf {expected.path!r}, got {where!r}; the "
+                    f"symmetry was inferred from a tree of another structure"
+                )
+            if shape != expected.shape:
+                raise ValueError(
+                    f"{name}: expected shape {expected.shape} at {where!r}, got {shape}"
+                )
+        if len(found) != len(self.leaves):
+            raise ValueError(
+                f"{name}: expected {len(self.leaves)} leaves, got {len(found)}"
+            )
+        return [leaf for _, leaf in found]
+
+    def check_permutation(self, permutation: Permutation) -> None:
+        """Refuses unknown groups and index arrays of the wrong shape or dtype.
+
+        Raises:
+            ValueError: naming the group, what came and what was expected.
+        """
+        for name, index in permutation.items():
+            if name not in self.groups:
+                known = ", ".join(self.groups)
+                raise ValueError(
+                    f"permutation: no group {name!r}; the groups are {known}"
+                )
+            group = self.groups[name]
+            expected = (*group.blocks, group.size)
+            index = jnp.asarray(index)
+            if index.shape != expected or not jnp.issubdtype(index.dtype, jnp.integer):
+                raise ValueError(
+                    f"permutation[{name!r}]: expected integers of shape {expected}, "
+                    f"got {index.dtype.name} of shape {index.shape}"
+                )
+
+
+def is_key(value: Any) -> bool:
+    """Whether an array holds random keys."""
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """A leaf's path as text: keys joined by slashes."""
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")

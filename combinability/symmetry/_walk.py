@@ -1,0 +1,230 @@
+"""The walk through a traced program that labels every axis of every value."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from combinability.symmetry import _label
+from combinability.symmetry._label import Label
+from combinability.symmetry._symmetry import is_key
+
+Labels = list[Label]
+
+
+class Value(NamedTuple):
+    """The labels of a value, and of the scans that make it anew in each iteration."""
+
+    labels: tuple[Label, ...]
+    iterated: tuple[Label, ...]
+
+
+class Contraction(NamedTuple):
+    """Axes that are summed over together, and the ones that stay apart meanwhile."""
+
+    contracted: tuple[Label, ...]
+    batch: tuple[Label, ...]
+
+
+class Mixing(NamedTuple):
+    """Axes along which an operation mixes or reorders units, and those beside them."""
+
+    mixed: tuple[Label, ...]
+    beside: tuple[Label, ...]
+
+
+class Operand(NamedTuple):
+    """A value that an operation contracts: where it is in the program, and its labels.
+
+    `path` holds the numbers of the equations that lead to it, and at the end that of
+    the operand.
+    """
+
+    path: tuple[int, ...]
+    value: Value
+
+
+class Walk:
+    """Labels values equation by equation, and notes what bears on nested groups.
+
+    Rules get the walk as their first argument. They call `contract` and `mix` for axes
+    that are summed over, `pin` for those that must stay, and `closed` for programs
+    inside an equation.
+
+    Args:
+        rules: primitive name -> rule.
+    """
+
+    def __init__(self, rules: dict[str, Any]):
+        self._rules = rules
+        self._path: tuple[int, ...] = ()
+        self._iterated: tuple[Label, ...] = ()
+        self._hidden = False
+        self.varying: list[bool] = []
+        self.values: list[Value] = []
+        self.contractions: list[Contraction] = []
+        self.mixings: list[Mixing] = []
+        self.operands: list[Operand] = []
+
+    def run(
+        self, jaxpr: Jaxpr, operands: Sequence[Sequence[Label]], varying: Sequence[bool]
+    ) -> tuple[list[Labels], list[bool]]:
+        """Labels the results of a program.
+
+        Args:
+            jaxpr: the program, without constants.
+            operands: for each of its inputs the labels of its axes.
+            varying: for each of its inputs whether it depends on the network's input.
+
+        Returns:
+            For each result the labels of its axes; whether it depends on the input.
+        """
+        known = dict(
+            zip(jaxpr.invars, zip(operands, varying, strict=True), strict=True)
+        )
+
+        def read(atom):
+            if isinstance(atom, Literal):
+                return [_label.uniform(size) for size in np.shape(atom.val)], False
+            return known[atom]
+
+        for number, equation in enumerate(jaxpr.eqns):
+            inputs = [read(atom) for atom in equation.invars]
+            outer, self.varying = self.varying, [flag for _, flag in inputs]
+            self._path += (number,)
+            results, flags = self._equation(equation, [list(x) for x, _ in inputs])
+            self._path, self.varying = self._path[:-1], outer
+            for var, labels, flag in zip(equation.outvars, results, flags, strict=True):
+                known[var] = labels, flag
+                self.values.append(Value(tuple(labels), self._iterated))
+        results = [read(atom) for atom in jaxpr.outvars]
+        return [list(labels) for labels, _ in results], [flag for _, flag in results]
+
+    def _equation(self, equation: Any, operands: list[Labels]):
+        rule = self._rules.get(equation.primitive.name, _without_rule)
+        results = rule(self, equation, *operands)
+        if isinstance(results, tuple):
+            return results
+        flag = any(self.varying)
+        return results, [flag] * len(results)
+
+    def contract(
+        self, labels: Sequence[Label], axes: Sequence[int], batch: Sequence[Label]
+    ) -> None:
+        """Notes that axes of an operand are summed over in a product with another one.
+
+        Args:
+            labels: the labels of the operand.
+            axes: the axes that are summed over.
+            batch: the labels of the axes on which the sums are apart from one another.
+        """
+        summed = tuple(labels[axis] for axis in axes)
+        self.contractions.append(Contraction(summed, (*batch, *self._iterated)))
+        self.mix(labels, axes)
+
+    def mix(self, labels: Sequence[Label], axes: Sequence[int]) -> None:
+        """Notes that axes of an operand are summed over, or their units reordered.
+
+        Args:
+            labels: the labels of the operand.
+            axes: the axes along which it is mixed.
+        """
+        mixed = tuple(_label.use(labels[axis]) for axis in axes)
+        beside = tuple(x for axis, x in enumerate(labels) if axis not in axes)
+        self.mixings.append(Mixing(mixed, beside))
+
+    def pin(self, labels: Labels, axis: int, reason: str, size: int) -> Label:
+        """Pins an axis of an operand along which an operation tells units apart.
+
+        Args:
+            labels: the labels of the operand.
+            axis: the axis.
+            reason: what tells them apart.
+            size: the length of that axis of the result.
+
+        Returns:
+            The label of that axis of the result, pinned too.
+        """
+        _label.pin(labels[axis], reason)
+        self.mix(labels, [axis])
+        return _label.variable(size, reason)
+
+    def consume(self, operand: int, labels: Sequence[Label]) -> None:
+        """Notes that an operation mixes the units of an operand: a layer's input."""
+        if self.varying[operand] and not self._hidden:
+            value = Value(tuple(labels), self._iterated)
+            where = (*self._path, operand)
+            self.operands.append(Operand(where, value))
+
+    def closed(
+        self, closed: ClosedJaxpr | Jaxpr, operands: Sequence[Labels], varying=None
+    ) -> tuple[list[Labels], list[bool]]:
+        """As `run`, for a program that may hold constants."""
+        varying = self.varying if varying is None else varying
+        if isinstance(closed, Jaxpr):
+            return self.run(closed, operands, varying)
+        constants = [constant_labels(value) for value in closed.consts]
+        jaxpr = closed.jaxpr.replace(
+            constvars=(), invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars]
+        )
+        flags = [False] * len(constants) + list(varying)
+        return self.run(jaxpr, [*constants, *operands], flags)
+
+    def iterating(self, label: Label, jaxpr: Any, operands, varying):
+        """As `closed`, for the body of a scan along an axis."""
+        outer = self._iterated
+        self._iterated = (*outer, label) if label.size > 1 else outer
+        results = self.closed(jaxpr, operands, varying)
+        self._iterated = outer
+        return results
+
+    def hidden(self, jaxpr: Any, operands, varying):
+        """As `closed`, where no values can be looked at from outside."""
+        outer, self._hidden = self._hidden, True
+        results = self.closed(jaxpr, operands, varying)
+        self._hidden = outer
+        return results
+
+    def mark(self) -> list[int]:
+        """How much is noted so far."""
+        return [len(notes) for notes in self._notes()]
+
+    def forget(self, mark: list[int]) -> None:
+        """Drops what was noted since `mark`."""
+        for notes, count in zip(self._notes(), mark, strict=True):
+            del notes[count:]
+
+    def _notes(self) -> tuple[list[Any], ...]:
+        return self.values, self.contractions, self.mixings, self.operands
+
+
+def constant_labels(value: Any) -> Labels:
+    """Labels of a captured array: uniform where it is constant, else pinned."""
+    reason = "an array that is captured, not a variable, tells them apart"
+    if hasattr(value, "dtype") and is_key(value):
+        return [_label.variable(size, reason) for size in np.shape(value)]
+    array = np.asarray(value)
+    labels = []
+    for axis, size in enumerate(array.shape):
+        constant = size <= 1 or bool(np.all(array == np.take(array, [0], axis)))
+        labels.append(
+            _label.uniform(size) if constant else _label.variable(size, reason)
+        )
+    return labels
+
+
+def _without_rule(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+    reason = f"there is no rule for the operation {equation.primitive.name!r}"
+    return pin_all(equation, operands, reason)
+
+
+def pin_all(equation: Any, operands: Sequence[Labels], reason: str) -> list[Labels]:
+    """Pins all axes of an operation's operands and of its results."""
+    for labels in operands:
+        for label in labels:
+            _label.pin(label, reason)
+    return [
+        [_label.variable(size, reason) for size in getattr(var.aval, "shape", ())]
+        for var in equation.outvars
+    ]

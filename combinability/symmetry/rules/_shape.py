@@ -1,0 +1,219 @@
+"""Operations that move, join and cut axes."""
+
+from typing import Any
+
+from combinability.symmetry import _label
+from combinability.symmetry._label import Label
+from combinability.symmetry._walk import Labels, Walk
+from combinability.symmetry.rules._registry import register_rule
+
+
+@register_rule("transpose")
+def transpose(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """Axes move with their labels."""
+    return [[x[axis] for axis in equation.params["permutation"]]]
+
+
+@register_rule("squeeze")
+def squeeze(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """Axes of size 1 go."""
+    gone = equation.params["dimensions"]
+    return [[label for axis, label in enumerate(x) if axis not in gone]]
+
+
+@register_rule("broadcast_in_dim")
+def broadcast(walk: Walk, equation: Any, x: Labels, *_: Labels) -> list[Labels]:
+    """New axes, and axes of size 1 that grow, are uniform."""
+    shape = equation.params["shape"]
+    out = [_label.uniform(size) for size in shape]
+    for label, axis in zip(x, equation.params["broadcast_dimensions"], strict=True):
+        if label.size == shape[axis]:
+            out[axis] = label
+    return [out]
+
+
+@register_rule("reshape")
+def reshape(walk: Walk, equation: Any, x: Labels, *_: Labels) -> list[Labels]:
+    """Axes that are flattened become a product, and a product is taken apart."""
+    shape = equation.params["new_sizes"]
+    if 0 in shape:
+        return [[_label.uniform(size) for size in shape]]
+    out: list[Label] = []
+    taken, total = [], 1
+    sizes, wanted = [], 1
+    rest = [label for label in x if label.size != 1]
+    for size in shape:
+        sizes.append(size)
+        wanted *= size
+        while total < wanted:
+            taken.append(rest.pop(0))
+            total *= taken[-1].size
+        if total == wanted:
+            out += _label.split(_label.product(taken), sizes)
+            taken, total, sizes, wanted = [], 1, [], 1
+    return [out]
+
+
+@register_rule("concatenate")
+def concatenate(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+    """The axes along which values are joined become a sum; the others unify."""
+    dimension = equation.params["dimension"]
+    out = list(operands[0])
+    for labels in operands[1:]:
+        for axis, label in enumerate(labels):
+            if axis != dimension:
+                out[axis] = _label.unify(out[axis], label)
+    out[dimension] = _label.concatenation([labels[dimension] for labels in operands])
+    return [out]
+
+
+@register_rule("stack")
+def stack(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+    """The new axis is pinned; the others unify."""
+    out = list(operands[0])
+    for labels in operands[1:]:
+        out = [_label.unify(x, y) for x, y in zip(out, labels, strict=True)]
+    new = _label.variable(len(operands), "they are stacked in order")
+    out.insert(equation.params["axis"], new)
+    return [out]
+
+
+@register_rule("unstack")
+def unstack(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """The axis that goes is pinned; the others pass."""
+    axis = equation.params["axis"]
+    walk.pin(x, axis, "they are taken one by one", 1)
+    return [[*x[:axis], *x[axis + 1 :]] for _ in equation.outvars]
+
+
+@register_rule("tile")
+def tile(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """A repeated axis is a product with a uniform factor."""
+    repeats = map(_label.uniform, equation.params["reps"])
+    return [[_label.product(pair) for pair in zip(repeats, x, strict=True)]]
+
+
+@register_rule("split")
+def split(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """A sum is taken apart."""
+    axis, sizes = equation.params["axis"], equation.params["sizes"]
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    return [[*x[:axis], piece, *x[axis + 1 :]] for piece in _label.cut(x[axis], ends)]
+
+
+@register_rule("slice")
+def slice_(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """A segment of an axis is kept; a stride pins the axis."""
+    params = equation.params
+    strides = params["strides"] or (1,) * len(x)
+    ranges = zip(params["start_indices"], params["limit_indices"], strict=True)
+    out = []
+    for axis, ((start, stop), stride) in enumerate(zip(ranges, strides, strict=True)):
+        if stride == 1:
+            out.append(segment(x[axis], start, stop))
+            continue
+        size = len(range(start, stop, stride))
+        out.append(walk.pin(x, axis, "a slice skips some of them", size))
+    return [out]
+
+
+def segment(label: Label, start: int, stop: int) -> Label:
+    """The part of an axis from `start` up to `stop`."""
+    bounds = [bound for bound in (start, stop) if 0 < bound < label.size]
+    if start == stop:
+        return _label.uniform(0)
+    return _label.cut(label, bounds)[1 if start else 0] if bounds else label
+
+
+@register_rule("pad")
+def pad(walk: Walk, equation: Any, x: Labels, value: Labels) -> list[Labels]:
+    """Padding adds uniform segments; between entries it pins the axis."""
+    out = []
+    for axis, (low, high, interior) in enumerate(equation.params["padding_config"]):
+        label = x[axis]
+        if interior:
+            size = label.size + low + high + interior * max(label.size - 1, 0)
+            out.append(walk.pin(x, axis, "padding goes between them", size))
+            continue
+        kept = segment(label, max(-low, 0), label.size - max(-high, 0))
+        sides = [_label.uniform(max(side, 0)) for side in (low, high)]
+        out.append(_label.concatenation([sides[0], kept, sides[1]]))
+    return [out]
+
+
+@register_rule("rev")
+def reverse(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """A reversed axis is pinned, another one thereafter."""
+    out = list(x)
+    for axis in equation.params["dimensions"]:
+        out[axis] = walk.pin(x, axis, "their order is reversed", x[axis].size)
+    return [out]
+
+
+@register_rule("iota")
+def iota(walk: Walk, equation: Any, *_: Labels) -> list[Labels]:
+    """Counting tells positions apart along one axis; it is uniform along others."""
+    out = [_label.uniform(size) for size in equation.params["shape"]]
+    axis = equation.params["dimension"]
+    out[axis] = _label.variable(out[axis].size, "an index tells them apart")
+    return [out]
+
+
+@register_rule("dynamic_slice")
+def dynamic_slice(walk: Walk, equation: Any, x: Labels, *_: Labels) -> list[Labels]:
+    """Axes that are kept whole pass, the others are pinned."""
+    sizes = equation.params["slice_sizes"]
+    return [[_whole(walk, x, axis, size) for axis, size in enumerate(sizes)]]
+
+
+def _whole(walk: Walk, x: Labels, axis: int, size: int) -> Label:
+    if size == x[axis].size:
+        return x[axis]
+    return walk.pin(x, axis, "an index picks some of them", size)
+
+
+@register_rule("dynamic_update_slice")
+def dynamic_update_slice(
+    walk: Walk, equation: Any, x: Labels, update: Labels, *_: Labels
+) -> list[Labels]:
+    """Axes that are updated whole unify, the others are pinned."""
+    out = []
+    reason = "an index picks where they are written"
+    for axis, (label, new) in enumerate(zip(x, update, strict=True)):
+        if label.size == new.size:
+            out.append(_label.unify(label, new))
+        else:
+            walk.pin(update, axis, reason, 1)
+            out.append(walk.pin(x, axis, reason, label.size))
+    return [out]
+
+
+@register_rule("gather")
+def gather(walk: Walk, equation: Any, x: Labels, indices: Labels) -> list[Labels]:
+    """An embedding: axes that are looked up are pinned, those kept whole pass."""
+    numbers, sizes = (
+        equation.params["dimension_numbers"],
+        equation.params["slice_sizes"],
+    )
+    _label.pin(indices[-1], "it holds indices")
+    lookups = list(indices[:-1])
+    for i, j in zip(
+        numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True
+    ):
+        lookups[j] = _label.unify(x[i], lookups[j])
+    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+    kept = []
+    for axis, size in enumerate(sizes):
+        if axis in numbers.start_index_map:
+            label = walk.pin(x, axis, "an index looks them up", size)
+        else:
+            label = _whole(walk, x, axis, size) if axis not in gone else x[axis]
+        if axis not in gone:
+            kept.append(label)
+    rank = len(equation.outvars[0].aval.shape)
+    return [
+        [
+            (kept if axis in numbers.offset_dims else lookups).pop(0)
+            for axis in range(rank)
+        ]
+    ]
