@@ -11,19 +11,29 @@ import tyro
 from rich.console import Console
 
 from benchmarks import report as reports
+from benchmarks._combine import combine
 from benchmarks._compare import compare
+from benchmarks.combinability import Config as CombinabilityConfig
 from benchmarks.rllc import Config
-from benchmarks.speed import SpeedConfig, print_steps, run_steps
-from benchmarks.tour import print_summary
+from benchmarks.speed import (
+    CombinabilitySpeedConfig,
+    SpeedConfig,
+    print_combinability,
+    print_steps,
+    run_combinability,
+    run_steps,
+)
+from benchmarks.tour import print_claims, print_summary
 from benchmarks.tour import tour as run_tour
 
-_DESCRIPTION = """Experiments with RLLC, each in one command.
+_DESCRIPTION = """Experiments on networks and what lies between, each in one command.
 
 Start with `python -m benchmarks tour`. A run writes a folder with result.json (every
 number, with configuration, versions and machine); comparisons add figures and
 report.html, which opens in any browser. Stopped runs go on when the same command is
 given again."""
 
+_PACKAGES = ("benchmarks", "rllc", "combinability", "stitching")
 _OK, _USER_ERROR, _INTERRUPTED = 0, 2, 130
 
 _Folder = Annotated[
@@ -36,7 +46,7 @@ speed = tyro.extras.SubcommandApp()
 
 @app.command
 def tour(out: _Folder = None) -> None:
-    """See RLLC beside SGD, momentum and Adam, on embedded data, in about a minute.
+    """Compare optimizers and combine networks, on embedded data, in about a minute.
 
     Args:
         out: Folder to write; by default one under runs/ that follows from the versions.
@@ -65,6 +75,27 @@ def rllc(
     print_summary(result, run.folder / "report.html", Console())
 
 
+@app.command
+def combinability(
+    config: Annotated[CombinabilityConfig, tyro.conf.arg(name="")],
+    out: _Folder = None,
+    data: _Folder = None,
+) -> None:
+    """Train networks, align them, and combine them all over the hypercube.
+
+    Shows barriers with and without matching and repair, the losses of thousands of
+    random combinations, transitivity, robustness, and how combinations differ.
+    For instance: python -m benchmarks combinability --dataset mnist --widths 32 128
+
+    Args:
+        config: The experiments.
+        out: Folder to write; by default one under runs/ that follows from the options.
+        data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
+    """
+    run, result = combine(config, out, data)
+    print_claims(result, run.folder / "report.html", Console())
+
+
 @speed.command(name="rllc")
 def speed_rllc(
     config: Annotated[SpeedConfig, tyro.conf.arg(name="")], out: _Folder = None
@@ -88,10 +119,31 @@ def speed_rllc(
     console.print(f"\nNumbers: {run.folder / 'result.json'}", soft_wrap=True)
 
 
+@speed.command(name="combinability")
+def speed_combinability(
+    config: Annotated[CombinabilitySpeedConfig, tyro.conf.arg(name="")],
+    out: _Folder = None,
+) -> None:
+    """Time matching and combining beside plain loops, in turns.
+
+    Leave the machine alone meanwhile. A finished measurement is shown again rather than
+    repeated: to measure anew, name another folder.
+
+    Args:
+        config: The measurement.
+        out: Folder to write; by default one under runs/ that follows from the options.
+    """
+    run, result = run_combinability(config, out)
+    console = Console()
+    print_combinability(result, console)
+    console.print(f"\nNumbers: {run.folder / 'result.json'}", soft_wrap=True)
+
+
 app.command(
     speed,
     name="speed",
-    help="Time what is meant to be fast, against named baselines: `speed rllc`.",
+    help="Time what is meant to be fast, against named baselines: `speed rllc`, "
+    "`speed combinability`.",
 )
 
 
@@ -134,7 +186,7 @@ def _is_for_the_user(error: ValueError) -> bool:
     """Whether our own code raised it; what a library raises is a bug of ours."""
     origin = traceback.extract_tb(error.__traceback__)[-1]
     root = Path(__file__).parent.parent
-    ours = [root / package for package in ("benchmarks", "rllc")]
+    ours = [root / package for package in _PACKAGES]
     raised = (origin.line or "").startswith("raise ")
     return raised and any(map(Path(origin.filename).is_relative_to, ours))
 

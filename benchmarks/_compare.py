@@ -1,23 +1,14 @@
-"""A comparison of optimizers from the command line: run folder, progress, report."""
+"""A comparison of optimizers from the command line."""
 
-import contextlib
-import dataclasses
 import os
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
-from benchmarks import data, report
+from benchmarks import data
+from benchmarks._launch import Experiment, launch
 from benchmarks.rllc import Config, run_comparison
 from benchmarks.runs import Run
 
@@ -44,47 +35,34 @@ def compare(
     Raises:
         RunError, DataError, ValueError: what the user can mend, by its message.
     """
-    console = console or Console(stderr=True)
-    dataset = data.load(config.dataset, data_directory)
-    run = Run(experiment, dataclasses.asdict(config), folder)
-    state = "finished before: shown from" if run.finished else "writing to"
-    console.print(f"{experiment}: {state} {run.folder}", highlight=False)
-    checkpoints = run.folder / "checkpoints"
-    with _bars(config, run, console) as (stage, progress):
-        found = run_comparison(
-            config, stage, progress, dataset=dataset, checkpoints=checkpoints
-        )
-    result = run.finish(found)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    with console.status("Drawing figures"):
-        report.write(run.folder)
-    return run, result
+
+    def compute(stage, progress, dataset, run_folder):
+        return compute_comparison(config, stage, progress, dataset, run_folder)
+
+    total = compared(config)
+    asked = Experiment(experiment, config, compute, compare_stage, total)
+    return launch(asked, folder, data_directory, console)
 
 
-@contextlib.contextmanager
-def _bars(config: Config, run: Run, console: Console) -> Iterator[tuple]:
-    """A bar for all methods and one for the stage under way.
+def compute_comparison(
+    config: Config,
+    stage: Callable[[str, Callable[[], Any]], Any],
+    progress: Callable[[str, int, int], None],
+    dataset: data.Dataset,
+    folder: Path,
+) -> dict[str, Any]:
+    """The comparison, with its unfinished training in the run folder."""
+    checkpoints = folder / "checkpoints"
+    return run_comparison(
+        config, stage, progress, dataset=dataset, checkpoints=checkpoints
+    )
 
-    Where there is no terminal to draw on, each stage is a line when it is finished.
-    """
-    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
-        # A method is tuned and then measured.
-        whole = bars.add_task("all methods", total=2 * len(config.methods))
-        steps = bars.add_task("", total=None, visible=False)
 
-        def stage(name: str, compute: Callable[[], Any]) -> Any:
-            start = time.perf_counter()
-            bars.reset(steps, description=name, total=None, visible=True)
-            value = run.stage(name, compute)
-            if not console.is_terminal:
-                console.print(f"{name}: {time.perf_counter() - start:.1f} s")
-            if name.endswith((".tune", ".measure")):
-                bars.advance(whole)
-            return value
+def compare_stage(name: str) -> bool:
+    """Whether a stage is one of the two of a method: it is tuned, then measured."""
+    return name.endswith((".tune", ".measure"))
 
-        def progress(_: str, done: int, total: int) -> None:
-            bars.update(steps, completed=done, total=total)
 
-        yield stage, progress
-        bars.update(steps, visible=False)
+def compared(config: Config) -> int:
+    """How many such stages a comparison has."""
+    return 2 * len(config.methods)

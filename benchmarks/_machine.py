@@ -27,12 +27,15 @@ def versions() -> dict[str, str]:
 def _source_digest() -> str:
     """Of the code that numbers depend on, so that a changed one is not resumed."""
     root = Path(__file__).parent.parent
-    files = [*(root / "rllc").rglob("*.py"), *(root / "benchmarks").rglob("*.py")]
+    packages = ("rllc", "combinability", "stitching", "benchmarks")
+    files = [path for name in packages for path in (root / name).rglob("*.py")]
     presentation = {
         "report",
         "speed",
         "__main__.py",
+        "_combine.py",
         "_compare.py",
+        "_launch.py",
         "tour.py",
         "runs.py",
     }

@@ -19,7 +19,7 @@ Schema of `result.json`, number 1
 A number that is not finite (a loss after divergence) is `null`. Every result has::
 
     schema           1
-    experiment       "rllc", "tour" or "speed rllc"
+    experiment       "rllc", "tour", "combinability", or "speed" and what is timed
     command          the command that started the run
     config           every option of the experiment, defaults included
     versions         {"python", "jax", "jaxlib", "optax", "flax", "numpy",
@@ -81,6 +81,47 @@ rounds, and no two measurements give the same::
         floor_seconds        the words that the step must move, at the speed of a copy
         temporary_share      bytes beside arguments and results, as the compiler plans
                              them, relative to those of the parameters
+
+"combinability" trains, aligns and combines networks. Errors are shares of test rows in
+[0, 1], [N] is a list over networks, METRIC one of train_loss, train_error, test_loss,
+test_error, and {INTERVAL} is {"mean", "low", "high"}, over pairs of networks with a
+95 % interval over networks (jackknife), to which {PAIRS} adds "pairs": [a value per
+pair]::
+
+    widths           WIDTH:
+        parameters, symmetry (its table, as text)
+        networks             {"train_loss", "validation_loss", "test_loss",
+                              "test_accuracy": [N]}, on whole splits
+        parents              [METRIC: value, of each network], on the rows used here
+        matching             {"pairs", "objective", "starts": {START: objective},
+                              "best_start", "moved"}: a value per pair
+        transitivity         {"barriers": {"unmatched", "direct", "through": METRIC:
+                              {PAIRS}}, "matrices", "cycles": GROUP: {"mean", "chance"}}
+        controls             {"fractions", "barriers": CONTROL: METRIC: {PAIRS},
+                              "curves": CONTROL: METRIC: [a value per fraction]}
+        hypercube            CELL: {"cell": {"distribution", "granularity", "aligned"},
+                              METRIC: {"percentiles": [0th to 100th], "excess" and
+                              "excess_95" beyond the parents: {PAIRS}}}
+        robustness           {"fractions", "moved", "lost", "rows": [{"barrier",
+                              "excess": METRIC: {PAIRS}} per fraction]}
+        difference           {"seeds", "parents", "combinations": MEASURE: {INTERVAL},
+                              "relative": {"parents", "combinations": {INTERVAL}}}
+        landscape            {"aligned", "not matched", "vertices": {"x", "y", "marks",
+                              METRIC: [[a value per x] per y]}}
+        claims               [{"claim", "measure", "bound", "side", "verdict",
+                              INTERVAL}]
+
+A "tour" has "combinability" besides: {"width", "symmetry", "starts", "parents",
+"hypercube"} of two networks, as above.
+
+"speed combinability" times matching and combining in turns with plain loops::
+
+    matching         {"baseline", "widths": WIDTH: {"parameters", "matching": NAME:
+                      {"seconds", "ratio": {"median", "low", "high"} to the baseline,
+                      "objective", "recovered"}}}
+    combinations     {"baseline", "cases": CASE: {"images", "samples", "batch", "lanes",
+                      "start_seconds", "combinations_per_second": {"engine", "loop"},
+                      "speedup": {"median", "low", "high"}}}
 """
 
 import datetime
@@ -254,7 +295,12 @@ def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path}: expected schema {SCHEMA}, got {found!r}; read it with the "
             f"version of this project that wrote it"
         )
-    measured = "steps" if result.get("experiment") == "speed rllc" else "methods"
+    kinds = {
+        "speed rllc": "steps",
+        "speed combinability": "combinations",
+        "combinability": "widths",
+    }
+    measured = kinds.get(result.get("experiment"), "methods")
     missing = {"experiment", "config", measured} - result.keys()
     if missing:
         raise _damaged(path, f"it lacks {sorted(missing)}")

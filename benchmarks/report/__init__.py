@@ -4,29 +4,30 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report._differences import differences
+from benchmarks.report._combinability import combined, with_interval
 from benchmarks.report._figure import Figure, Panel, png
 from benchmarks.report._findings import findings
-from benchmarks.report._law import laws, responses
-from benchmarks.report._learning_curves import learning_curves
-from benchmarks.report._page import page
-from benchmarks.report._sensitivity import sensitivity
+from benchmarks.report._page import content, page
 from benchmarks.report._style import label
 from benchmarks.report._tables import table
 from benchmarks.runs import RunError, read_result, write_atomically
 
-__all__ = ["Figure", "Panel", "figures", "findings", "label", "table", "write"]
+__all__ = [
+    "Figure",
+    "Panel",
+    "combined",
+    "figures",
+    "findings",
+    "label",
+    "table",
+    "with_interval",
+    "write",
+]
 
 
 def figures(result: dict[str, Any]) -> list[Figure]:
-    """The figures of an optimizer comparison, those for which there are numbers."""
-    law_figures = [laws(result), responses(result)]
-    return [
-        learning_curves(result),
-        *differences(result),
-        sensitivity(result),
-        *(figure for figure in law_figures if figure is not None),
-    ]
+    """The figures of a result, those for which there are numbers."""
+    return content(result).figures(result)
 
 
 def write(folder: str | os.PathLike[str]) -> Path:
@@ -39,11 +40,11 @@ def write(folder: str | os.PathLike[str]) -> Path:
         The path of `report.html`.
 
     Raises:
-        RunError: if there is no result, it is damaged or not a comparison's, or the
+        RunError: if there is no result, it is damaged or has no figures, or the
             folder cannot be written.
     """
     result = read_result(folder)
-    if "methods" not in result:
+    if not {"methods", "widths"} & result.keys():
         raise RunError(
             f"{folder} holds a run of {result['experiment']!r}, which has no figures; "
             f"its numbers are in result.json, and as a table by\n  {result['command']}"

@@ -55,6 +55,16 @@ _LABELS = {
 INK, FAINT, RULE, PAGE = (_COLOURS[n][0] for n in ("ink", "faint", "rule", "page"))
 
 
+def colour(name: str) -> str:
+    """A colour of the palette, on a light page.
+
+    Example:
+        >>> colour("rllc-1")
+        '#0b68b0'
+    """
+    return _COLOURS[name][0]
+
+
 @dataclasses.dataclass(frozen=True)
 class Style:
     """The look of a method.

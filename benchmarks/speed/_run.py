@@ -1,6 +1,8 @@
-"""A measurement of speed from the command line: run folder, progress, table."""
+"""Measurements of speed from the command line: run folder, progress, tables."""
 
+import dataclasses
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich import box
@@ -9,13 +11,42 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from benchmarks.runs import Run, read_result
+from benchmarks.speed._combinations import (
+    CombinationsConfig,
+    combinations_table,
+    measure_combinations,
+)
+from benchmarks.speed._matching import (
+    MatchingSpeedConfig,
+    matching_table,
+    measure_matching,
+)
 from benchmarks.speed._optimizer_step import SpeedConfig, measure_steps, step_table
+
+_Folder = str | os.PathLike[str] | None
+_Measure = Callable[[Callable[[int, int], None]], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class CombinabilitySpeedConfig:
+    """What is timed: matching of ResNet-20, and combinations a second.
+
+    Args:
+      widths: ResNet-20 with LayerNorm and 16, 32 and 64 channels times each of these is
+        matched to a permuted and noisy copy.
+      rounds: How often each program is timed, in turns.
+      seconds: How long combining takes in a round, about, for each network.
+      seed: Of weights, permutations and noise.
+    """
+
+    widths: tuple[int, ...] = (4, 16)
+    rounds: int = 5
+    seconds: float = 2.0
+    seed: int = 0
 
 
 def run_steps(
-    config: SpeedConfig,
-    folder: str | os.PathLike[str] | None = None,
-    console: Console | None = None,
+    config: SpeedConfig, folder: _Folder = None, console: Console | None = None
 ) -> tuple[Run, dict[str, Any]]:
     """Times optimizer steps into a run folder; a finished run is read, not repeated.
 
@@ -30,34 +61,57 @@ def run_steps(
     Raises:
       RunError: If the folder cannot be used, as `Run` says.
     """
+    stages: dict[str, _Measure] = {"steps": lambda shown: measure_steps(config, shown)}
+    return _run("speed rllc", config, stages, lambda v: v["steps"], folder, console)
+
+
+def run_combinability(
+    config: CombinabilitySpeedConfig,
+    folder: _Folder = None,
+    console: Console | None = None,
+) -> tuple[Run, dict[str, Any]]:
+    """Times matching and combining into a run folder, as `run_steps` does."""
+    matching = MatchingSpeedConfig(config.widths, config.rounds, config.seed)
+    combining = CombinationsConfig(config.rounds, config.seconds)
+    stages: dict[str, _Measure] = {
+        "matching": lambda shown: measure_matching(matching, shown),
+        "combinations": lambda shown: measure_combinations(combining, shown),
+    }
+    return _run("speed combinability", config, stages, lambda v: v, folder, console)
+
+
+def _run(
+    name: str,
+    config: Any,
+    stages: dict[str, _Measure],
+    result: Callable[[dict[str, Any]], dict[str, Any]],
+    folder: _Folder,
+    console: Console | None,
+) -> tuple[Run, dict[str, Any]]:
     console = console or Console(stderr=True)
-    run = Run("speed rllc", vars(config), folder)
+    run = Run(name, vars(config), folder)
     state = "finished before: shown from" if run.finished else "writing to"
-    console.print(f"speed rllc: {state} {run.folder}", highlight=False)
+    console.print(f"{name}: {state} {run.folder}", highlight=False)
     if run.finished:  # no two measurements give the same numbers
         return run, read_result(run.folder)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    values = {}
     with Progress(*columns, console=console) as bars:
-        bar = bars.add_task("compiling", total=None)
+        for stage, measure in stages.items():
+            bar = bars.add_task(f"{stage}: compiling", total=None)
 
-        def progress(done: int, total: int) -> None:
-            bars.update(bar, description="rounds", completed=done, total=total)
+            def progress(done: int, total: int, bar=bar, stage=stage) -> None:
+                label = f"{stage}: rounds"
+                bars.update(bar, description=label, completed=done, total=total)
 
-        measured = run.stage("steps", lambda: measure_steps(config, progress))
-    return run, run.finish(measured)
+            values[stage] = run.stage(stage, lambda f=measure, p=progress: f(p))
+    return run, run.finish(result(values))
 
 
 def print_steps(result: dict[str, Any], console: Console) -> None:
     """Prints the measurement as a table, and what its columns mean."""
-    heading, *rows = step_table(result)
     title = f"One step on {result['parameters']:,} float32 parameters"
-    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "show_edge": False}
-    grid = Table(title=title, title_justify="left", **look)
-    for index, name in enumerate(heading):
-        grid.add_column(name, justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        grid.add_row(*row)
-    console.print(grid, "")
+    _print(title, step_table(result), console)
     for sentence in (
         f"Medians of {result['config']['rounds']} rounds, in each of which every "
         f"optimizer took a step; ratios to {result['baseline']} with quartiles.",
@@ -68,3 +122,31 @@ def print_steps(result: dict[str, Any], console: Console) -> None:
         "parameters.",
     ):
         console.print(f"- {sentence}", highlight=False)
+
+
+def print_combinability(result: dict[str, Any], console: Console) -> None:
+    """Prints both measurements as tables, and what they compare."""
+    rounds = result["config"]["rounds"]
+    title = "ResNet-20 with LayerNorm, matched to a permuted and noisy copy"
+    _print(title, matching_table(result["matching"]), console)
+    _print("Combinations a second", combinations_table(result["combinations"]), console)
+    for sentence in (
+        f"Medians of {rounds} rounds, in each of which both ways took their turn; "
+        "factors with quartiles.",
+        "Matching: coordinate descent with cached products, against the same descent "
+        "group by group and array by array. Same start, same order.",
+        "Combining: the engine against a Python loop over a compiled combination and a "
+        "compiled metric. Compilation is left out.",
+    ):
+        console.print(f"- {sentence}", highlight=False)
+
+
+def _print(title: str, table: Sequence[Sequence[str]], console: Console) -> None:
+    heading, *rows = table
+    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "show_edge": False}
+    grid = Table(title=title, title_justify="left", **look)
+    for index, name in enumerate(heading):
+        grid.add_column(name, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    console.print(grid, "")

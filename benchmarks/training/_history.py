@@ -1,6 +1,7 @@
 """How long a training is, when it is looked at, and what was seen."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -64,6 +65,7 @@ class History:
         between points, compilation and evaluation excluded.
       strategy: How the runs were advanced.
       opt_state_bytes_per_parameter: Bytes of optimizer state for each parameter.
+      variables: At the end, of each run.
     """
 
     steps: Int[np.ndarray, " E"]
@@ -81,3 +83,4 @@ class History:
     seconds_per_step: float
     strategy: str
     opt_state_bytes_per_parameter: float
+    variables: list[Any]

@@ -197,6 +197,7 @@ class _Training:
             seconds_per_step=seconds,
             strategy=self._strategy,
             opt_state_bytes_per_parameter=self._opt_state_bytes_per_parameter(),
+            variables=self._variables_of_each_run(variables),
         )
 
     def save(self, path: Path) -> None:
@@ -242,6 +243,13 @@ class _Training:
     def _variables(self) -> Any:
         """Returns the variables to evaluate, of every run."""
         return self._fleet.each(_evaluated, self._eval_params, self._fleet.runs)
+
+    def _variables_of_each_run(self, variables: Any) -> list[Any]:
+        stacked = self._fleet.gather(variables)
+        return [
+            jax.tree.map(lambda leaf, r=r: leaf[r], stacked)
+            for r in range(len(self._seeds))
+        ]
 
     def _score(self, variables: Any, data: Data, rows: int) -> Score:
         """Scores every run on the first `rows` rows, or as many as there are."""

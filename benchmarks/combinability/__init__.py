@@ -1,0 +1,7 @@
+"""Experiments on combinability: networks aligned, and combined in the hypercube."""
+
+from benchmarks.combinability._config import Config
+from benchmarks.combinability._experiment import STAGES, run_experiment
+from benchmarks.combinability._taste import taste
+
+__all__ = ["STAGES", "Config", "run_experiment", "taste"]

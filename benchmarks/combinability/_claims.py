@@ -1,0 +1,81 @@
+"""What the paper's abstract says, and whether a run bears it out.
+
+The abstract gives no numbers, so the criteria are ours, fixed before any run. A
+combination *works* if its test error is at most two percentage points above the mean of
+its parents'. Each claim is a number that must be at most, or at least, a bound: it
+holds if the whole 95 % interval over networks is on the right side, it does not if the
+whole interval is on the wrong side, and is undecided otherwise. Whether combinations
+differ is moot where they do not work: a broken network differs from everything.
+"""
+
+from typing import Any
+
+TOLERANCE = 0.02
+# A substantial perturbation moves this part of the matched units.
+SUBSTANTIAL = 0.2
+# Different is a disagreement of at least this part of that of two seeds.
+DIFFERENT = 0.5
+
+
+def claims(of_width: dict[str, Any]) -> list[dict[str, Any]]:
+    """The claims for one width.
+
+    Args:
+      of_width: "hypercube", "transitivity", "robustness" and "difference" of the schema
+        in `benchmarks.runs`.
+
+    Returns:
+      For each "claim", "measure" (what the number is), "mean", "low", "high", "bound",
+      "side" ("at most" or "at least") and "verdict".
+    """
+    cube = of_width["hypercube"]
+
+    def beyond(cell: str) -> dict[str, Any]:
+        return cube[cell]["test_error"]["excess_95"]
+
+    spoilt = of_width["robustness"]
+    place = min(
+        range(len(spoilt["fractions"])),
+        key=lambda i: abs(spoilt["fractions"][i] - SUBSTANTIAL),
+    )
+    through = of_width["transitivity"]["barriers"]["through"]["test_error"]
+    relative = of_width["difference"]["relative"]
+    worst = "95th percentile of the test error beyond the parents'"
+    moved = f"test error beyond the parents', {spoilt['fractions'][place]:.0%} moved"
+    apart = "disagreement relative to that of two seeds"
+    rows = [
+        ("combinable in the hypercube", worst, beyond("uniform [0, 1], element")),
+        ("combinable at its vertices", worst, beyond("vertices, element")),
+        (
+            "combinable in its vicinity, [−0.25, 1.25]",
+            worst,
+            beyond("uniform [−0.25, 1.25], element"),
+        ),
+        ("transitive", "barrier through a third network, test error", through),
+        ("robust", moved, spoilt["rows"][place]["excess"]["test_error"]),
+    ]
+    found = [
+        _judged(claim, measure, number, TOLERANCE, "at most")
+        for claim, measure, number in rows
+    ]
+    works = found[0]["verdict"] == "holds"
+    for kind, name in (("parents", "its parents"), ("combinations", "one another")):
+        claim = f"different from {name}"
+        judged = _judged(claim, apart, relative[kind], DIFFERENT, "at least")
+        found.append(judged if works else judged | {"verdict": "moot"})
+    return found
+
+
+def _judged(
+    claim: str, measure: str, number: dict[str, Any], bound: float, side: str
+) -> dict[str, Any]:
+    low, high = number["low"], number["high"]
+    row = {"claim": claim, "measure": measure, "bound": bound, "side": side}
+    row |= {name: number[name] for name in ("mean", "low", "high")}
+    if low is None or high is None:
+        return row | {"verdict": "undecided"}
+    inside, outside = high <= bound, low > bound
+    if side == "at least":
+        inside, outside = low >= bound, high < bound
+    verdict = "holds" if inside else "does not hold" if outside else "undecided"
+    return row | {"verdict": verdict}

@@ -1,0 +1,213 @@
+"""The experiments, stage by stage, width by width."""
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import combinability
+from benchmarks import data, training
+from benchmarks.combinability._alignment import align, permutation_of
+from benchmarks.combinability._claims import claims
+from benchmarks.combinability._config import Config
+from benchmarks.combinability._controls import run_controls
+from benchmarks.combinability._distinctness import run_differences
+from benchmarks.combinability._hypercube import CELLS, run_cell
+from benchmarks.combinability._landscape import planes
+from benchmarks.combinability._networks import (
+    load_networks,
+    network,
+    save_networks,
+    train_networks,
+)
+from benchmarks.combinability._robustness import run_robustness
+from benchmarks.combinability._scoring import make_judge
+
+# Stages of each width.
+STAGES = 7 + len(CELLS)
+
+Stage = Callable[[str, Callable[[], Any]], Any]
+Progress = Callable[[str, int, int], None]
+
+
+def run_experiment(
+    config: Config,
+    stage: Stage = lambda name, compute: compute(),
+    progress: Progress | None = None,
+    *,
+    dataset: data.Dataset | None = None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Trains, aligns and combines networks of each width.
+
+    Args:
+      config: What to train and how much to evaluate.
+      stage: `stage(name, compute)` returns `compute()`, or what that returned when the
+        experiment was run before.
+      progress: Called as `progress(stage, done, total)`.
+      dataset: The dataset, if it is already loaded.
+      folder: Where networks and unfinished work are kept; by default nowhere.
+
+    Returns:
+      "widths" of the schema in `benchmarks.runs`.
+
+    Raises:
+      ValueError: If the dataset does not suit the model or has too few rows, or there
+        are too few networks.
+    """
+    dataset = data.load(config.dataset) if dataset is None else dataset
+    if dataset.kind != "image":
+        raise ValueError(
+            f"dataset {dataset.name!r} is {dataset.kind} data: model {config.model!r} "
+            "reads images"
+        )
+    if config.networks < 3:
+        raise ValueError(
+            f"networks is {config.networks}, expected at least 3: transitivity needs "
+            "a third"
+        )
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return run_experiment(
+                config, stage, progress, dataset=dataset, folder=Path(temporary)
+            )
+    widths = {
+        str(width): _run_width(_Width(config, dataset, width, stage, progress, folder))
+        for width in config.chosen_widths
+    }
+    return {"widths": widths}
+
+
+class _Width:
+    """What the stages of one width share."""
+
+    def __init__(self, config, dataset, width, stage, progress, folder):
+        self.config, self.width, self.folder = config, width, folder
+        self._stage, self._progress = stage, progress
+        module = network(config, width, dataset.classes)
+        self.task = training.make_task(dataset, module)
+        self.judge = make_judge(self.task, config.rows, config.calibration, config.seed)
+        self.key = jax.random.fold_in(jax.random.key(config.seed), width)
+
+    def stage(self, name: str, compute: Callable[..., Any]) -> Any:
+        """The value of a stage of this width; `compute` is given its progress."""
+        full = f"width-{self.width}.{name}"
+        progress = self._progress and functools.partial(self._progress, full)
+        return self._stage(full, lambda: compute(progress))
+
+    @functools.cached_property
+    def networks(self) -> list[Any]:
+        """The variables of the trained networks, from the file that training wrote."""
+        like = jax.eval_shape(self.task.init, jax.random.key(0))
+        found = load_networks(self._file, like, self.config.networks)
+        return [jax.tree.map(jnp.asarray, variables) for variables in found]
+
+    @functools.cached_property
+    def symmetry(self) -> combinability.Symmetry:
+        """The permutation symmetry of the architecture."""
+        example = self.judge.calibration.inputs[:2]
+        return combinability.infer_symmetry(self.judge.apply, self.networks[0], example)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "networks" / f"width-{self.width}.npz"
+
+    def train(self, progress: Any) -> dict[str, Any]:
+        """Trains and keeps the networks; returns their final scores."""
+        checkpoint = self.folder / "checkpoints" / f"width-{self.width}.train.npz"
+        variables, scores = train_networks(self.config, self.task, progress, checkpoint)
+        save_networks(self._file, variables)
+        return scores
+
+    def pair(self, aligned: dict[str, Any], i: int, j: int) -> tuple[Any, Any, Any]:
+        """Network i, network j, and network j aligned to network i."""
+        permutation = permutation_of(aligned, self.symmetry, i, j)
+        moved = self.symmetry.apply(permutation, self.networks[j])
+        return self.networks[i], self.networks[j], moved
+
+
+def _run_width(it: _Width) -> dict[str, Any]:
+    """All stages of one width; each needs only what earlier ones returned."""
+    config, judge = it.config, it.judge
+    trained = it.stage("train", it.train)
+    own = it.stage("parents", lambda _: _own_scores(it))
+    aligned = it.stage(
+        "match",
+        lambda shown: align(
+            judge, it.symmetry, it.networks, it.key, config.points, shown
+        ),
+    )
+    ends = functools.partial(it.pair, aligned)
+    permutation = functools.partial(permutation_of, aligned, it.symmetry)
+    controls = it.stage(
+        "controls",
+        lambda shown: run_controls(judge, config.pairs, ends, config.points, shown),
+    )
+    cube = {}
+    for number, cell in enumerate(CELLS):
+        name = f"hypercube-{number}"
+        checkpoint = it.folder / "checkpoints" / f"width-{it.width}.{name}"
+        cube[cell.name] = it.stage(
+            name,
+            lambda shown, cell=cell, number=number, checkpoint=checkpoint: run_cell(
+                cell,
+                judge,
+                it.symmetry,
+                config.ring,
+                ends,
+                own,
+                config.samples,
+                jax.random.fold_in(it.key, number),
+                shown,
+                checkpoint,
+            ),
+        )
+    spoilt = it.stage(
+        "robustness",
+        lambda shown: run_robustness(
+            judge,
+            it.symmetry,
+            config.ring,
+            ends,
+            permutation,
+            own,
+            config.fractions,
+            config.points,
+            it.key,
+            shown,
+        ),
+    )
+    result = {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(it.networks[0])),
+        "symmetry": str(it.symmetry),
+        "networks": trained,
+        "parents": own,
+        "matching": aligned["matching"],
+        "transitivity": aligned["transitivity"],
+        "controls": controls,
+        "hypercube": cube,
+        "robustness": spoilt,
+        "difference": it.stage(
+            "difference",
+            lambda shown: run_differences(judge, config.ring, ends, it.key, shown),
+        ),
+        "landscape": it.stage("landscape", lambda _: _landscape(it, ends)),
+    }
+    return result | {"claims": claims(result)}
+
+
+def _own_scores(it: _Width) -> list[dict[str, float]]:
+    scores = jax.jit(it.judge.scores)
+    return [
+        {metric: float(value) for metric, value in scores(variables).items()}
+        for variables in it.networks
+    ]
+
+
+def _landscape(it: _Width, ends: Callable[[int, int], Any]) -> dict[str, Any]:
+    aligned = [it.networks[0], ends(0, 1)[2], ends(0, 2)[2]]
+    return planes(it.judge, it.networks[:3], aligned, it.config.resolution, it.key)

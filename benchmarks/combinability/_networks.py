@@ -1,0 +1,143 @@
+"""The networks that are combined: trained once, kept in the run folder."""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from benchmarks import models, training
+from benchmarks.combinability._config import Config
+from benchmarks.runs import RunError, write_atomically
+
+Progress = Callable[[int, int], None]
+
+
+def network(config: Config, width: int, classes: int) -> nn.Module:
+    """The module of one width."""
+    if config.model == "mlp":
+        return models.MLP(classes, features=(width,) * 3)
+    norm = "layer" if config.model == "resnet20_layernorm" else "batch"
+    return models.ResNet(classes, width=width, norm=norm)
+
+
+def train_networks(
+    config: Config,
+    task: training.Task,
+    progress: Progress | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    strategy: training.Strategy | None = None,
+) -> tuple[list[Any], dict[str, list[float]]]:
+    """Trains the networks of one width, alike but for their seeds.
+
+    Args:
+      config: How many, and how long.
+      task: What is trained.
+      progress: Called as `progress(done, total)`, in steps.
+      checkpoint: A file for unfinished training.
+      strategy: How they are advanced; by default the fastest, by timing.
+
+    Returns:
+      Their variables; their final training, validation and test scores.
+    """
+    plan = training.Plan(
+        steps=config.steps,
+        batch_size=config.batch_size,
+        evaluations=max(1, min(10, config.steps // 50)),
+        curve_rows=config.rows,
+        final_rows=10_000,
+    )
+
+    seeds = np.arange(config.networks) + 1000 * config.seed
+    history = training.train(
+        task,
+        _Cosine(config.steps),
+        {"learning_rate": np.full(config.networks, config.learning_rate)},
+        seeds,
+        plan,
+        progress=progress,
+        checkpoint=checkpoint,
+        strategy=strategy,
+    )
+    scores = {
+        "train_loss": history.final_train_loss.tolist(),
+        "validation_loss": history.final_validation_loss.tolist(),
+        "test_loss": history.test_loss.tolist(),
+        "test_accuracy": history.test_accuracy.tolist(),
+    }
+    return history.variables, scores
+
+
+class _Cosine:
+    """Adam under a cosine schedule to zero; equal for equal steps: compiled once."""
+
+    def __init__(self, steps: int):
+        self._steps = steps
+
+    def __call__(self, hyper: dict[str, jax.Array]) -> optax.GradientTransformation:
+        rate = optax.cosine_decay_schedule(1.0, self._steps)
+        return optax.chain(
+            optax.scale_by_adam(),
+            optax.scale_by_schedule(rate),
+            optax.scale(-1.0 * hyper["learning_rate"]),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Cosine) and other._steps == self._steps
+
+    def __hash__(self) -> int:
+        return hash(self._steps)
+
+
+def save_networks(path: Path, networks: list[Any]) -> None:
+    """Writes the variables of networks of one structure, whole or not at all."""
+    arrays = {
+        f"{number}/{place}": np.asarray(leaf)
+        for number, variables in enumerate(networks)
+        for place, leaf in enumerate(jax.tree.leaves(variables))
+    }
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, file.getvalue())
+
+
+def load_networks(path: Path, like: Any, count: int) -> list[Any]:
+    """Reads what `save_networks` wrote.
+
+    Args:
+      path: The file.
+      like: Variables of the structure and shapes that are expected.
+      count: How many networks.
+
+    Returns:
+      The variables of each network.
+
+    Raises:
+      RunError: If the file is missing, damaged or of other networks.
+    """
+    leaves, structure = jax.tree.flatten(like)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = [
+                [stored[f"{number}/{place}"] for place in range(len(leaves))]
+                for number in range(count)
+            ]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise RunError(
+            f"cannot read the networks in {path}: {error}; delete this run folder and "
+            "give the command again"
+        ) from error
+    for network_leaves in found:
+        for leaf, expected in zip(network_leaves, leaves, strict=True):
+            if leaf.shape != expected.shape:
+                raise RunError(
+                    f"{path} holds an array of shape {leaf.shape} where the model has "
+                    f"{expected.shape}; delete this run folder and start again"
+                )
+    return [jax.tree.unflatten(structure, arrays) for arrays in found]

@@ -1,0 +1,162 @@
+"""The time of weight matching against a plain loop over arrays."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.models import ResNet
+from benchmarks.speed._interleaved import interleaved, ratio
+from benchmarks.speed._matching_loop import match_by_loop
+from combinability import Symmetry, _permutation, infer_symmetry
+from combinability.matching import weight_matching
+from combinability.matching._terms import plan
+from combinability.matching._weights import sweep_orders
+
+BASELINE = "loop"
+NOISE = 0.3
+MAX_SWEEPS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchingSpeedConfig:
+    """What is timed.
+
+    Args:
+      widths: ResNet-20 with LayerNorm and 16, 32 and 64 channels times each of these.
+      rounds: How often each program is timed, in turns.
+      seed: Of the weights, of the planted permutation and of the order of the groups.
+    """
+
+    widths: tuple[int, ...] = (4, 16)
+    rounds: int = 5
+    seed: int = 0
+
+    def __post_init__(self):
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(
+                f"widths are {self.widths}: expected one or more, each at least 1."
+            )
+        if self.rounds < 3:
+            raise ValueError(f"rounds is {self.rounds}: expected at least 3.")
+
+
+def measure_matching(
+    config: MatchingSpeedConfig,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Times weight matching of a ResNet-20 and a permuted and noisy copy.
+
+    The noise has 0.3 standard deviations of each array. The loop and `"identity"` start
+    from the identity and visit groups in the same order; `"pinned"` starts from the
+    sides.
+
+    Args:
+      config: What is timed.
+      progress: Called as `progress(done, total)`, in rounds.
+
+    Returns:
+      {"baseline", "widths": {WIDTH: {"parameters", "matching": {NAME: {"seconds",
+      "ratio": {"median", "low", "high"} to the baseline, "objective", "recovered" (the
+      fraction of units that are put back)}}}}}.
+    """
+    done, total = 0, config.rounds * len(config.widths)
+    widths: dict[str, Any] = {}
+    for width in config.widths:
+
+        def report(number: int, _: int, before: int = done) -> None:
+            progress(before + number, total)
+
+        widths[str(width)] = _measure_width(width, config, report)
+        done += config.rounds
+    return {"baseline": BASELINE, "widths": widths}
+
+
+def matching_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the measurement as text, a heading first."""
+    heading = ("width", "matching", "s", "times faster", "objective", "units put back")
+    rows: list[tuple[str, ...]] = [heading]
+    for width, measured in result["widths"].items():
+        for name, one in measured["matching"].items():
+            times = one["ratio"]
+            low, middle, high = (1 / times[q] for q in ("high", "median", "low"))
+            rows.append(
+                (
+                    width,
+                    name,
+                    f"{one['seconds']:.2f}",
+                    f"{middle:.2f} ({low:.2f} to {high:.2f})",
+                    f"{one['objective']:.6g}",
+                    f"{100 * one['recovered']:.1f} %",
+                )
+            )
+    return rows
+
+
+def _measure_width(
+    width: int, config: MatchingSpeedConfig, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    symmetry, a, b, back = planted(width, config.seed)
+    key = jax.random.key(config.seed)
+    families = plan(symmetry).families
+    names = list(symmetry.groups)
+    numbers = np.array([names.index(family[0].name) for family in families])
+    orders = numbers[np.asarray(sweep_orders(key, len(families), MAX_SWEEPS))]
+    found: dict[str, Any] = {}
+    match = functools.partial(
+        weight_matching, symmetry, a, b, key=key, max_sweeps=MAX_SWEEPS
+    )
+
+    def loop() -> None:
+        found[BASELINE] = match_by_loop(symmetry, a, b, orders)
+
+    def ours() -> None:
+        found["identity"] = match()[:2]
+
+    def from_the_sides() -> None:
+        found["pinned"] = match(start="pinned")[:2]
+
+    programs = {BASELINE: loop, "identity": ours, "pinned": from_the_sides}
+    times = interleaved(programs, config.rounds, progress)
+    return {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(a)),
+        "matching": {
+            name: {
+                "seconds": float(np.median(seconds)),
+                "ratio": ratio(seconds, times[BASELINE]),
+                "objective": float(found[name][1]),
+                "recovered": 1 - float(_permutation.distance(found[name][0], back)),
+            }
+            for name, seconds in times.items()
+        },
+    }
+
+
+def planted(width: int, seed: int) -> tuple[Symmetry, Any, Any, Any]:
+    """A ResNet-20, a permuted and noisy copy, and what puts the copy back."""
+    network = ResNet(10, width=width, norm="layer")
+    image = jnp.zeros((1, 32, 32, 3))
+    keys = jax.random.split(jax.random.key(seed), 4)
+    a = jax.jit(network.init)(keys[0], image)
+    a = _varied(a, keys[1], 0.1)
+    symmetry = infer_symmetry(network.apply, a, image)
+    back = _permutation.random(keys[2], symmetry)
+    moved = symmetry.apply(_permutation.invert(symmetry, back), a)
+    return symmetry, a, _varied(moved, keys[3], NOISE), back
+
+
+def _varied(variables: Any, key: jax.Array, noise: float) -> Any:
+    """Weights with noise, relative to the deviation of each array, or to 1 without."""
+    leaves, structure = jax.tree.flatten(variables)
+    keys = jax.random.split(key, len(leaves))
+
+    @jax.jit
+    def one(leaf: jax.Array, key: jax.Array) -> jax.Array:
+        deviation = jnp.where(leaf.std() > 0, leaf.std(), 1)
+        return leaf + noise * deviation * jax.random.normal(key, leaf.shape)
+
+    return structure.unflatten([one(x, k) for x, k in zip(leaves, keys, strict=True)])

@@ -1,0 +1,84 @@
+"""What is refused at the door by everything that compares networks."""
+
+import itertools
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from combinability._combine import check_like, is_combined
+from combinability._permutation import Permutations
+from combinability.symmetry._symmetry import Permutation, Symmetry, path_name
+
+
+def check_networks(networks: dict[str, PyTree]) -> list[PyTree]:
+    """Networks, by the names of their arguments, as trees of JAX arrays.
+
+    Raises:
+        ValueError: if they differ in structure, shapes or dtypes, or are not finite.
+    """
+    first, like = next(iter(networks.items()))
+    for name, network in networks.items():
+        check_like(network, like, name, first)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(network)[0]:
+            if is_combined(leaf) and not jnp.isfinite(jnp.asarray(leaf)).all():
+                raise ValueError(
+                    f"{name}: expected finite parameters, got NaN or infinity at "
+                    f"{path_name(path)!r}"
+                )
+    return [jax.tree.map(jnp.asarray, network) for network in networks.values()]
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """An integer that is large enough.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is too small.
+    """
+    try:
+        count = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from error
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if count < least:
+        raise ValueError(f"{name}: expected at least {least}, got {count}")
+    return count
+
+
+def check_bijections(
+    symmetry: Symmetry, permutation: Permutation, name: str
+) -> Permutations:
+    """A permutation as 32-bit index arrays.
+
+    Raises:
+        TypeError: if it is no mapping.
+        ValueError: if a group is unknown, an index array has the wrong shape or dtype,
+            or does not name each unit once.
+    """
+    if not isinstance(permutation, Mapping):
+        raise TypeError(
+            f"{name}: expected a dict group -> index array, got {permutation!r}"
+        )
+    symmetry.check_permutation(permutation)
+    for group, index in permutation.items():
+        units = np.arange(np.shape(index)[-1])
+        if (np.sort(np.asarray(index), axis=-1) != units).any():
+            raise ValueError(
+                f"{name}[{group!r}]: expected each of 0, …, {units[-1]} once, got "
+                f"{np.asarray(index).tolist()}"
+            )
+    return {group: jnp.asarray(i, jnp.int32) for group, i in permutation.items()}
+
+
+def counter(
+    progress: Callable[[int, int], None] | None, total: int
+) -> Callable[[], None]:
+    """Calls `progress(done, total)` with one more done each time."""
+    done = itertools.count(1)
+    return lambda: progress(next(done), total) if progress else None

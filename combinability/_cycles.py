@@ -1,0 +1,95 @@
+"""The cycle defect: what is left of a walk from network to network and back."""
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from combinability._pairwise import Pair
+from combinability._permutation import Permutations, compose, identity
+from combinability.symmetry._symmetry import Permutation, Symmetry
+
+
+def cycle_defects(
+    symmetry: Symmetry, towards: Mapping[Pair, Permutations], n: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The triples of n networks, and the defects of each."""
+    triples = list(itertools.combinations(range(n), 3))
+    defect = jax.jit(lambda *steps: cycle_defect(symmetry, *steps))
+    found = [defect(towards[i, j], towards[j, k], towards[k, i]) for i, j, k in triples]
+    return np.array(triples), {
+        name: np.array([defects[name] for defects in found]) for name in symmetry.groups
+    }
+
+
+def cycle_defect(
+    symmetry: Symmetry, *permutations: Permutation
+) -> dict[str, Float[Array, ""]]:
+    """The fraction of each group's units that a walk does not bring back.
+
+    A unit of a group within others comes back if it and the units that it lies within
+    do. The fraction does not depend on where a closed walk begins.
+
+    Args:
+        symmetry: says which groups lie within which.
+        permutations: the steps of the walk, applied one after another, the last one
+            first; groups that one does not name stay.
+
+    Returns:
+        Group name -> fraction of units that do not end where they began, in [0, 1].
+
+    Raises:
+        ValueError: if a group is unknown or an index array has another shape or dtype.
+
+    Example:
+        >>> import jax.numpy as jnp, combinability
+        >>> def apply(variables, x):
+        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> variables = {"in": jnp.ones((2, 4)), "out": jnp.ones((4, 1))}
+        >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
+        >>> turn, swap = {"in": jnp.array([1, 2, 3, 0])}, {"in": jnp.array([1, 0, 2, 3])}
+        >>> float(combinability.cycle_defect(symmetry, turn, turn, turn, turn)["in"])
+        0.0
+        >>> float(combinability.cycle_defect(symmetry, swap)["in"])
+        0.5
+    """
+    around = identity(symmetry)
+    for step in permutations:
+        around = compose(symmetry, around, step)
+    return {name: moved.mean() for name, moved in moved_units(symmetry, around).items()}
+
+
+def moved_units(
+    symmetry: Symmetry, permutation: Permutations
+) -> dict[str, Bool[Array, "*within size"]]:
+    """Which units a permutation of all groups takes from elsewhere.
+
+    A unit of a group within others moves with their units as well as in them.
+    """
+    moved: dict[str, Bool[Array, "*within size"]] = {}
+    for name in sorted(symmetry.groups, key=lambda n: len(symmetry.groups[n].within)):
+        group, index = symmetry.groups[name], permutation[name]
+        places = jnp.indices((*group.blocks, 1), sparse=True)
+        at = dict(zip(group.within, places[:-1], strict=True))
+        moved[name] = index != jnp.arange(group.size)
+        for parent in filter(moved.__contains__, group.within):
+            above = symmetry.groups[parent].within
+            moved[name] |= moved[parent][(*(at[p] for p in above), at[parent])]
+    return moved
+
+
+def chance_defect(symmetry: Symmetry) -> dict[str, float]:
+    """The cycle defect of uniformly random permutations, by group.
+
+    A unit of n comes back with probability 1/n, if the units that it lies within do:
+    1 − 1/(n · units of its parents that may be permuted).
+    """
+    sizes = {name: group.size for name, group in symmetry.groups.items()}
+    return {
+        name: 1 - 1 / (group.size * math.prod(sizes.get(p, 1) for p in group.within))
+        for name, group in symmetry.groups.items()
+    }

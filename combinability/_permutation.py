@@ -1,0 +1,260 @@
+"""Permutations of units: a dict group -> index array."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from combinability.symmetry._symmetry import Permutation, Symmetry
+
+Permutations = dict[str, Int[Array, "*within size"]]
+
+
+def identity(symmetry: Symmetry) -> Permutations:
+    """The permutation that moves nothing.
+
+    Args:
+        symmetry: its groups are named and sized.
+
+    Returns:
+        Group name -> 0, …, size − 1; a group within others has one such row for each of
+        their units, shape (*blocks, size).
+
+    Example:
+        >>> import combinability
+        >>> from combinability import _permutation as permutation
+        >>> variables = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
+        >>> def apply(variables, x):
+        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
+        >>> permutation.identity(symmetry)["in"].tolist()
+        [0, 1, 2]
+    """
+    return {
+        name: jnp.broadcast_to(jnp.arange(group.size), (*group.blocks, group.size))
+        for name, group in symmetry.groups.items()
+    }
+
+
+def random(key: PRNGKeyArray, symmetry: Symmetry) -> Permutations:
+    """A permutation drawn uniformly, each group by itself.
+
+    Args:
+        key: a key of `jax.random`.
+        symmetry: its groups are permuted.
+
+    Returns:
+        Group name -> index array (*blocks, size).
+
+    Example:
+        >>> import combinability
+        >>> from combinability import _permutation as permutation
+        >>> variables = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
+        >>> def apply(variables, x):
+        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
+        >>> drawn = permutation.random(jax.random.key(0), symmetry)
+        >>> sorted(drawn["in"].tolist())
+        [0, 1, 2]
+    """
+    start = identity(symmetry)
+    keys = jax.random.split(key, max(len(start), 1))
+    return {
+        name: jax.random.permutation(keys[i], index, axis=-1, independent=True)
+        for i, (name, index) in enumerate(start.items())
+    }
+
+
+def compose(symmetry: Symmetry, outer: Permutation, inner: Permutation) -> Permutations:
+    """Two permutations made one: first the inner, then the outer.
+
+    `apply(compose(outer, inner), v)` is `apply(outer, apply(inner, v))`. For a group
+    that lies within others the rows are taken from where the outer permutation of those
+    others finds them, a semidirect product: with p the parents' units,
+
+        parent[p] = inner_parent[outer_parent[p]]
+        child[p, i] = inner_child[outer_parent[p], outer_child[p, i]]
+
+    Args:
+        symmetry: says which groups lie within which.
+        outer: applied second; groups that it does not name stay.
+        inner: applied first; likewise.
+
+    Returns:
+        Index arrays of all groups.
+
+    Raises:
+        ValueError: if a group is unknown or an index array has another shape or dtype.
+
+    Example:
+        >>> import combinability
+        >>> from combinability import _permutation as permutation
+        >>> variables = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
+        >>> def apply(variables, x):
+        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
+        >>> turn = {"in": jnp.array([1, 2, 0])}
+        >>> permutation.compose(symmetry, turn, turn)["in"].tolist()
+        [2, 0, 1]
+    """
+    outer, inner = _complete(symmetry, outer), _complete(symmetry, inner)
+    return {
+        name: inner[name][(*_parents(symmetry, outer, name), outer[name])]
+        for name in symmetry.groups
+    }
+
+
+def invert(symmetry: Symmetry, permutation: Permutation) -> Permutations:
+    """The permutation that undoes another one.
+
+    `compose(permutation, invert(permutation))` moves nothing, nor does the other order.
+
+    Args:
+        symmetry: says which groups lie within which.
+        permutation: the one to undo; groups that it does not name stay.
+
+    Returns:
+        Index arrays of all groups.
+
+    Raises:
+        ValueError: if a group is unknown or an index array has another shape or dtype.
+
+    Example:
+        >>> import combinability
+        >>> from combinability import _permutation as permutation
+        >>> variables = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
+        >>> def apply(variables, x):
+        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
+        >>> permutation.invert(symmetry, {"in": jnp.array([1, 2, 0])})["in"].tolist()
+        [2, 0, 1]
+    """
+    given = _complete(symmetry, permutation)
+    inverse: Permutations = {}
+    by_depth = sorted(symmetry.groups, key=lambda n: len(symmetry.groups[n].within))
+    for name in by_depth:
+        parents = _parents(symmetry, inverse, name)
+        rows = given[name][tuple(index[..., 0] for index in parents)]
+        inverse[name] = jnp.argsort(rows, axis=-1)
+    return {name: inverse[name] for name in symmetry.groups}
+
+
+def perturb(
+    key: PRNGKeyArray, permutation: Permutation, fraction: float
+) -> Permutations:
+    """A permutation some of whose units are moved at random.
+
+    In each row of each index array two random entries are exchanged, again and again,
+    until round(fraction · size) units of the row differ from the given ones: that many
+    or one more, for nobody can move a single unit. Rows of one unit stay.
+
+    Args:
+        key: a key of `jax.random`.
+        permutation: where to start from.
+        fraction: the fraction of units to move, in [0, 1].
+
+    Returns:
+        Index arrays of the same groups.
+
+    Raises:
+        ValueError: if the fraction is outside [0, 1].
+
+    Example:
+        >>> from combinability import _permutation as permutation
+        >>> start = {"hidden": jnp.arange(10)}
+        >>> moved = permutation.perturb(jax.random.key(0), start, 0.4)
+        >>> int((moved["hidden"] != start["hidden"]).sum())
+        4
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction: expected a number in [0, 1], got {fraction}")
+    keys = jax.random.split(key, max(len(permutation), 1))
+    moved = {}
+    for i, (name, given) in enumerate(permutation.items()):
+        index = jnp.asarray(given)
+        rows = index.reshape(-1, index.shape[-1])
+        count = round(fraction * index.shape[-1]) if index.shape[-1] > 1 else 0
+        moved[name] = _exchange(keys[i], rows, count).reshape(index.shape)
+    return moved
+
+
+def distance(first: Permutation, second: Permutation) -> Float[Array, ""]:
+    """The fraction of units that two permutations take from different places.
+
+    The number of entries of the index arrays that differ, over the number of entries,
+    all groups together. A unit of a group within others counts once in each of their
+    units, and by its place there: it does not count as moved when only they are.
+
+    Args:
+        first: index arrays; groups that it does not name stay.
+        second: likewise.
+
+    Returns:
+        A number in [0, 1]; 0 where neither names a group.
+
+    Raises:
+        ValueError: if an index array of both has different shapes.
+
+    Example:
+        >>> from combinability import _permutation as permutation
+        >>> stay, swap = {"h": jnp.arange(4)}, {"h": jnp.array([1, 0, 2, 3])}
+        >>> float(permutation.distance(stay, swap))
+        0.5
+    """
+    differ, total = jnp.zeros((), int), 0
+    for name in {**first, **second}:
+        given = [jnp.asarray(p[name]) for p in (first, second) if name in p]
+        if given[0].shape != given[-1].shape:
+            raise ValueError(
+                f"second[{name!r}]: expected the shape of first[{name!r}], "
+                f"{given[0].shape}, got {given[-1].shape}"
+            )
+        other = given[1] if len(given) > 1 else jnp.arange(given[0].shape[-1])
+        differ += (given[0] != other).sum()
+        total += given[0].size
+    return differ / max(total, 1)
+
+
+def _complete(symmetry: Symmetry, permutation: Permutation) -> Permutations:
+    """The index arrays of all groups."""
+    symmetry.check_permutation(permutation)
+    named = {name: jnp.asarray(index) for name, index in permutation.items()}
+    return {**identity(symmetry), **named}
+
+
+def _parents(symmetry: Symmetry, permutation: Permutations, name: str) -> list[Array]:
+    """Where the parents of each unit of a group come from, to index an array with.
+
+    Arrays that broadcast against (*blocks, 1). A pinned parent stays.
+    """
+    within, blocks = symmetry.groups[name].within, symmetry.groups[name].blocks
+    at = dict(zip(within, jnp.indices((*blocks, 1), sparse=True)[:-1], strict=True))
+    return [
+        permutation[parent][
+            (*(at[above] for above in symmetry.groups[parent].within), at[parent])
+        ]
+        if parent in symmetry.groups
+        else at[parent]
+        for parent in within
+    ]
+
+
+@jax.jit
+def _exchange(
+    key: PRNGKeyArray, rows: Int[Array, "rows n"], count: int
+) -> Int[Array, "rows n"]:
+    """Rows after random transpositions, when `count` entries of each have moved."""
+
+    def until_moved(key: PRNGKeyArray, row: Int[Array, " n"]) -> Int[Array, " n"]:
+        def unfinished(state: tuple[PRNGKeyArray, Int[Array, " n"]]) -> Bool[Array, ""]:
+            return (state[1] != row).sum() < count
+
+        def swap(state: tuple[PRNGKeyArray, Int[Array, " n"]]):
+            key, *drawn = jax.random.split(state[0], 3)
+            first = jax.random.randint(drawn[0], (), 0, row.size)
+            step = jax.random.randint(drawn[1], (), 1, row.size)
+            pair = jnp.stack([first, (first + step) % row.size])
+            return key, state[1].at[pair].set(state[1][pair[::-1]])
+
+        return jax.lax.while_loop(unfinished, swap, (key, row))[1]
+
+    return jax.vmap(until_moved)(jax.random.split(key, len(rows)), rows)

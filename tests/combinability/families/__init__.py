@@ -1,0 +1,24 @@
+"""Small networks of every kind, each with the complete group of its permutations."""
+
+from tests.combinability.families import (
+    _attention,
+    _axes,
+    _convolutional,
+    _dense,
+    _programs,
+    _recurrent,
+    _traps,
+)
+from tests.combinability.families._family import FAMILIES, Family
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "_attention",
+    "_axes",
+    "_convolutional",
+    "_dense",
+    "_programs",
+    "_recurrent",
+    "_traps",
+]

@@ -1,0 +1,1 @@
+"""Random networks, and how many permutations leave them alone."""

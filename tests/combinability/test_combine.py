@@ -1,0 +1,153 @@
+"""Combinations lie where their coefficients say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from combinability._combine import combine, combine_many
+
+
+def network(seed, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    return {
+        "dense": {
+            "kernel": rng.normal(size=(3, 4)).astype(dtype),
+            "bias": rng.normal(size=4).astype(dtype),
+        },
+        "steps": np.array([seed, 7]),
+        "flag": np.array(seed == 1),
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.complex64])
+@pytest.mark.parametrize(("coefficient", "seed"), [(1.0, 1), (0.0, 2)])
+def test_the_ends_are_the_networks_exactly(dtype, coefficient, seed):
+    a, b = network(1, dtype), network(2, dtype)
+    end, expected = combine(a, b, coefficient), network(seed, dtype)
+    for name, leaf in end["dense"].items():
+        assert leaf.dtype == dtype
+        np.testing.assert_array_equal(leaf, expected["dense"][name])
+    corner = combine_many([b, a, b], jnp.array([1 - coefficient, coefficient, 0]))
+    np.testing.assert_array_equal(
+        corner["dense"]["kernel"], expected["dense"]["kernel"]
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), low=st.floats(-2, 2))
+def test_each_element_is_combined_by_its_own_coefficient(seed, low):
+    rng = np.random.default_rng(seed)
+    a, b = network(1), network(2)
+    c = jax.tree.map(lambda x: low + rng.random(x.shape).astype(np.float32), a)
+    found = combine(a, b, c)
+    for name in ("kernel", "bias"):
+        x, y, t = (tree["dense"][name].astype(np.float64) for tree in (a, b, c))
+        np.testing.assert_allclose(
+            found["dense"][name], t * x + (1 - t) * y, rtol=1e-5, atol=1e-5
+        )
+    np.testing.assert_array_equal(found["steps"], a["steps"])
+    assert found["flag"]
+
+
+def test_a_pair_is_many_of_two():
+    a, b = network(1), network(2)
+    kernel = np.linspace(-1, 2, 4, dtype=np.float32)
+    c = {"dense": {"kernel": kernel, "bias": 0.25}, "steps": 0.0, "flag": 0.0}
+    both = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x), 1 - jnp.asarray(x)]), c)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6),
+        combine(a, b, c),
+        combine_many([a, b], both),
+    )
+
+
+def test_coefficients_may_be_traced_and_differentiated():
+    a, b = network(1), network(2)
+    slope = jax.grad(lambda t: combine(a, b, t)["dense"]["bias"].sum())(1.0)
+    difference = (a["dense"]["bias"] - b["dense"]["bias"]).sum()
+    np.testing.assert_allclose(slope, difference, rtol=1e-5)
+
+
+def without(tree, *path):
+    *above, last = path
+    copy = {**tree, "dense": dict(tree["dense"])}
+    inner = copy[above[0]] if above else copy
+    del inner[last]
+    return copy
+
+
+def changed(value, path="kernel"):
+    tree = network(2)
+    tree["dense"][path] = value
+    return tree
+
+
+def coefficients(kernel, bias):
+    return {"dense": {"kernel": kernel, "bias": bias}, "steps": 0.5, "flag": 0.5}
+
+
+BAD = {
+    "a leaf less": (
+        lambda a: combine(a, without(a, "dense", "kernel"), 0.5),
+        r"b does not match a: expected the leaf 'dense/kernel', got 'flag'",
+    ),
+    "the last leaf less": (
+        lambda a: combine(a, without(a, "steps"), 0.5),
+        r"b does not match a: it has no leaf 'steps'",
+    ),
+    "a leaf more": (
+        lambda a: combine(a, {**network(2), "z": 1.0}, 0.5),
+        r"b does not match a: it has one more leaf 'z'",
+    ),
+    "another shape": (
+        lambda a: combine(a, changed(np.ones((3, 5), np.float32)), 0.5),
+        r"at 'dense/kernel': expected float32 of shape \(3, 4\), got float32 of shape "
+        r"\(3, 5\)",
+    ),
+    "another dtype": (
+        lambda a: combine(a, changed(np.ones((3, 4), np.float16)), 0.5),
+        r"at 'dense/kernel': expected float32 .* got float16",
+    ),
+    "another container": (
+        lambda a: combine([a["steps"]], (a["steps"],), 0.5),
+        "containers of other types",
+    ),
+    "an array for a tree": (
+        lambda a: combine(a, network(2), jnp.ones(3)),
+        r"coefficients: expected a number or a tree .* array of shape \(3,\)",
+    ),
+    "coefficients of another tree": (
+        lambda a: combine(a, network(2), {"dense": 0.5}),
+        r"coefficients: expected the leaf 'dense/bias', got 'dense'",
+    ),
+    "coefficients that do not broadcast": (
+        lambda a: combine(a, network(2), coefficients(np.ones(3), 1)),
+        r"coefficients: expected a shape that broadcasts to \(3, 4\) at 'dense/kernel'",
+    ),
+    "coefficients larger than the leaf": (
+        lambda a: combine(a, network(2), coefficients(1, np.ones((2, 4)))),
+        r"broadcasts to \(4,\) at 'dense/bias', got \(2, 4\)",
+    ),
+    "coefficients of other networks": (
+        lambda a: combine_many([a, a], jnp.ones(3)),
+        r"coefficients: expected an array of shape \(2,\)",
+    ),
+    "no network": (
+        lambda a: combine_many([], jnp.ones(0)),
+        "models: expected at least",
+    ),
+    "a network unlike the first": (
+        lambda a: combine_many([a, a, without(a, "steps")], jnp.ones(3)),
+        r"models\[2\] does not match models\[0\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_does_not_fit_is_refused(case):
+    call, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        call(network(1))

@@ -1,0 +1,649 @@
+"""Barriers, transitivity and robustness agree with what can be computed by hand."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from combinability import _metric
+from combinability._barrier import barrier
+from combinability._coefficients import line, simplex, uniform
+from combinability._cycles import cycle_defect
+from combinability._evaluate import evaluate
+from combinability._permutation import distance, identity, random
+from combinability._robustness import robustness
+from combinability._spoiling import spoil
+from combinability._transitivity import transitivity
+from combinability.matching._matching import Matching
+from combinability.matching._weights import weight_matching
+from tests.combinability.specs import by_hand
+
+# One size for most groups, so that few programs are compiled.
+UNITS = 40
+X = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+KEY = jax.random.key(0)
+
+
+def network(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "in": rng.normal(size=(3, UNITS)).astype(np.float32),
+        "out": rng.normal(size=(UNITS, 2)).astype(np.float32) / 4,
+    }
+
+
+def output(variables):
+    return jnp.tanh(X @ variables["in"]) @ variables["out"]
+
+
+def loss(variables):
+    """The mean squared difference from network 0, and an array of losses."""
+    error = (output(variables) - output(network(0))) ** 2
+    return {"mean": error.mean(), "each": error.mean(0)}
+
+
+SYMMETRY = by_hand(network(0), {"h": [("in", 1), ("out", 0)]})
+# Units of identity kernels: a permutation's inner product counts what it leaves.
+EYE = {"w": np.eye(UNITS, dtype=np.float32)}
+EYES = by_hand(EYE, {"h": [("w", 1)]})
+# Heads with dimensions inside, and a group by itself.
+HEADS = by_hand(
+    {"w": np.zeros((4, 3)), "v": np.zeros(UNITS)},
+    {"head": [("w", 0)], "dim": [("w", 1)], "h": [("v", 0)]},
+    within={"dim": ["head"]},
+)
+
+
+def concave(variables):
+    return -sum(((leaf - 0.3) ** 2).sum() for leaf in jax.tree.leaves(variables))
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """How often programs that contain the metric are traced."""
+    counts = []
+    call = _metric.Metric.__call__
+
+    def counted(self, captured, variables):
+        counts.append(1)
+        return call(self, captured, variables)
+
+    monkeypatch.setattr(_metric.Metric, "__call__", counted)
+    return counts
+
+
+def made(permutation):
+    return Matching(permutation, jnp.zeros(()), jnp.zeros(1))
+
+
+class Counted:
+    """A metric that counts how often it is called."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, variables):
+        self.calls += 1
+        return loss(variables)["mean"]
+
+
+# Barriers
+
+
+def test_the_barrier_of_a_double_well_is_its_hill():
+    found = barrier(lambda x: (x**2 - 1) ** 2, jnp.array(-1.0), jnp.array(1.0))
+    np.testing.assert_allclose(found.height, 1, rtol=1e-6)
+    np.testing.assert_allclose(found.fractions, np.linspace(0, 1, 25))
+    t = 2 * found.fractions - 1
+    np.testing.assert_allclose(found.losses, (t**2 - 1) ** 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_barrier_of_a_quadratic_loss_is_a_quarter_of_the_squared_distance(
+    x64, seed
+):
+    a, b = (jax.tree.map(np.float64, network(s)) for s in (0, seed))
+    square = sum(((a[name] - b[name]) ** 2).sum() for name in a)
+    found = barrier(concave, a, b)
+    np.testing.assert_allclose(found.height, square / 4, rtol=1e-12)
+    # Along the way the loss exceeds the straight line by t(1 − t) ‖a − b‖².
+    t = found.fractions
+    line = (1 - t) * found.losses[0] + t * found.losses[-1]
+    np.testing.assert_allclose(found.losses - line, t * (1 - t) * square, atol=1e-9)
+    assert barrier(lambda v: -concave(v), a, b).height == 0
+
+
+def test_every_loss_has_a_barrier_of_its_own_between_its_own_ends():
+    a, b = network(0), network(1)
+    found = barrier(loss, a, b, points=9)
+    for at, end in ((0, a), (-1, b)):
+        jax.tree.map(
+            lambda x, y, at=at: np.testing.assert_allclose(x[at], y, atol=1e-6),
+            found.losses,
+            loss(end),
+        )
+    each = barrier(lambda v: loss(v)["each"][1], a, b, points=9)
+    assert found.height["each"].shape == (2,)
+    np.testing.assert_allclose(found.height["each"][1], each.height, rtol=1e-6)
+    halves = barrier(lambda v: {"half": loss(v)["each"].sum() / 2}, a, b, points=9)
+    np.testing.assert_allclose(found.height["mean"], halves.height["half"], rtol=1e-6)
+
+
+def test_points_side_by_side_give_the_same_barrier():
+    a, b = network(0), network(1)
+    found = [barrier(loss, a, b, points=7, batch=batch) for batch in (1, 3)]
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *found
+    )
+
+
+def test_counts_of_errors_are_not_rounded_to_integers():
+    def errors(x):
+        return (jnp.abs(x - jnp.array([0.0, 1.0, 5.0])) > 0.75).sum()
+
+    found = barrier(errors, jnp.array(0.0), jnp.array(1.0), points=5)
+    assert found.losses.tolist() == [2, 1, 1, 1, 2]
+    assert found.height == 0
+    flags = barrier(lambda x: x > 0.3, jnp.array(0.0), jnp.array(1.0), points=5)
+    assert flags.height == 0.5
+
+
+def test_an_infinite_loss_is_an_infinite_barrier_and_an_infinite_end_has_none():
+    a, b = jnp.array(-1.0), jnp.array(1.0)
+    assert barrier(lambda x: 1 / x**2, a, b, points=3).height == np.inf
+    assert np.isnan(barrier(lambda x: 1 / (x - 1) ** 2, a, b, points=3).height)
+
+
+def test_a_barrier_traces_its_metric_once(programs):
+    metric = Counted()
+    barrier(metric, network(0), network(1))
+    assert metric.calls == 1
+    assert len(programs) == 1
+
+
+# Transitivity
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Three permuted copies of network 0, and what is found between them."""
+    moves = [random(key, SYMMETRY) for key in jax.random.split(KEY, 3)]
+    models = [SYMMETRY.apply(move, network(0)) for move in moves]
+    return models, transitivity(loss, SYMMETRY, models, key=KEY, points=5)
+
+
+def test_permuted_copies_have_no_barrier_after_matching(planted):
+    _, found = planted
+    off = ~np.eye(3, dtype=bool)
+    assert (found.unmatched["mean"][off] > 0.1).all()
+    assert np.abs(found.direct["mean"]).max() < 1e-10
+    assert np.abs(found.through["each"]).max() < 1e-10
+    assert found.through["each"].shape == (3, 3, 3, 2)
+
+
+def test_planted_permutations_are_found_and_close_every_cycle(planted):
+    models, found = planted
+    assert found.triples.tolist() == [[0, 1, 2]]
+    assert found.cycles["h"].tolist() == [0]
+    for number, (i, j) in enumerate(found.pairs):
+        moved = SYMMETRY.apply({"h": found.permutations["h"][number]}, models[j])
+        jax.tree.map(np.testing.assert_array_equal, moved, models[i])
+
+
+def test_results_can_be_written_as_json(planted):
+    _, found = planted
+    lists = jax.tree.map(np.ndarray.tolist, jax.tree.map(np.asarray, found._asdict()))
+    assert json.loads(json.dumps(lists))["chance"] == {"h": 1 - 1 / UNITS}
+
+
+def test_matrices_hold_the_barriers_of_the_networks_as_they_stand():
+    models = [network(seed) for seed in range(4)]
+    given = []
+
+    def match(symmetry, a, b, *, key):
+        given.append(weight_matching(symmetry, a, b, key=key))
+        return given[-1]
+
+    found = transitivity(
+        concave, SYMMETRY, models, key=KEY, match=match, references=[2], points=5
+    )
+    assert found.through.shape == (1, 4, 4)
+    still = np.arange(UNITS)
+    to = {(i, i): still for i in range(4)}
+    for (i, j), matching in zip(found.pairs.tolist(), given, strict=True):
+        to[i, j] = np.asarray(matching.permutation["h"])
+        to[j, i] = np.argsort(to[i, j])
+
+    def height(i, p, j, q):
+        """The barrier of the concave loss is a quarter of the squared distance."""
+        x, y = models[i], models[j]
+        square = ((x["in"][:, p] - y["in"][:, q]) ** 2).sum()
+        return (square + ((x["out"][p] - y["out"][q]) ** 2).sum()) / 4
+
+    for i, j in found.pairs.tolist():
+        expected = {
+            "unmatched": height(i, still, j, still),
+            "direct": height(i, still, j, to[i, j]),
+            "through": height(i, to[2, i], j, to[2, j]),
+        }
+        measured = {
+            "unmatched": found.unmatched[i, j],
+            "direct": found.direct[j, i],
+            "through": found.through[0, i, j],
+        }
+        assert measured == pytest.approx(expected, rel=1e-4)
+        assert expected["direct"] <= expected["through"] < expected["unmatched"]
+
+
+def test_random_matchings_have_the_cycle_defect_of_chance():
+    def match(symmetry, a, b, *, key):
+        return made(random(key, symmetry))
+
+    models = [{"w": np.zeros((4, 3)), "v": np.full(UNITS, n)} for n in range(8)]
+    found = transitivity(
+        lambda v: v["v"].sum(),
+        HEADS,
+        models,
+        key=KEY,
+        match=match,
+        references=[0],
+        points=3,
+    )
+    assert found.chance == pytest.approx({"head": 3 / 4, "dim": 11 / 12, "h": 39 / 40})
+    means = {name: defects.mean() for name, defects in found.cycles.items()}
+    assert means == pytest.approx(found.chance, abs=0.12)
+
+
+def test_the_cycle_defect_does_not_depend_on_where_the_walk_begins():
+    defect = jax.jit(lambda *steps: cycle_defect(HEADS, *steps))
+    keys = jax.random.split(KEY, (5, 3))
+    for p, q, r in [[random(key, HEADS) for key in row] for row in keys]:
+        assert defect(p, q, r) == defect(q, r, p) == defect(r, p, q)
+
+
+def test_transitivity_traces_its_metric_once_and_compiles_it_once(programs):
+    metric, told = Counted(), []
+    transitivity(
+        metric,
+        SYMMETRY,
+        [network(seed) for seed in range(3)],
+        key=KEY,
+        match=weight_matching,
+        points=5,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert metric.calls == 1
+    assert len(programs) == 1
+    # Three matchings, and barriers of three pairs unmatched, direct and through.
+    assert told == [(done, 12) for done in range(1, 13)]
+
+
+# Robustness
+
+
+@pytest.fixture(scope="module")
+def matched():
+    """A matched pair of networks, spoilt to several fractions."""
+    a, b = network(0), network(1)
+    permutation = weight_matching(SYMMETRY, a, b, key=KEY).permutation
+    found = robustness(
+        loss,
+        SYMMETRY,
+        a,
+        b,
+        permutation,
+        key=KEY,
+        fractions=[0, 0.5, 1],
+        trials=3,
+        samples=8,
+        points=5,
+    )
+    return a, b, permutation, found
+
+
+def test_no_perturbation_is_the_matching_itself(matched):
+    a, b, permutation, found = matched
+    aligned = SYMMETRY.apply(permutation, b)
+    height = barrier(loss, a, aligned, points=5).height
+    losses = evaluate(loss, a, aligned, uniform(), key=KEY, samples=8, batch=1)
+    for name in ("mean", "each"):
+        for trial in range(3):
+            np.testing.assert_allclose(
+                found.barrier[name][0, trial], height[name], rtol=1e-5
+            )
+            np.testing.assert_allclose(
+                found.losses[name][0, trial], losses[name], rtol=1e-5
+            )
+    assert found.losses["each"].shape == (3, 3, 8, 2)
+    assert found.moved[0].tolist() == found.lost[0].tolist() == [0, 0, 0]
+
+
+def test_the_objective_lost_is_that_of_the_permuted_weights(matched):
+    a, b, permutation, found = matched
+
+    def inner(index):
+        return (a["in"] * b["in"][:, index]).sum() + (a["out"] * b["out"][index]).sum()
+
+    assert found.matched == pytest.approx(inner(permutation["h"]), rel=1e-5)
+    rng = np.random.default_rng(1)
+    values = [inner(rng.permutation(UNITS)) for _ in range(2000)]
+    assert abs(found.chance - np.mean(values)) < 4 * np.std(values) / np.sqrt(32)
+    assert (found.lost[1:] > 0).all()
+    assert found.lost[2].mean() == pytest.approx(1, abs=0.2)
+
+
+@pytest.fixture(scope="module")
+def spoilt():
+    """A network and its copy, permuted, under a concave loss."""
+    move = random(KEY, EYES)
+    back = {"h": jnp.argsort(move["h"])}
+    return robustness(
+        concave,
+        EYES,
+        EYE,
+        EYES.apply(move, EYE),
+        back,
+        key=KEY,
+        fractions=[0, 0.1, 0.3, 0.6, 1],
+        trials=3,
+        samples=20,
+        points=5,
+    )
+
+
+def test_the_barrier_grows_with_the_fraction_moved_as_computed(spoilt):
+    # Each moved unit changes two entries by 1: ‖a − π′(b)‖² = 2 · 40 · moved.
+    np.testing.assert_allclose(spoilt.barrier, 80 * spoilt.moved / 4, atol=1e-4)
+    assert (np.diff(spoilt.barrier, axis=0) > 0).all()
+    asked = np.broadcast_to(spoilt.fractions[:, None], spoilt.moved.shape)
+    assert (spoilt.moved >= asked - 1e-6).all()
+    assert (spoilt.moved <= asked + 1 / 40 + 1e-6).all()
+
+
+def test_the_objective_lost_grows_with_the_fraction_moved_as_computed(spoilt):
+    assert spoilt.matched == 40
+    # A random permutation leaves one unit in place on average, give or take one.
+    assert spoilt.chance == pytest.approx(1, abs=4 / np.sqrt(32))
+    expected = 40 * spoilt.moved / (40 - spoilt.chance)
+    np.testing.assert_allclose(spoilt.lost, expected, rtol=1e-6)
+
+
+def test_uniform_combinations_lose_as_computed():
+    # With λ uniform E(1 − λ)² = 1/3, so that the mean of ‖Θ − a‖² is ‖a − π′(b)‖² / 3.
+    found = robustness(
+        lambda v: ((v["w"] - EYE["w"]) ** 2).sum(),
+        EYES,
+        EYE,
+        EYE,
+        identity(EYES),
+        key=KEY,
+        fractions=[0.5],
+        trials=3,
+        samples=200,
+        points=3,
+    )
+    # Of 40 terms of variance 4/45 each, over 200 samples: a deviation of 0.13.
+    assert found.losses.mean() == pytest.approx(80 * found.moved.mean() / 3, abs=0.5)
+
+
+def test_a_perturbation_goes_on_from_the_lesser_ones():
+    still = identity(EYES)
+    moves = spoil(EYES, EYE, EYE, still, KEY, [0.2, 0.3], 3).permutations["h"]
+    for trial in range(3):
+        nested = distance({"h": moves[trial]}, {"h": moves[3 + trial]})
+        assert nested < 0.2
+    # Those of different trials have little in common.
+    assert distance({"h": moves[0]}, {"h": moves[1]}) > 0.25
+
+
+def test_groups_without_a_permutation_are_not_perturbed():
+    variables = {"v": np.arange(UNITS, dtype=np.float32), "w": np.arange(UNITS) ** 0.5}
+    found = robustness(
+        lambda v: v,
+        by_hand(variables, {"v": [("v", 0)], "w": [("w", 0)]}),
+        variables,
+        variables,
+        {"v": jnp.arange(UNITS)},
+        key=KEY,
+        fractions=[1],
+        trials=3,
+        samples=3,
+        points=3,
+        distribution=line(3),
+    )
+    assert found.moved.tolist() == [[1, 1, 1]]
+    still = np.broadcast_to(variables["w"], (1, 3, 3, UNITS))
+    np.testing.assert_allclose(found.losses["w"], still, rtol=1e-6)
+    # The first sample of the line is π′(b), the last is a.
+    assert (found.losses["v"][0, :, 0] != variables["v"]).all()
+    np.testing.assert_array_equal(found.losses["v"][0, 1, -1], variables["v"])
+
+
+@pytest.mark.parametrize("fractions", [[0.5], [0, 0.2, 0.4, 1]])
+def test_robustness_compiles_the_same_programs_for_any_number_of_fractions(
+    programs, fractions
+):
+    metric, told = Counted(), []
+    robustness(
+        metric,
+        SYMMETRY,
+        network(0),
+        network(1),
+        identity(SYMMETRY),
+        key=KEY,
+        fractions=fractions,
+        trials=3,
+        samples=2,
+        points=3,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert metric.calls == 1
+    assert len(programs) == 2  # one on the way, one for random combinations
+    total = 3 * len(fractions)
+    assert told == [(done, total) for done in range(1, total + 1)]
+
+
+# Bad input
+
+
+def broken(seed=1):
+    return {**network(seed), "in": np.full((3, UNITS), np.nan, np.float32)}
+
+
+def way(metric=loss, a=None, b=None, **options):
+    return barrier(metric, a or network(0), b or network(1), **options)
+
+
+def triple(metric=loss, symmetry=SYMMETRY, models=None, **options):
+    models = models or [network(seed) for seed in range(3)]
+    return transitivity(metric, symmetry, models, **{"key": KEY, **options})
+
+
+def spoil_pair(permutation=None, **options):
+    permutation = {"h": jnp.arange(UNITS)} if permutation is None else permutation
+    given = {"a": network(0), "b": network(1), "key": KEY, **options}
+    return robustness(loss, SYMMETRY, permutation=permutation, **given)
+
+
+def matching(permutation):
+    return lambda symmetry, a, b, *, key: made(permutation)
+
+
+OTHER = {"in": np.zeros((3, 5), np.float32), "out": np.zeros((5, 2), np.float32)}
+BAD = {
+    "another shape": (
+        lambda: way(b=OTHER),
+        ValueError,
+        r"b does not match a at 'in': expected .* \(3, 40\), got .* \(3, 5\)",
+    ),
+    "not finite": (
+        lambda: way(b=broken()),
+        ValueError,
+        "b: expected finite parameters, got NaN or infinity at 'in'",
+    ),
+    "two points": (
+        lambda: way(points=2),
+        ValueError,
+        "points: expected at least 3, got 2",
+    ),
+    "half a point": (
+        lambda: way(points=2.5),
+        TypeError,
+        "points: expected an integer, got 2.5",
+    ),
+    "no batch": (
+        lambda: way(batch=0),
+        ValueError,
+        "batch: expected at least 1, got 0",
+    ),
+    "a flag for a batch": (
+        lambda: way(batch=True),
+        TypeError,
+        "batch: expected an integer, got True",
+    ),
+    "complex losses": (
+        lambda: way(metric=lambda v: {"z": v["in"].sum() + 1j}),
+        TypeError,
+        "metric: expected real losses, got complex64 at 'z'",
+    ),
+    "no losses": (
+        lambda: way(metric=lambda v: None),
+        TypeError,
+        "metric: expected arrays",
+    ),
+    "two networks": (
+        lambda: triple(models=[network(0), network(1)]),
+        ValueError,
+        "models: expected at least 3 networks, got 2; for a pair see barrier",
+    ),
+    "a dict of networks": (
+        lambda: triple(models=network(0)),
+        TypeError,
+        "models: expected a list of networks, got dict",
+    ),
+    "networks of another symmetry": (
+        lambda: triple(symmetry=EYES),
+        ValueError,
+        r"models\[0\]: expected the leaf 'w', got 'in'",
+    ),
+    "no groups": (
+        lambda: triple(symmetry=by_hand(network(0), {})),
+        ValueError,
+        "symmetry: expected at least one group",
+    ),
+    "one network that differs": (
+        lambda: triple(models=[network(0), network(1), OTHER]),
+        ValueError,
+        r"models\[2\] does not match models\[0\] at 'in'",
+    ),
+    "one network that is not finite": (
+        lambda: triple(models=[network(0), broken(), network(2)]),
+        ValueError,
+        r"models\[1\]: expected finite parameters",
+    ),
+    "a reference too far": (
+        lambda: triple(references=[0, 3]),
+        ValueError,
+        r"references: expected different numbers of networks, 0 to 2, got \[0, 3\]",
+    ),
+    "a reference twice": (
+        lambda: triple(references=[1, 1]),
+        ValueError,
+        r"references: .* got \[1, 1\]",
+    ),
+    "no reference": (
+        lambda: triple(references=[]),
+        ValueError,
+        r"references: .* got \[\]",
+    ),
+    "a negative reference": (
+        lambda: triple(references=[-1]),
+        ValueError,
+        "references: expected at least 0, got -1",
+    ),
+    "one reference, not in a list": (
+        lambda: triple(references=1),
+        TypeError,
+        "references: expected a list of integers, got 1",
+    ),
+    "a match that gives something else": (
+        lambda: triple(match=lambda symmetry, a, b, *, key: {"h": jnp.arange(UNITS)}),
+        TypeError,
+        "match: expected it to give an object with a dict `permutation`",
+    ),
+    "a match that gives no permutation": (
+        lambda: triple(match=matching({"h": jnp.zeros(UNITS, int)})),
+        ValueError,
+        r"match: permutation\['h'\]: expected each of 0, …, 39 once, got \[0, 0",
+    ),
+    "no key": (lambda: triple(key=0), TypeError, "key: expected a PRNG key"),
+    "an unknown group": (
+        lambda: spoil_pair({"g": jnp.arange(UNITS)}),
+        ValueError,
+        "permutation: no group 'g'; the groups are h",
+    ),
+    "an index twice": (
+        lambda: spoil_pair({"h": jnp.minimum(jnp.arange(UNITS), 38)}),
+        ValueError,
+        r"permutation\['h'\]: expected each of 0, …, 39 once, got \[0, 1, .* 38, 38\]",
+    ),
+    "a matching for its permutation": (
+        lambda: spoil_pair(made({"h": jnp.arange(UNITS)})),
+        TypeError,
+        "permutation: expected a dict group -> index array, got Matching",
+    ),
+    "no group": (
+        lambda: spoil_pair({}),
+        ValueError,
+        "permutation: expected at least one group to perturb, got {}",
+    ),
+    "a fraction too large": (
+        lambda: spoil_pair(fractions=[0, 1.5]),
+        ValueError,
+        r"fractions: expected at least one number, all in \[0, 1\], got \[0.0, 1.5\]",
+    ),
+    "one fraction, not in a list": (
+        lambda: spoil_pair(fractions=0.5),
+        TypeError,
+        "fractions: expected a list of numbers, got 0.5",
+    ),
+    "no trials": (
+        lambda: spoil_pair(trials=0),
+        ValueError,
+        "trials: expected at least 1, got 0",
+    ),
+    "no samples": (
+        lambda: spoil_pair(samples=0),
+        ValueError,
+        "samples: expected at least 1, got 0",
+    ),
+    "combinations of many": (
+        lambda: spoil_pair(distribution=simplex(3)),
+        ValueError,
+        "distribution: expected one for a pair of networks, got",
+    ),
+    "a number for a distribution": (
+        lambda: spoil_pair(distribution=0.5),
+        TypeError,
+        "distribution: expected an object with a method `sample`",
+    ),
+    "a line of other points": (
+        lambda: spoil_pair(distribution=line(5), samples=4),
+        ValueError,
+        "samples: expected 5, as many as the line has points, got 4",
+    ),
+    "a network of another symmetry": (
+        lambda: spoil_pair(a=OTHER),
+        ValueError,
+        r"a: expected shape \(3, 40\) at 'in', got \(3, 5\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_users_get_wrong_is_refused_with_what_was_expected(case):
+    call, kind, message = BAD[case]
+    with pytest.raises(kind, match=message):
+        call()

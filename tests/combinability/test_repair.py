@@ -1,0 +1,308 @@
+"""Repaired combinations have the statistics that they should."""
+
+# Flax cannot say what a network returns.
+# pyright: reportCallIssue=false
+# pyright: reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from combinability._batch_norm import reset_batch_norm
+from combinability._coefficients import uniform
+from combinability._combine import combine
+from combinability._evaluate import evaluate
+from combinability._layers import channel_statistics
+from combinability._repair import Correction, corrected, fold, repair
+
+NONE = Correction(jnp.ones(()), jnp.zeros(()))
+X = jax.random.normal(jax.random.key(0), (48, 6, 6, 2))
+
+
+class Network(nn.Module):
+    """Convolutions with and without bias, a normalisation, dense layers."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(5, (3, 3))(x))
+        x = nn.LayerNorm()(nn.Conv(4, (2, 2), strides=2, use_bias=False)(x))
+        x = nn.Dense(8)(nn.relu(x).reshape(len(x), -1))
+        return nn.Dense(3)(nn.relu(x))
+
+
+class Plain(nn.Module):
+    """Wide dense layers without normalisation: their averages collapse."""
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(4):
+            x = nn.relu(nn.Dense(256, kernel_init=nn.initializers.he_normal())(x))
+        return nn.Dense(10)(x)
+
+
+class Normalised(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        for features in (6, 4):
+            x = nn.Conv(features, (3, 3))(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        return x.mean((1, 2))
+
+
+def networks(module, x=X):
+    return [jax.jit(module.init)(jax.random.key(seed), x[:1]) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return networks(Network())
+
+
+def statistics(variables):
+    return channel_statistics(Network().apply, variables, X)
+
+
+def assert_close(found, expected, tolerance=1e-4):
+    assert found.keys() == expected.keys()
+    for path, of_layer in found.items():
+        for x, y in zip(of_layer, expected[path], strict=True):
+            np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 1.2])
+def test_every_channel_lies_between_those_of_the_parents(pair, share):
+    a, b = pair
+    middle = combine(a, b, share)
+    fixed = jax.jit(lambda v: repair(Network().apply, v, a, b, X))(middle)
+    found = channel_statistics(corrected(Network().apply, fixed), middle, X)
+    target = jax.tree.map(
+        lambda x, y: share * x + (1 - share) * y, statistics(a), statistics(b)
+    )
+    target = {path: (s.mean, abs(s.deviation)) for path, s in target.items()}
+    assert_close(found, target)
+
+
+@pytest.mark.parametrize(("share", "end"), [(1.0, 0), (0.0, 1)])
+def test_a_parent_needs_no_repair(pair, share, end):
+    fixed = repair(Network().apply, combine(*pair, share), *pair, X)
+    assert list(fixed) == ["Conv_0", "Conv_1", "Dense_0", "Dense_1"]
+    for scale, shift in fixed.values():
+        np.testing.assert_allclose(scale, 1, atol=2e-5)
+        np.testing.assert_allclose(shift, 0, atol=2e-5)
+    y = corrected(Network().apply, fixed)(pair[end], X)
+    np.testing.assert_allclose(y, Network().apply(pair[end], X), atol=1e-4)
+
+
+def test_the_share_of_a_channel_is_its_coefficient(pair):
+    a, b = pair
+    shares = {"Conv_0": [0.1, 0.3, 0.5, 0.7, 0.9], "Dense_1": [0.0, 0.5, 1.0]}
+    coefficients = jax.tree.map(lambda x: jnp.full((), 0.5), a)
+    for path, values in shares.items():
+        for name in ("kernel", "bias"):
+            coefficients["params"][path][name] = jnp.array(values)
+    middle = combine(a, b, coefficients)
+    fixed = repair(Network().apply, middle, a, b, X)
+    inner = corrected(Network().apply, fixed)
+    found, of_a, of_b = (
+        channel_statistics(*args, X)
+        for args in ((inner, middle), (Network().apply, a), (Network().apply, b))
+    )
+    for path, values in shares.items():
+        t = jnp.array(values)
+        target = t * of_a[path].deviation + (1 - t) * of_b[path].deviation
+        np.testing.assert_allclose(found[path].deviation, target, rtol=1e-4)
+
+
+def test_a_collapse_of_variance_is_removed():
+    x = jax.random.normal(jax.random.key(3), (200, 20))
+    a, b = networks(Plain(), x)
+    middle = combine(a, b, 0.5)
+    last = "Dense_4"
+    ends = [channel_statistics(Plain().apply, v, x)[last].deviation for v in (a, b)]
+    wanted = float(sum(ends).mean()) / 2
+    collapsed = channel_statistics(Plain().apply, middle, x)[last].deviation.mean()
+    assert collapsed < 0.3 * wanted
+    fixed = repair(Plain().apply, middle, a, b, x)
+    y = corrected(Plain().apply, fixed)(middle, x)
+    np.testing.assert_allclose(y.std(0).mean(), wanted, rtol=1e-3)
+
+
+def test_folding_gives_the_corrected_function():
+    x = X.reshape(48, -1)
+    a, b = networks(Plain(), x)
+    middle = combine(a, b, 0.4)
+    fixed = repair(Plain().apply, middle, a, b, x)
+    folded = fold(middle, fixed)
+    assert jax.tree.structure(folded) == jax.tree.structure(middle)
+    np.testing.assert_allclose(
+        Plain().apply(folded, x),
+        corrected(Plain().apply, fixed)(middle, x),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_constant_channels_and_equal_weights_are_left_finite(pair):
+    zero = jax.tree.map(jnp.zeros_like, pair[0])
+    for a, b in ((pair[0], pair[0]), (zero, zero), (pair[0], zero)):
+        fixed = repair(Network().apply, combine(a, b, 0.0), a, b, X)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fixed))
+
+
+def test_only_the_chosen_layers_are_corrected(pair):
+    fixed = repair(
+        Network().apply, combine(*pair, 0.5), *pair, X, layers=lambda p: "Conv" in p
+    )
+    assert list(fixed) == ["Conv_0", "Conv_1"]
+
+
+def test_repair_runs_in_a_metric_side_by_side(pair):
+    a, b = pair
+    ends = statistics(a), statistics(b)
+    apply = Network().apply
+
+    def metric(variables):
+        fixed = repair(apply, variables, a, b, X, statistics=ends)
+        return corrected(apply, fixed)(variables, X).std(0)
+
+    options = {"key": jax.random.key(1), "samples": 3}
+    options["devices"] = jax.local_devices()[:1]
+    found = evaluate(metric, a, b, uniform(), batch=3, **options)
+    for i, value in enumerate(found):
+        drawn = uniform().sample(options["key"], i, a)
+        np.testing.assert_allclose(value, metric(combine(a, b, drawn)), rtol=1e-3)
+
+
+def train(variables, x):
+    return Normalised().apply(variables, x, train=True, mutable=["batch_stats"])
+
+
+def preactivations(variables, batches):
+    """What each BatchNorm is given, batch by batch in training mode."""
+    given = {"BatchNorm_0": [], "BatchNorm_1": []}
+
+    def interceptor(next_function, args, kwargs, context):
+        if isinstance(context.module, nn.BatchNorm):
+            given[context.module.name].append(np.asarray(args[0], np.float64))
+        return next_function(*args, **kwargs)
+
+    with nn.intercept_methods(interceptor):
+        for x in batches:
+            train(variables, x)
+    return {name: np.concatenate(rows) for name, rows in given.items()}
+
+
+def test_reset_statistics_are_those_of_all_batches_pooled():
+    middle = combine(*networks(Normalised()), 0.5)
+    batches = 3 * X.reshape(4, 12, *X.shape[1:]) + 5
+    found = jax.jit(lambda v: reset_batch_norm(train, v, batches))(middle)
+    for name, rows in preactivations(middle, batches).items():
+        statistics = found["batch_stats"][name]
+        np.testing.assert_allclose(
+            statistics["mean"], rows.mean((0, 1, 2)), rtol=1e-4, atol=1e-4
+        )
+        np.testing.assert_allclose(statistics["var"], rows.var((0, 1, 2)), rtol=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, found["params"], middle["params"])
+
+
+def test_with_one_batch_evaluation_is_training():
+    middle = combine(*networks(Normalised()), 0.5)
+    reset = reset_batch_norm(train, middle, X[None])
+    np.testing.assert_allclose(
+        Normalised().apply(reset, X), train(middle, X)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_statistics_are_reset_in_a_metric_side_by_side():
+    a, b = networks(Normalised())
+    found = evaluate(
+        lambda v: reset_batch_norm(train, v, X[None])["batch_stats"], a, b, uniform(),
+        key=jax.random.key(0), samples=2, batch=2, devices=jax.local_devices()[:1],
+    )  # fmt: skip
+    drawn = uniform().sample(jax.random.key(0), 1, a)
+    expected = reset_batch_norm(train, combine(a, b, drawn), X[None])["batch_stats"]
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x[1], y, rtol=1e-3, atol=1e-5),
+        found,
+        expected,
+    )
+
+
+class Shared(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.Dense(2)
+        return layer(layer(x))
+
+
+class Rematerialised(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.remat(nn.Dense)(2)(nn.Dense(2)(x))
+
+
+def repaired(module):
+    x = jnp.ones((3, 2))
+    a, b = networks(module, x)
+    return repair(module.apply, a, a, b, x)
+
+
+def reset(apply=train, batches=X[None], statistics=None):
+    variables = networks(Normalised())[0]
+    if statistics is not None:
+        variables = {**variables, "batch_stats": statistics}
+    return reset_batch_norm(apply, variables, batches)
+
+
+BAD = {
+    "a layer called twice": (lambda: repaired(Shared()), "'Dense_0' is called more"),
+    "a layer out of reach": (
+        lambda: repaired(Rematerialised()),
+        "is inside a transformation",
+    ),
+    "no layers": (lambda: repaired(nn.LayerNorm()), r"apply: met the layers \[\]"),
+    "a jitted network": (
+        lambda: channel_statistics(
+            jax.jit(nn.Dense(2).apply), networks(nn.Dense(2), X)[0], X
+        ),
+        "is inside a transformation",
+    ),
+    "other layers": (
+        lambda: corrected(nn.Dense(2).apply, {"x": NONE})(networks(nn.Dense(2))[0], X),
+        r"expected \['x'\]",
+    ),
+    "no bias": (
+        lambda: fold(networks(Network())[0], {"Conv_1": NONE}),
+        "layer 'Conv_1' has no bias",
+    ),
+    "no statistics": (
+        lambda: reset_batch_norm(train, {"params": {}}, X[None]),
+        r"variables: expected a dictionary with 'batch_stats', got \['params'\]",
+    ),
+    "evaluation mode": (
+        lambda: reset(
+            lambda v, x: Normalised().apply(v, x, mutable=["batch_stats"]), X[None]
+        ),
+        "apply: returned 'batch_stats' as it got them",
+    ),
+    "no batch": (lambda: reset(batches=X[:0][None]), "batches: expected arrays with"),
+    "a batch and no batches": (lambda: reset(batches=X[0, 0, 0]), "batches: expected"),
+    "other statistics": (
+        lambda: reset(statistics={"norm": {"median": 0.0}}),
+        "expected leaves named 'mean' and 'var', got 'norm/median'",
+    ),
+    "a variance alone": (
+        lambda: reset(statistics={"norm": {"var": 0.0}}),
+        "'norm/var' has no mean beside it",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_repaired_is_refused(case):
+    call, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,348 @@
+"""Matching by weights: coordinate ascent that never falls, and ends where it should."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from combinability import _permutation as permutation
+from combinability.matching import _host, weight_matching
+from combinability.symmetry import Symmetry
+from tests.combinability.specs import by_hand
+
+# Name -> shapes of leaves, groups, which group lies within which, pinned names.
+NETWORKS = {
+    "mlp": (
+        {"in": (3, 5), "b": (5,), "mid": (5, 6), "out": (6, 2)},
+        {"h": [("in", 1), ("b", 0), ("mid", 0)], "g": [("mid", 1), ("out", 0)]},
+        {},
+        (),
+    ),
+    "convolution": (
+        {"in": (3, 3, 2, 4), "mid": (3, 3, 4, 4), "out": (4, 2)},
+        {"h": [("in", 3), ("mid", 2)], "g": [("mid", 3), ("out", 0)]},
+        {},
+        (),
+    ),
+    "attention": (
+        {"in": (3, 5), "q": (5, 3, 4), "k": (5, 3, 4), "v": (5, 3, 2), "o": (3, 2, 5)},
+        {
+            "s": [("in", 1), ("q", 0), ("k", 0), ("v", 0), ("o", 2)],
+            "h": [("q", 1), ("k", 1), ("v", 1), ("o", 0)],
+            "d": [("q", 2), ("k", 2)],
+            "e": [("v", 2), ("o", 1)],
+        },
+        {"d": ("h",), "e": ("h",)},
+        (),
+    ),
+    "grouped queries": (
+        {"q": (4, 2, 3, 2), "k": (4, 2, 2), "o": (2, 3, 4)},
+        {
+            "h": [("q", 1), ("k", 1), ("o", 0)],
+            "r": [("q", 2), ("o", 1)],
+            "d": [("q", 3), ("k", 2)],
+        },
+        {"r": ("h",), "d": ("h",)},
+        (),
+    ),
+    "recurrent": (
+        {"in": (3, 6), "hh": (6, 6), "out": (6, 2)},
+        {"h": [("in", 1), ("hh", 0), ("hh", 1), ("out", 0)]},
+        {},
+        (),
+    ),
+    "stacked layers": (
+        {"in": (2, 4), "up": (3, 4, 5), "down": (3, 5, 4)},
+        {
+            "s": [("in", 1), ("up", 1), ("down", 2)],
+            "l": [("up", 0), ("down", 0)],
+            "h": [("up", 2), ("down", 1)],
+        },
+        {"h": ("l",)},
+        ("l",),
+    ),
+}
+
+names = pytest.mark.parametrize("name", NETWORKS)
+
+
+@functools.cache
+def network(name):
+    shapes, groups, within, pinned = NETWORKS[name]
+    whole = by_hand({n: jnp.zeros(s) for n, s in shapes.items()}, groups, within)
+    free = {n: group for n, group in whole.groups.items() if n not in pinned}
+    return Symmetry(free, (), whole.blocks, whole.leaves)
+
+
+def weights(name, seed):
+    shapes = NETWORKS[name][0]
+    rng = np.random.default_rng(seed)
+    return {n: jnp.asarray(rng.normal(size=s)) for n, s in shapes.items()}
+
+
+def overlap(symmetry, a, b):
+    pairs = zip(symmetry.split(a), symmetry.split(b), strict=True)
+    return sum(float(jnp.vdot(x, y)) for x, y in pairs)
+
+
+def every_permutation(symmetry):
+    """All permutations of all groups of a symmetry."""
+    rows = []
+    for name, group in symmetry.groups.items():
+        one = list(itertools.permutations(range(group.size)))
+        count = int(np.prod(group.blocks))
+        for chosen in itertools.product(one, repeat=count):
+            index = np.array(chosen).reshape(*group.blocks, group.size)
+            rows.append((name, index))
+    by_name = [[row for row in rows if row[0] == name] for name in symmetry.groups]
+    return [dict(chosen) for chosen in itertools.product(*by_name)]
+
+
+def best_of(symmetry, a, b, permutations):
+    stacked = {n: jnp.stack([p[n] for p in permutations]) for n in permutations[0]}
+    parts = symmetry.split(a)
+
+    def value(found):
+        moved = symmetry.split(symmetry.apply(found, b))
+        return sum(jnp.vdot(x, y) for x, y in zip(parts, moved, strict=True))
+
+    return float(jax.jit(jax.vmap(value))(stacked).max())
+
+
+@names
+def test_the_objective_never_falls_and_is_the_overlap_of_aligned_weights(name, x64):
+    symmetry = network(name)
+    for seed in range(3):
+        a, b = weights(name, seed), weights(name, seed + 100)
+        found = weight_matching(symmetry, a, b, key=jax.random.key(seed))
+        aligned = symmetry.apply(found.permutation, b)
+        assert found.history[0] == pytest.approx(overlap(symmetry, a, b), abs=1e-9)
+        assert (np.diff(found.history) >= 0).all()
+        assert found.history[-1] == found.objective > found.history[0]
+        assert float(found.objective) == pytest.approx(overlap(symmetry, a, aligned))
+
+
+@pytest.mark.parametrize("name", ["mlp", "attention", "recurrent"])
+def test_the_compiled_matching_is_that_of_the_host(name, x64):
+    symmetry = network(name)
+    for seed in range(2):
+        a, b = weights(name, seed), weights(name, seed + 200)
+        start = permutation.random(jax.random.key(seed), symmetry)
+        match = functools.partial(
+            weight_matching, symmetry, a, b, key=jax.random.key(seed), start=start
+        )
+        host, compiled = match(), match(assignment="compiled")
+        count = len(host.history)
+        np.testing.assert_allclose(host.history, compiled.history[:count])
+        np.testing.assert_allclose(compiled.history[count:], host.objective)
+        jax.tree.map(
+            np.testing.assert_array_equal, host.permutation, compiled.permutation
+        )
+
+
+@names
+def test_what_was_only_permuted_is_put_back_by_some_start(name, x64):
+    symmetry, a = network(name), weights(name, 0)
+    found = []
+    for seed in range(6):
+        moved = permutation.random(jax.random.key(seed), symmetry)
+        b = symmetry.apply(moved, a)
+        matching = weight_matching(symmetry, a, b, key=jax.random.key(seed))
+        found.append(float(matching.objective))
+    assert max(found) == pytest.approx(overlap(symmetry, a, a))
+
+
+def test_one_group_is_matched_as_well_as_any_permutation_does(x64):
+    symmetry = by_hand(weights("mlp", 0), {"h": NETWORKS["mlp"][1]["h"]})
+    for seed in range(3):
+        a, b = weights("mlp", seed), weights("mlp", seed + 10)
+        found = weight_matching(symmetry, a, b, key=jax.random.key(0))
+        best = best_of(symmetry, a, b, every_permutation(symmetry))
+        assert float(found.objective) == pytest.approx(best)
+
+
+def test_heads_are_matched_with_what_is_inside_as_well_as_any_permutation_does(x64):
+    shapes = {"q": (3, 2, 3), "v": (2, 2, 3)}
+    groups = {"h": [("q", 1), ("v", 0)], "d": [("q", 2)], "e": [("v", 1)]}
+    rng = np.random.default_rng(0)
+    a, b = (
+        {n: jnp.asarray(rng.normal(size=s)) for n, s in shapes.items()} for _ in "ab"
+    )
+    symmetry = by_hand(a, groups, {"d": ("h",), "e": ("h",)})
+    found = weight_matching(symmetry, a, b, key=jax.random.key(0))
+    best = best_of(symmetry, a, b, every_permutation(symmetry))
+    assert float(found.objective) == pytest.approx(best)
+
+
+def test_no_other_permutation_of_one_group_alone_is_better(x64):
+    symmetry = network("mlp")
+    a, b = weights("mlp", 0), weights("mlp", 10)
+    found = weight_matching(symmetry, a, b, key=jax.random.key(0))
+    for name, group in symmetry.groups.items():
+        rows = itertools.permutations(range(group.size))
+        moves = [{**found.permutation, name: jnp.array(row)} for row in rows]
+        best = best_of(symmetry, a, b, moves)
+        assert float(found.objective) == pytest.approx(best)
+
+
+def test_pairs_and_starts_are_mapped(x64):
+    symmetry = network("mlp")
+    a = [weights("mlp", seed) for seed in range(3)]
+    b = [weights("mlp", seed + 50) for seed in range(3)]
+    starts = [permutation.random(jax.random.key(i), symmetry) for i in range(3)]
+    key = jax.random.key(7)
+
+    @jax.jit
+    @jax.vmap
+    def mapped(a, b, start):
+        return weight_matching(
+            symmetry, a, b, key=key, start=start, assignment="compiled"
+        )
+
+    stack = functools.partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
+    together = mapped(stack(*a), stack(*b), stack(*starts))
+    for i in range(3):
+        alone = weight_matching(symmetry, a[i], b[i], key=key, start=starts[i])
+        np.testing.assert_allclose(together.objective[i], alone.objective)
+
+
+@names
+def test_from_the_pinned_sides_the_objective_never_falls_either(name, x64):
+    symmetry = network(name)
+    a = weights(name, 0)
+    b = symmetry.apply(permutation.random(jax.random.key(0), symmetry), a)
+    found = weight_matching(symmetry, a, b, key=jax.random.key(0), start="pinned")
+    assert (np.diff(found.history) >= 0).all()
+    aligned = symmetry.apply(found.permutation, b)
+    assert float(found.objective) == pytest.approx(overlap(symmetry, a, aligned))
+    if name != "grouped queries":  # there no side is pinned but the model's
+        assert float(found.objective) == pytest.approx(overlap(symmetry, a, a))
+
+
+def test_nothing_is_computed_again_whose_neighbours_did_not_change(monkeypatch):
+    symmetry, computed = network("mlp"), []
+    term_worth = _host.term_worth
+
+    def counted(term, *rest):
+        computed.append(term)
+        return term_worth(term, *rest)
+
+    monkeypatch.setattr(_host, "term_worth", counted)
+    a, b = weights("mlp", 0), weights("mlp", 1)
+    found = weight_matching(symmetry, a, b, key=jax.random.key(0))
+    terms = sum(len(group.axes) for group in symmetry.groups.values())
+    # Only the kernel between the groups is affected by a change of either.
+    assert computed.count(next(t for t in computed if not t.before)) == 1
+    assert len(computed) < terms * (len(found.history) - 1)
+    computed.clear()
+    weight_matching(symmetry, a, b, key=jax.random.key(0), start=found.permutation)
+    assert len(computed) == terms
+
+
+def test_sweeps_are_counted_and_a_start_is_kept():
+    symmetry = network("attention")
+    a, b = weights("attention", 0), weights("attention", 1)
+    key = jax.random.key(0)
+    whole = weight_matching(symmetry, a, b, key=key)
+    assert len(whole.history) > 2
+    short = weight_matching(symmetry, a, b, key=key, max_sweeps=1)
+    assert len(short.history) == 2
+    rest = weight_matching(symmetry, a, b, key=key, start=short.permutation)
+    assert rest.history[0] == pytest.approx(float(short.objective), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_computed_in_single(dtype):
+    symmetry = network("mlp")
+    half = [
+        jax.tree.map(lambda x: x.astype(dtype), weights("mlp", seed)) for seed in (0, 1)
+    ]
+    single = jax.tree.map(lambda x: x.astype(jnp.float32), half)
+    key = jax.random.key(0)
+    found = weight_matching(symmetry, *half, key=key)
+    expected = weight_matching(symmetry, *single, key=key)
+    assert found.objective == expected.objective
+    jax.tree.map(np.testing.assert_array_equal, found.permutation, expected.permutation)
+
+
+def call(**changes):
+    a, b = weights("mlp", 0), weights("mlp", 1)
+    given = {"symmetry": network("mlp"), "a": a, "b": b, "key": jax.random.key(0)}
+    given = {**given, **{n: f(given) for n, f in changes.items()}}
+    return weight_matching(
+        given.pop("symmetry"), given.pop("a"), given.pop("b"), **given
+    )
+
+
+BAD = {
+    "a leaf too few": ({"b": lambda g: {"in": g["b"]["in"]}}, ValueError, "b: .*'b'"),
+    "a shape": (
+        {"a": lambda g: {**g["a"], "mid": jnp.ones((5, 5))}},
+        ValueError,
+        r"a: expected shape \(5, 6\) at 'mid', got \(5, 5\)",
+    ),
+    "not a number": (
+        {"b": lambda g: {**g["b"], "mid": g["b"]["mid"].at[0, 0].set(jnp.nan)}},
+        ValueError,
+        "b: 'mid' holds 1 numbers that are not finite",
+    ),
+    "infinite": (
+        {"a": lambda g: {**g["a"], "in": g["a"]["in"].at[0, 0].set(jnp.inf)}},
+        ValueError,
+        "a: 'in' holds 1 numbers",
+    ),
+    "complex": (
+        {"a": lambda g: {**g["a"], "in": g["a"]["in"] + 0j}},
+        TypeError,
+        "a: 'in' holds complex64: expected real",
+    ),
+    "integers": (
+        {"b": lambda g: {**g["b"], "out": jnp.ones((6, 2), int)}},
+        TypeError,
+        "b: 'out' holds int32: expected real",
+    ),
+    "no sweeps": ({"max_sweeps": lambda g: 0}, ValueError, "max_sweeps: .* got 0"),
+    "half a sweep": ({"max_sweeps": lambda g: 0.5}, TypeError, "max_sweeps: .*0.5"),
+    "who assigns": ({"assignment": lambda g: "cpu"}, ValueError, "assignment: .*'cpu'"),
+    "from the sides, compiled": (
+        {"start": lambda g: "pinned", "assignment": lambda g: "compiled"},
+        ValueError,
+        "start: 'pinned' needs assignment='host'",
+    ),
+    "an unknown group": (
+        {"start": lambda g: {"x": jnp.arange(5)}},
+        ValueError,
+        "no group 'x'; the groups are h, g",
+    ),
+    "a start too short": (
+        {"start": lambda g: {"h": jnp.arange(4)}},
+        ValueError,
+        r"\['h'\]: expected integers of shape \(5,\)",
+    ),
+    "no permutation": (
+        {"start": lambda g: {"h": jnp.array([0, 0, 1, 2, 3])}},
+        ValueError,
+        r"start\['h'\]: expected each of 0 to 4 once",
+    ),
+    "nothing to permute": (
+        {"symmetry": lambda g: Symmetry({}, (), (), g["symmetry"].leaves)},
+        ValueError,
+        "symmetry: expected at least one group",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused(case):
+    changes, error, message = BAD[case]
+    with pytest.raises(error, match=message):
+        call(**changes)
+
+
+def test_traced_networks_need_the_compiled_matching():
+    symmetry, a = network("mlp"), weights("mlp", 0)
+    with pytest.raises(TypeError, match="assignment='compiled'"):
+        jax.jit(lambda b: weight_matching(symmetry, a, b, key=jax.random.key(0)))(a)
