@@ -51,9 +51,10 @@ def cycle_defect(
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> variables = {"in": jnp.ones((2, 4)), "out": jnp.ones((4, 1))}
         >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
-        >>> turn, swap = {"in": jnp.array([1, 2, 3, 0])}, {"in": jnp.array([1, 0, 2, 3])}
+        >>> turn = {"in": jnp.array([1, 2, 3, 0])}
         >>> float(combinability.cycle_defect(symmetry, turn, turn, turn, turn)["in"])
         0.0
+        >>> swap = {"in": jnp.array([1, 0, 2, 3])}
         >>> float(combinability.cycle_defect(symmetry, swap)["in"])
         0.5
     """

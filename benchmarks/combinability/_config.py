@@ -29,6 +29,7 @@ class Config:
       rows: Training rows, and as many test rows, that combinations are evaluated on.
       calibration: Other training rows, that REPAIR and temperatures are fitted on.
       samples: Combinations for each distribution, over all pairs together.
+      batch: Combinations side by side; by default the fastest here, by timing.
       points: Points of a segment between two networks.
       fractions: Parts of the matched units that are moved, for robustness.
       resolution: Points along a side of a plane of the landscape.
@@ -45,6 +46,7 @@ class Config:
     rows: int = 1000
     calibration: int = 500
     samples: int = 1000
+    batch: int | None = None
     points: int = 11
     fractions: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
     resolution: int = 17

@@ -161,6 +161,7 @@ def _run_width(it: _Width) -> dict[str, Any]:
                 ends,
                 own,
                 config.samples,
+                config.batch,
                 jax.random.fold_in(it.key, number),
                 shown,
                 checkpoint,

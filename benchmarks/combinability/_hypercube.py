@@ -72,6 +72,7 @@ def run_cell(
     ends: Callable[[int, int], tuple[Any, Any, Any]],
     of_parents: list[dict[str, float]],
     samples: int,
+    batch: int | None,
     key: jax.Array,
     progress: Callable[[int, int], None] | None = None,
     checkpoint: Path | None = None,
@@ -86,6 +87,7 @@ def run_cell(
       ends: Gives for a pair the first network, the second as it is, and aligned.
       of_parents: The scores of each network.
       samples: Of all pairs together.
+      batch: Combinations side by side; None for the fastest.
       key: Of the coefficients.
       progress: Called as `progress(done, total)`.
       checkpoint: A file name for finished samples; each pair has one of its own.
@@ -110,6 +112,7 @@ def run_cell(
                 cell.make(symmetry),
                 key=jax.random.fold_in(key, number),
                 samples=each,
+                batch=batch,
                 progress=shown,
                 checkpoint=checkpoint and Path(f"{checkpoint}.{number}.npz"),
             )

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import flax.linen as nn
 import jax
@@ -128,7 +129,7 @@ def load_networks(path: Path, like: Any, count: int) -> list[Any]:
                 [stored[f"{number}/{place}"] for place in range(len(leaves))]
                 for number in range(count)
             ]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise RunError(
             f"cannot read the networks in {path}: {error}; delete this run folder and "
             "give the command again"

@@ -13,7 +13,9 @@ from benchmarks.combinability._networks import network, train_networks
 from benchmarks.combinability._scoring import make_judge
 
 WIDTH = 256
-CONFIG = Config(networks=2, steps=300, rows=300, calibration=100, samples=1000)
+CONFIG = Config(
+    networks=2, steps=300, rows=300, calibration=100, samples=1000, batch=16
+)
 _NAMES = ("uniform [0, 1], element", "uniform [0, 1], element, not matched")
 
 
@@ -50,6 +52,7 @@ def taste(
             lambda i, j: (a, b, aligned),
             parents,
             CONFIG.samples,
+            CONFIG.batch,
             key,
             progress,
         )

@@ -1,10 +1,12 @@
 """Matching by activations: units that respond alike to the same inputs."""
 
 import difflib
+import functools
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
@@ -12,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from combinability.matching._annealing import annealed
 from combinability.matching._checks import check_count, checked_blocks
 from combinability.matching._cross_moments import CrossMoments, View
+from combinability.matching._host import Ascent
 from combinability.matching._matching import Matching
 from combinability.matching._starts import pinned_sides
 from combinability.matching._streaming import stream, views_of
@@ -112,14 +115,13 @@ def activation_matching(
     views = views_of(symmetry, max_units)
     parts = checked_blocks(symmetry, a, "a"), checked_blocks(symmetry, b, "b")
     moments = stream(symmetry, views, a, b, batches)
-    values = [_SIMILARITIES[similarity](each) for each in moments]
     seen = _carried(symmetry, views)
-    found = _match(seen, *_as_blocks(views, values), key, max_sweeps)
+    found = _match(seen, *_as_blocks(views, similarity, moments), key, max_sweeps)
     if seen.groups.keys() == symmetry.groups.keys():
         return found
     rest = _holding(plan(symmetry), seen.groups)
-    orders = np.asarray(sweep_orders(key, len(rest.families), max_sweeps))
-    by_weights = climb(rest, *parts, found.permutation, orders)
+    orders = sweep_orders(key, len(rest.families), max_sweeps)
+    by_weights = climb(Ascent(rest, *parts, found.permutation), orders)
     return found._replace(permutation=by_weights.permutation)
 
 
@@ -141,17 +143,19 @@ def _carried(symmetry: Symmetry, views: Sequence[View]) -> Symmetry:
     return Symmetry(groups, (), tuple(blocks), ())
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _as_blocks(
-    views: Sequence[View], moments: Sequence[Array]
+    views: Sequence[View], similarity: str, moments: Sequence[CrossMoments]
 ) -> tuple[list[Array], list[Array]]:
     """The blocks of `_carried`, of a and of b."""
     a, b = [], []
-    for view, moment in zip(views, moments, strict=True):
-        pinned, units, _ = moment.shape
+    for view, each in zip(views, moments, strict=True):
+        worth = _SIMILARITIES[similarity](each)
+        pinned, units, _ = worth.shape
         shape = (units, *view.pinned_shape, *view.units_shape)
-        one = jnp.eye(units, dtype=moment.dtype)[:, None]
+        one = jnp.eye(units, dtype=worth.dtype)[:, None]
         a.append(jnp.broadcast_to(one, (units, pinned, units)).reshape(shape))
-        b.append(moment.swapaxes(0, 1).reshape(shape))
+        b.append(worth.swapaxes(0, 1).reshape(shape))
     return a, b
 
 
@@ -166,12 +170,12 @@ def _match(
     if not seen.groups:
         return Matching({}, np.float32(0), np.zeros(1, np.float32))
     terms = plan(seen)
-    starts: list[Mapping[str, Any]] = [{}]
+    starts = [Ascent(terms, a, b, {})]
     if any(_coupled(unit, terms) for unit in terms.units.values()):
-        starts.append(pinned_sides(terms, a, b))
-        starts.append(annealed(plan(seen, relaxed=True), a, b, steps=20))
-    orders = np.asarray(sweep_orders(key, len(terms.families), max_sweeps))
-    ends = [climb(terms, a, b, start, orders) for start in starts]
+        soft = annealed(plan(seen, relaxed=True), a, b, steps=20)
+        starts += [pinned_sides(terms, a, b), Ascent(terms, a, b, soft)]
+    orders = sweep_orders(key, len(terms.families), max_sweeps)
+    ends = [climb(start, orders) for start in starts]
     return max(ends, key=lambda end: float(end.objective))
 
 

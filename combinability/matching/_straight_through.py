@@ -13,6 +13,7 @@ from combinability._arguments import check_bijections
 from combinability._combine import check_like, combine
 from combinability._permutation import identity
 from combinability.matching._checks import check_count, checked_blocks
+from combinability.matching._host import Ascent
 from combinability.matching._matching import Matching
 from combinability.matching._terms import plan
 from combinability.matching._weights import climb, sweep_orders, weight_matching
@@ -114,7 +115,7 @@ def straight_through_matching(
     programs = _compiled(symmetry, loss, optimizer)
     terms = plan(symmetry)
     orders = sweep_orders(key, len(terms.families), steps * sweeps)
-    orders = np.asarray(orders).reshape(steps, sweeps, -1)
+    orders = orders.reshape(steps, sweeps, -1)
     record = _Record(lambda found: programs.mean_loss(found, a, b, batches))
     record.add(permutation)
     state = optimizer.init(surrogate)
@@ -124,8 +125,8 @@ def straight_through_matching(
             surrogate, state, permutation, a, b, batch
         )
         _check_surrogate(finite, number)
-        found = climb(terms, surrogate, parts, permutation, orders[number])
-        permutation = found.permutation
+        ascent = Ascent(terms, surrogate, parts, permutation)
+        permutation = climb(ascent, orders[number]).permutation
         if number + 1 == steps or (number + 1) % len(batches) == 0:
             record.add(permutation)
     return record.best()

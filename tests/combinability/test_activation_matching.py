@@ -67,12 +67,9 @@ def mlp_symmetry(samples):
     "name",
     [
         "mlp_with_biases_and_layer_norm",
-        "cnn_with_flatten",
         "vgg_with_layer_norm",
-        "attention_by_reshape",  # head sizes within heads
         "grouped_query_attention",  # two query heads within each key head
         "alibi",  # head sizes within heads that stay
-        "query_key_norm",  # head sizes shared by all heads
         "gru",
     ],
 )
@@ -128,8 +125,9 @@ def test_no_other_permutation_of_a_small_network_does_better(similarity, x64):
     best = 0.0
     for of_a, of_b in values:
         if similarity == "correlation":
-            units = of_a.shape[1]
-            products = np.nan_to_num(np.corrcoef(of_a.T, of_b.T)[:units, units:])
+            of_a, of_b = (z - z.mean(0) for z in (of_a, of_b))
+            products = of_a.T @ of_b / 9
+            products /= np.outer(of_a.std(0), of_b.std(0)) + 1e-300
         else:
             products = np.asarray(of_a.T @ of_b) / 9
         orders = itertools.permutations(range(len(products)))
@@ -170,7 +168,7 @@ def test_a_large_mean_does_not_drown_correlations_in_float32():
 def test_correlation_does_not_see_the_scale_of_units():
     symmetry, a, b = mlp_symmetry(8), mlp_weights(1), mlp_weights(2)
     batches = [drawn(jnp.zeros((8, 3)), seed) for seed in range(3)]
-    scale = jnp.array([0.01, 30.0, 1.0, 2.0])
+    scale = jnp.array([300.0, 0.01, 1.0, 2.0])
     scaled = {
         **b,
         "in": b["in"] * scale,

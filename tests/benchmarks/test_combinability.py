@@ -1,0 +1,209 @@
+"""The experiments on combinability: what they compute, keep, claim and draw."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import data, report
+from benchmarks.combinability import Config, run_experiment, taste
+from benchmarks.combinability._claims import claims
+from benchmarks.combinability._hypercube import CELLS
+from benchmarks.combinability._networks import load_networks, save_networks
+from benchmarks.combinability._statistics import over_networks
+from benchmarks.runs import RunError
+
+SMALL = Config(
+    widths=(8,),
+    networks=3,
+    steps=60,
+    rows=60,
+    calibration=40,
+    samples=6,
+    batch=1,
+    points=3,
+    fractions=(0.0, 0.2),
+    resolution=5,
+)
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Three of the distributions stand for all: each is a program to compile."""
+    kept = ("uniform [0, 1], element", "vertices, element")
+    extra = ("uniform [−0.25, 1.25], element",)
+    return [cell for cell in CELLS if cell.name in kept + extra]
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory, cells):
+    folder = tmp_path_factory.mktemp("run")
+    stages = {}
+
+    def stage(name, compute):
+        if name not in stages:
+            stages[name] = compute()
+        return stages[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.combinability._experiment.CELLS", cells)
+        found = run_experiment(SMALL, stage, folder=folder)
+        again = run_experiment(SMALL, stage, folder=folder)
+    return found, again, stages
+
+
+def test_finished_stages_are_not_computed_again(outcome):
+    found, again, stages = outcome
+    assert json.dumps(found, default=str) == json.dumps(again, default=str)
+    assert {name.split(".")[0] for name in stages} == {"width-8"}
+
+
+def test_a_result_is_json_with_an_interval_for_every_claim(outcome):
+    found = outcome[0]["widths"]["8"]
+    json.dumps(found)
+    for row in found["claims"]:
+        assert row["low"] <= row["mean"] <= row["high"]
+        assert row["verdict"] in ("holds", "does not hold", "undecided", "moot")
+
+
+def test_the_ends_of_every_segment_are_the_networks_themselves(outcome):
+    found = outcome[0]["widths"]["8"]
+    parents = np.mean([scores["test_loss"] for scores in found["parents"]])
+    for control in ("not matched", "matched"):
+        curve = found["controls"]["curves"][control]["test_loss"]
+        assert np.isclose((curve[0] + curve[-1]) / 2, parents, rtol=1e-4)
+
+
+def test_matching_is_never_worse_than_descent_from_the_identity(outcome):
+    matching = outcome[0]["widths"]["8"]["matching"]
+    for number, objective in enumerate(matching["objective"]):
+        assert objective >= matching["starts"]["identity"][number] - 1e-6
+
+
+def test_an_unspoilt_matching_moves_and_loses_nothing(outcome):
+    spoilt = outcome[0]["widths"]["8"]["robustness"]
+    assert spoilt["moved"][0] == 0
+    assert abs(spoilt["lost"][0]) < 1e-6
+    assert spoilt["lost"][1] > 0
+
+
+def test_every_figure_is_drawn_and_the_page_holds_the_claims(outcome, tmp_path):
+    result = {
+        "schema": 1,
+        "experiment": "combinability",
+        "command": "python -m benchmarks combinability",
+        "config": {**vars(SMALL)},
+        "versions": {"python": "3"},
+        "machine": {"device": "cpu", "devices": 1, "cpu": "one", "cores": 2},
+        "started": "2026-01-01",
+        "seconds": 1.0,
+        **outcome[0],
+    }
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    page = report.write(tmp_path).read_text()
+    drawn = {path.stem for path in tmp_path.glob("*.png")}
+    assert {"hypercube", "barriers", "landscape", "robustness", "differences"} < drawn
+    assert "combinable in the hypercube" in page
+    assert "8 groups" not in page
+    assert "3 groups, 24 units" in page
+
+
+def test_a_taste_combines_matched_and_not(monkeypatch):
+    small = Config(networks=2, steps=30, rows=40, calibration=20, samples=4, batch=1)
+    monkeypatch.setattr("benchmarks.combinability._taste.CONFIG", small)
+    monkeypatch.setattr("benchmarks.combinability._taste.WIDTH", 8)
+    found = taste(data.load("digits"))
+    assert [cell["cell"]["aligned"] for cell in found["hypercube"].values()] == [
+        True,
+        False,
+    ]
+    said = report.combined(found)
+    assert said[0].startswith("Matched")
+
+
+def test_the_interval_over_networks_is_wider_than_over_pairs_as_if_independent():
+    # A value that is the sum of two effects of networks: pairs that share a network
+    # are alike.
+    effects = np.random.default_rng(0).normal(size=6)
+    pairs = [(i, j) for i in range(6) for j in range(i + 1, 6)]
+    values = [effects[i] + effects[j] for i, j in pairs]
+    found = over_networks(pairs, values)
+    naive = 2 * np.std(values, ddof=1) / np.sqrt(len(values))
+    assert found["high"] - found["mean"] > 1.2 * naive
+    # The mean is twice that of the effects, whose spread is known.
+    exact = 2 * np.std(effects, ddof=1) / np.sqrt(6)
+    half = (found["high"] - found["mean"]) / 2.570581835636314  # t, 5 degrees
+    assert np.isclose(half, exact, rtol=1e-6)
+
+
+def _claim(mean, low, high):
+    return {"mean": mean, "low": low, "high": high}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.0, 0.02, "holds"), (0.01, 0.03, "undecided"), (0.021, 0.03, "does not hold")],
+)
+def test_a_claim_holds_where_the_whole_interval_is_on_its_side(low, high, verdict):
+    number = _claim((low + high) / 2, low, high)
+    cell = {"test_error": {"excess_95": number}}
+    names = ("uniform [0, 1]", "vertices", "uniform [−0.25, 1.25]")
+    apart = _claim(1.0, 0.9, 1.1)
+    found = claims(
+        {
+            "hypercube": {f"{name}, element": cell for name in names},
+            "transitivity": {"barriers": {"through": {"test_error": number}}},
+            "robustness": {
+                "fractions": [0.0, 0.2],
+                "rows": [{"excess": {"test_error": number}}] * 2,
+            },
+            "difference": {"relative": {"parents": apart, "combinations": apart}},
+        }
+    )
+    assert {row["verdict"] for row in found[:5]} == {verdict}
+    expected = "holds" if verdict == "holds" else "moot"
+    assert {row["verdict"] for row in found[5:]} == {expected}
+
+
+def test_networks_come_back_bit_by_bit_and_damage_is_told(tmp_path):
+    networks = [{"w": np.full((2, 3), float(i))} for i in range(2)]
+    path = tmp_path / "networks.npz"
+    save_networks(path, networks)
+    like = jax.eval_shape(lambda: networks[0])
+    for given, read in zip(networks, load_networks(path, like, 2), strict=True):
+        np.testing.assert_array_equal(given["w"], read["w"])
+    for damage in (path.read_bytes()[:-40], b"", b"not an archive"):
+        path.write_bytes(damage)
+        with pytest.raises(RunError, match="cannot read the networks"):
+            load_networks(path, like, 2)
+    save_networks(path, [{"w": np.zeros(4)}])
+    with pytest.raises(RunError, match=r"shape \(4,\)"):
+        load_networks(path, like, 1)
+
+
+WRONG = {
+    "model": ({"model": "mlq"}, "mlp"),
+    "networks": ({"networks": 1}, "networks is 1"),
+    "samples": ({"samples": 2}, "samples is 2"),
+    "fractions": ({"fractions": (0.0, 1.5)}, "fractions"),
+    "widths": ({"widths": (0,)}, "widths"),
+    "rows": ({"rows": 0}, "rows is 0"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_options_are_refused_by_name(case):
+    options, message = WRONG[case]
+    with pytest.raises(ValueError, match=message):
+        Config(**options)
+
+
+def test_two_networks_are_too_few_for_transitivity():
+    with pytest.raises(ValueError, match="networks is 2"):
+        run_experiment(Config(networks=2))
+
+
+def test_too_large_a_calibration_is_refused():
+    with pytest.raises(ValueError, match="calibration is 5000"):
+        run_experiment(Config(calibration=5000))

@@ -1,0 +1,246 @@
+"""Straight-through matching: the loss at the midpoint falls, on what was given."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.datasets import load_digits
+
+from combinability import _permutation as permutation
+from combinability.matching._straight_through import (
+    _compiled,
+    straight_through_matching,
+)
+from combinability.matching._weights import weight_matching
+from combinability.symmetry import infer_symmetry
+from tests.combinability.families import FAMILIES
+
+KEY = jax.random.key(0)
+WIDTH = 32
+SHAPES = {"in": (64, WIDTH), "b": (WIDTH,), "mid": (WIDTH, WIDTH), "out": (WIDTH, 10)}
+
+
+def apply(v, x):
+    x = jax.nn.relu(x @ v["in"] + v["b"])
+    return jax.nn.relu(x @ v["mid"]) @ v["out"]
+
+
+def loss(v, batch):
+    x, y = batch
+    return optax.softmax_cross_entropy_with_integer_labels(apply(v, x), y).mean()
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """Three of 200 digits each."""
+    x, y = load_digits(return_X_y=True)
+    x = jnp.asarray(x / 16 - 0.3, jnp.float32)
+    y = jnp.asarray(y, jnp.int32)
+    return [(x[i : i + 200], y[i : i + 200]) for i in (0, 200, 400)]
+
+
+@pytest.fixture(scope="module")
+def trained(batches):
+    """Two networks from two initialisations."""
+    optimizer = optax.adam(3e-3)
+    data = jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches)
+
+    def train(key):
+        keys = dict(zip(SHAPES, jax.random.split(key, len(SHAPES)), strict=True))
+        weights = {
+            name: jax.random.normal(keys[name], shape) * (2 / shape[0]) ** 0.5
+            for name, shape in SHAPES.items()
+        }
+        weights["b"] = jnp.zeros(WIDTH)
+
+        def step(carry, _):
+            weights, state = carry
+            gradient = jax.grad(loss)(weights, data)
+            updates, state = optimizer.update(gradient, state)
+            return (optax.apply_updates(weights, updates), state), None
+
+        carry = weights, optimizer.init(weights)
+        return jax.lax.scan(step, carry, None, length=150)[0][0]
+
+    both = jax.jit(jax.vmap(train))(jax.random.split(KEY))
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], both) for i in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def symmetry():
+    weights = {name: jnp.zeros(shape) for name, shape in SHAPES.items()}
+    return infer_symmetry(apply, weights, jnp.zeros((1, 64)), certify=False)
+
+
+@pytest.fixture(scope="module")
+def matched(symmetry, trained, batches):
+    return straight_through_matching(
+        symmetry, loss, *trained, batches, key=KEY, steps=20
+    )
+
+
+def midpoint_loss(symmetry, found, trained, batches):
+    a, b = trained
+    middle = jax.tree.map(lambda x, y: (x + y) / 2, a, symmetry.apply(found, b))
+    return np.mean([loss(middle, batch) for batch in batches])
+
+
+def test_the_midpoint_becomes_better_than_by_weights(
+    symmetry, trained, batches, matched
+):
+    by_weights = weight_matching(symmetry, *trained, key=KEY).permutation
+    before = midpoint_loss(symmetry, by_weights, trained, batches)
+    after = midpoint_loss(symmetry, matched.permutation, trained, batches)
+    np.testing.assert_allclose(matched.history[0], before, rtol=1e-5)
+    np.testing.assert_allclose(matched.objective, after, rtol=1e-5)
+    assert after < before
+
+
+def test_each_pass_and_the_last_step_are_judged(matched):
+    """20 steps over 3 batches: the start, 6 whole passes, and what was left."""
+    assert matched.history.shape == (8,)
+    assert matched.objective == matched.history.min()
+
+
+def test_the_permutation_is_one_of_the_symmetry(symmetry, trained, batches, matched):
+    for name, index in matched.permutation.items():
+        assert sorted(index.tolist()) == list(range(symmetry.groups[name].size))
+    moved = symmetry.apply(matched.permutation, trained[1])
+    x = batches[0][0]
+    expected = apply(trained[1], x)
+    np.testing.assert_allclose(apply(moved, x), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_it_is_deterministic(symmetry, trained, batches, matched):
+    again = straight_through_matching(
+        symmetry, loss, *trained, batches, key=KEY, steps=20
+    )
+    np.testing.assert_array_equal(again.history, matched.history)
+    for name, index in again.permutation.items():
+        np.testing.assert_array_equal(index, matched.permutation[name])
+
+
+def test_any_optimizer_and_any_start_will_do(symmetry, trained, batches):
+    start = permutation.random(jax.random.key(1), symmetry)
+    found = straight_through_matching(
+        symmetry,
+        loss,
+        *trained,
+        iter(batches),
+        key=KEY,
+        start={"in": start["in"]},
+        optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, 0.9)),
+        steps=3,
+    )
+    given = midpoint_loss(symmetry, {"in": start["in"]}, trained, batches)
+    np.testing.assert_allclose(found.history[0], given, rtol=1e-5)
+    assert found.objective < given
+
+
+def test_the_best_is_kept_where_steps_lead_astray(symmetry, trained, batches):
+    """Steps that undo the start's overlap with a: the permutations get worse."""
+    found = straight_through_matching(
+        symmetry,
+        loss,
+        *trained,
+        batches,
+        key=KEY,
+        optimizer=optax.chain(optax.add_noise(30.0, 0.0, 0), optax.sgd(1.0)),
+        steps=3,
+    )
+    by_weights = weight_matching(symmetry, *trained, key=KEY).permutation
+    assert found.history[-1] > found.history[0] == found.objective
+    for name, index in by_weights.items():
+        np.testing.assert_array_equal(found.permutation[name], index)
+
+
+def test_the_gradient_is_that_of_the_midpoint_by_the_surrogate(
+    symmetry, trained, batches
+):
+    """At θ = π(b), as ½(a + θ) has it: a step of size 1 subtracts just that."""
+    a, b = trained
+    found = permutation.random(jax.random.key(2), symmetry)
+    moved = symmetry.apply(found, b)
+
+    def of_surrogate(theta):
+        return loss(jax.tree.map(lambda x, y: (x + y) / 2, a, theta), batches[0])
+
+    expected = symmetry.split(jax.grad(of_surrogate)(moved))
+    optimizer = optax.sgd(1.0)
+    start = [jnp.zeros_like(part) for part in expected]
+    step = _compiled(symmetry, loss, optimizer).step
+    stepped, _, finite = step(start, optimizer.init(start), found, a, b, batches[0])
+    assert finite
+    for new, gradient in zip(stepped, expected, strict=True):
+        np.testing.assert_allclose(new, -gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["grouped_query_attention", "integer_leaves"])
+def test_nested_groups_and_leaves_that_do_not_combine(name):
+    """A permuted copy: all the way back, the midpoint is the network itself."""
+    family = FAMILIES[name]()
+    symmetry = infer_symmetry(
+        family.apply, family.variables, *family.inputs, certify=False
+    )
+    target = family.apply(family.variables, *family.inputs)
+
+    def distance(variables, inputs):
+        return jnp.mean((family.apply(variables, *inputs) - target) ** 2)
+
+    planted = permutation.random(jax.random.key(1), symmetry)
+    b = symmetry.apply(planted, family.variables)
+    found = straight_through_matching(
+        symmetry, distance, family.variables, b, [family.inputs], key=KEY, steps=2
+    )
+    assert found.objective < 1e-10
+
+
+def two_losses(v, batch):
+    return loss(v, batch), 0.0
+
+
+def per_example(v, batch):
+    return apply(v, batch[0]).sum(-1)
+
+
+def integer_loss(v, batch):
+    return jnp.argmax(apply(v, batch[0]))
+
+
+def infinite(v, batch):
+    return loss(v, batch) + jnp.inf
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"steps": 0}, ValueError, "steps: expected at least 1, got 0"),
+        ({"steps": 2.0}, TypeError, "steps: expected an integer"),
+        ({"sweeps": 0}, ValueError, "sweeps: expected at least 1"),
+        ({"batches": ()}, ValueError, "batches: expected at least one"),
+        ({"batches": jnp.ones(3)}, TypeError, r"batches: expected a seq.*\[x\]"),
+        ({"loss": two_losses}, ValueError, r"loss: expected one number.*\(\), \(\)"),
+        ({"loss": per_example}, ValueError, r"loss: expected one number.*\(200,\)"),
+        ({"loss": integer_loss}, TypeError, "loss: expected a real number, got int"),
+        ({"loss": infinite}, ValueError, "loss: expected a finite number.*inf"),
+        ({"optimizer": optax.sgd(np.inf)}, ValueError, "optimizer: .* after step 0"),
+        ({"start": {"x": jnp.arange(3)}}, ValueError, "no group 'x'"),
+        ({"start": {"in": jnp.zeros(WIDTH, int)}}, ValueError, r"start\['in'\].* once"),
+        ({"a": {"in": jnp.ones(3)}}, ValueError, "a: expected the leaf 'b'"),
+        ({"b": {}}, ValueError, "b: expected 4 leaves, got 0"),
+    ],
+)
+def test_bad_input_is_refused(symmetry, trained, batches, change, error, message):
+    given = {
+        "symmetry": symmetry,
+        "loss": loss,
+        "a": trained[0],
+        "b": trained[1],
+        "batches": batches[:1],
+        "key": KEY,
+        "steps": 1,
+        **change,
+    }
+    with pytest.raises(error, match=message):
+        straight_through_matching(**given)
