@@ -136,7 +136,7 @@ def jensen_shannon(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
 
     def divergence(p: Array) -> Array:
         there = p > -jnp.inf
-        ratio = jnp.where(there, p - jnp.where(there, middle, 0), 0)
+        ratio = jnp.where(there, p - middle, 0)
         return (jnp.exp(p) * ratio).sum(axis=-1)
 
     nan = jnp.isnan(p) | jnp.isnan(q)

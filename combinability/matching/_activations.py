@@ -16,7 +16,6 @@ from combinability.matching._checks import check_count, checked_blocks
 from combinability.matching._cross_moments import CrossMoments, View
 from combinability.matching._host import Ascent
 from combinability.matching._matching import Matching
-from combinability.matching._starts import pinned_sides
 from combinability.matching._streaming import stream, views_of
 from combinability.matching._terms import Plan, Unit, plan
 from combinability.matching._weights import climb, sweep_orders
@@ -58,9 +57,10 @@ def activation_matching(
 
     One pass over the batches keeps means, variances and a matrix of units by units for
     each such value, so that memory does not grow with their number. Then groups are
-    assigned as by `weight_matching`: one that has values to itself at once, several
-    that share values (heads and head sizes) by coordinate descent; one within others
-    for every pair of their units.
+    assigned as by `weight_matching`: one that has values to itself at once, one within
+    others for every pair of their units. Several that share values otherwise (rows and
+    columns of a grid of units) need coordinate descent, from the identity and from soft
+    assignments that harden slowly; the better end is kept.
 
     Values on which one group is twice, or with more than `max_units` units, are left
     out. A group that is then on none (as of values inside of `cond` and `while`) is
@@ -166,14 +166,14 @@ def _match(
     key: PRNGKeyArray,
     max_sweeps: int,
 ) -> Matching:
-    """The best of several starts, where groups that share values need them."""
+    """From the identity; where groups hang on each other, from annealing as well."""
     if not seen.groups:
         return Matching({}, np.float32(0), np.zeros(1, np.float32))
     terms = plan(seen)
     starts = [Ascent(terms, a, b, {})]
     if any(_coupled(unit, terms) for unit in terms.units.values()):
         soft = annealed(plan(seen, relaxed=True), a, b, steps=20)
-        starts += [pinned_sides(terms, a, b), Ascent(terms, a, b, soft)]
+        starts.append(Ascent(terms, a, b, soft))
     orders = sweep_orders(key, len(terms.families), max_sweeps)
     ends = [climb(start, orders) for start in starts]
     return max(ends, key=lambda end: float(end.objective))

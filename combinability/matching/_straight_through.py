@@ -176,7 +176,9 @@ def _compiled(
         )
         updates, state = optimizer.update(gradients, state, surrogate)
         surrogate = optax.apply_updates(surrogate, updates)
-        finite = jnp.stack([jnp.isfinite(weights).all() for weights in surrogate])
+        finite = jnp.stack(
+            [jnp.isfinite(weights).all() for weights in jax.tree.leaves(surrogate)]
+        )
         return surrogate, state, finite.all()
 
     return _Programs(step, midpoint_loss)

@@ -13,7 +13,7 @@ from combinability.symmetry._symmetry import (
 
 
 def by_hand(variables, groups, within=None):
-    """The symmetry whose groups are given as name -> [(path, axis), …], whole axes only.
+    """The symmetry of groups given as name -> [(path, axis), …], whole axes only.
 
     `within` names for a nested group the groups that it lies within.
     """

@@ -74,10 +74,26 @@ def symmetry():
 
 
 @pytest.fixture(scope="module")
-def matched(symmetry, trained, batches):
-    return straight_through_matching(
-        symmetry, loss, *trained, batches, key=KEY, steps=20
-    )
+def match(symmetry, trained, batches):
+    """The same each time: 20 steps of Adam."""
+
+    def run():
+        return straight_through_matching(
+            symmetry,
+            loss,
+            *trained,
+            batches,
+            key=KEY,
+            optimizer=optax.adam(0.01),
+            steps=20,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def matched(match):
+    return match()
 
 
 def midpoint_loss(symmetry, found, trained, batches):
@@ -112,10 +128,8 @@ def test_the_permutation_is_one_of_the_symmetry(symmetry, trained, batches, matc
     np.testing.assert_allclose(apply(moved, x), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_it_is_deterministic(symmetry, trained, batches, matched):
-    again = straight_through_matching(
-        symmetry, loss, *trained, batches, key=KEY, steps=20
-    )
+def test_it_is_deterministic(match, matched):
+    again = match()
     np.testing.assert_array_equal(again.history, matched.history)
     for name, index in again.permutation.items():
         np.testing.assert_array_equal(index, matched.permutation[name])
@@ -176,7 +190,7 @@ def test_the_gradient_is_that_of_the_midpoint_by_the_surrogate(
         np.testing.assert_allclose(new, -gradient, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["grouped_query_attention", "integer_leaves"])
+@pytest.mark.parametrize("name", ["attention_by_reshape", "integer_leaves"])
 def test_nested_groups_and_leaves_that_do_not_combine(name):
     """A permuted copy: all the way back, the midpoint is the network itself."""
     family = FAMILIES[name]()
@@ -193,7 +207,7 @@ def test_nested_groups_and_leaves_that_do_not_combine(name):
     found = straight_through_matching(
         symmetry, distance, family.variables, b, [family.inputs], key=KEY, steps=2
     )
-    assert found.objective < 1e-10
+    assert float(found.objective) < 1e-10
 
 
 def two_losses(v, batch):

@@ -1,0 +1,45 @@
+"""Joining the front of one network to the back of another, and comparing networks."""
+
+from stitching import layers, similarity
+from stitching._moments import Moments, merge, moments
+from stitching.cutting import Cut, CutPoint, cut, cut_points
+from stitching.direct import (
+    Fit,
+    ReducedRank,
+    kkt_violation,
+    largest_penalty,
+    least_squares,
+    orthogonal,
+    permutation,
+    r_squared,
+    reduced_rank,
+    residual,
+    semi_matching,
+    sparse,
+    sparse_path,
+)
+
+__all__ = [
+    "Cut",
+    "CutPoint",
+    "Fit",
+    "Moments",
+    "ReducedRank",
+    "cut",
+    "cut_points",
+    "kkt_violation",
+    "largest_penalty",
+    "layers",
+    "least_squares",
+    "merge",
+    "moments",
+    "orthogonal",
+    "permutation",
+    "r_squared",
+    "reduced_rank",
+    "residual",
+    "semi_matching",
+    "similarity",
+    "sparse",
+    "sparse_path",
+]

@@ -1,0 +1,6 @@
+"""Cutting unmodified networks at the output of a layer."""
+
+from stitching.cutting._cut import Cut, cut
+from stitching.cutting._points import CutPoint, cut_points
+
+__all__ = ["Cut", "CutPoint", "cut", "cut_points"]

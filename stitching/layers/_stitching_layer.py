@@ -1,0 +1,100 @@
+"""What all stitching layers have in common."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.initializers import Initializer, lecun_normal, zeros
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from stitching.direct import Fit
+
+
+class StitchingLayer(nn.Module):
+    """An affine map of channels whose weight stays within a class.
+
+    Works on the last axis of any activation: dense, maps (a 1×1 convolution) or tokens.
+    A subclass says in `map` what it trains. What trains is in the collection "params";
+    what never changes, such as a mask, is in "fixed": differentiate the former alone.
+    Parameters are float32, or float64 in JAX's 64-bit mode; products are in full
+    precision on accelerators too.
+
+    Attributes:
+        features: number of output channels, q.
+        kernel_init: makes a weight (p, q), of which the layer starts at the nearest
+            member of its class: `identity`, `random_permutation`, any of Flax's.
+        bias_init: makes the bias (q,).
+        convert: applied to the activation first, where shapes differ, for instance
+            `functools.partial(resize, size=(8, 8), method="linear")`.
+
+    Raises:
+        ValueError: when called, if features is not positive, or the activation has
+            other channels than the variables.
+    """
+
+    features: int
+    kernel_init: Initializer = lecun_normal()
+    bias_init: Initializer = zeros
+    convert: Callable[[Any], Any] | None = None
+
+    # The array that has one row an input channel: its collection and name.
+    rows: ClassVar[tuple[str, str]] = ("params", "kernel")
+
+    def map(self, channels: int) -> Fit:
+        """The map as it is, of so many input channels."""
+        raise NotImplementedError
+
+    def __call__(self, activation: Float[ArrayLike, "*n p"]) -> Float[Array, "*n q"]:
+        """The map of an activation, channels last."""
+        activation = self.converted(activation)
+        return self.map(activation.shape[-1])(activation)
+
+    def fit(self, variables: Mapping[str, Any]) -> Fit:
+        """The map with these variables, as an array, to look at, store or measure.
+
+        Example:
+            >>> import jax, jax.numpy as jnp
+            >>> from stitching import layers
+            >>> layer = layers.Affine(2, kernel_init=layers.identity)
+            >>> variables = layer.init(jax.random.key(0), jnp.ones((1, 3)))
+            >>> layer.fit(variables).weight.tolist()
+            [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
+        """
+        collection, name = self.rows
+        channels = variables[collection][name].shape[0]
+        found: Any = self.apply(variables, channels, method="map")
+        return found
+
+    def converted(self, activation: ArrayLike) -> Array:
+        """The activation in the shape in which it is mapped."""
+        if self.convert is not None:
+            activation = self.convert(activation)
+        activation = jnp.asarray(activation)
+        if activation.ndim < 1:
+            raise ValueError("activation: expected channels as the last axis, got ()")
+        return activation
+
+    def initial(self, channels: int) -> Float[Array, "p q"]:
+        """The weight to start near to; zeros, for its shape, if that has been done."""
+        if self.features < 1:
+            raise ValueError(f"features: expected at least 1, got {self.features}")
+        shape, dtype = (channels, self.features), jnp.result_type(float)
+        if self.is_initializing():
+            return jnp.asarray(
+                self.kernel_init(self.make_rng("params"), shape, dtype), dtype
+            )
+        stored = self.get_variable(*self.rows)
+        if stored is not None and stored.shape[0] != channels:
+            raise ValueError(
+                f"activation: expected {stored.shape[0]} channels as the variables "
+                f"have, got {channels}"
+            )
+        return jnp.zeros(shape, dtype)
+
+    def bias(self) -> Float[Array, " q"]:
+        """What is added; every layer trains it."""
+        return self.param(
+            "bias", self.bias_init, (self.features,), jnp.result_type(float)
+        )

@@ -1,0 +1,78 @@
+"""Distances between the samples of one activation."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stitching._moments import centre, product
+
+# From samples (n, p) to a symmetric (n, n) matrix.
+Distance = Callable[[Float[Array, "n p"]], Float[Array, "n n"]]
+
+
+def squared_distances(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
+    """‖xᵢ − xⱼ‖², by way of inner products of centred samples."""
+    x, _ = centre(x)
+    gram = product(x.T, x.T)
+    norms = jnp.diagonal(gram)
+    distances = (norms[:, None] + norms - 2 * gram).clip(min=0)
+    return jnp.fill_diagonal(distances, 0, inplace=False)
+
+
+def euclidean_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
+    """‖xᵢ − xⱼ‖ for all pairs of samples.
+
+    Args:
+        x: (n, p).
+
+    Returns:
+        Shape (n, n), symmetric, zero on the diagonal.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import similarity
+        >>> similarity.euclidean_distance(jnp.array([[0.0, 0.0], [3.0, 4.0]])).tolist()
+        [[0.0, 5.0], [5.0, 0.0]]
+    """
+    return jnp.sqrt(squared_distances(x))
+
+
+def correlation_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
+    """One minus the correlation over features, for all pairs of samples.
+
+    Args:
+        x: (n, p), p at least 2. A sample whose features are all equal correlates with
+            nothing: its distances are NaN.
+
+    Returns:
+        Shape (n, n), symmetric, zero on the diagonal, in [0, 2].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import similarity
+        >>> x = jnp.array([[0.0, 1.0], [3.0, 2.0]])
+        >>> similarity.correlation_distance(x).tolist()
+        [[0.0, 2.0], [2.0, 0.0]]
+    """
+    features, _ = centre(x.T)
+    features = features / jnp.sqrt((features**2).sum(axis=0))
+    distances = (1 - product(features, features)).clip(0, 2)
+    return jnp.where(
+        jnp.eye(x.shape[0], dtype=bool) & ~jnp.isnan(distances), 0, distances
+    )
+
+
+def measured(distance: Distance, x: Float[Array, "n p"]) -> Float[Array, "n n"]:
+    """The distances of samples.
+
+    Raises:
+        ValueError: if the function does not give one for each pair.
+    """
+    distances, wanted = jnp.asarray(distance(x)), (x.shape[0], x.shape[0])
+    if distances.shape != wanted:
+        raise ValueError(
+            f"distance: expected a function to a matrix of shape {wanted}, got one to "
+            f"shape {distances.shape}"
+        )
+    return distances

@@ -1,0 +1,72 @@
+"""Mutual nearest neighbours: do the same samples lie nearest to each other?"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from stitching.similarity._distances import Distance, euclidean_distance, measured
+from stitching.similarity._samples import Activation, pair
+
+
+def mutual_neighbours(
+    x: Activation,
+    y: Activation,
+    k: int = 10,
+    *,
+    distance: Distance = euclidean_distance,
+) -> Float[Array, ""]:
+    r"""The share of nearest neighbours that two activations have in common.
+
+    .. math::
+
+        \frac1n \sum_i \frac{|N_k^x(i) \cap N_k^y(i)|}{k}
+
+    with N_k(i) the k samples nearest to sample i. Independent activations have k / (n −
+    1) in common. A local index: what is far away does not count. Samples equally
+    far are taken in their order. Memory grows with n².
+
+    Invariant to: translation, isotropic scaling, orthogonal maps, feature permutations,
+    joint sample permutations. Not to: feature scaling, invertible linear maps.
+
+    Args:
+        x: (n, p).
+        y: (n, q).
+        k: how many neighbours, from 1 to n − 1.
+        distance: `similarity.euclidean_distance`, `similarity.correlation_distance`, or
+            any function from samples to an (n, n) matrix.
+
+    Returns:
+        A scalar in [0, 1].
+
+    Raises:
+        TypeError: if an array is complex, not numeric, or moments.
+        ValueError: if shapes do not fit, numbers are not finite, or k is out of range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import similarity
+        >>> x = jnp.array([[0.0], [1.0], [3.0], [7.0]])
+        >>> float(similarity.mutual_neighbours(x, x**2, k=1))
+        1.0
+
+    References:
+        Huh et al., 2024, arXiv 2405.07987, there with cosine similarity.
+    """
+    x, y = pair(x, y)
+    n = x.shape[0]
+    if not isinstance(k, int) or not 1 <= k < n:
+        raise ValueError(
+            f"k: expected an integer from 1 to {n - 1}, one less than the samples, got "
+            f"{k!r}"
+        )
+    near_x = _nearest(measured(distance, x), k)
+    near_y = _nearest(measured(distance, y), k)
+    common = (near_x[:, :, None] == near_y[:, None, :]).sum(axis=(1, 2))
+    finite = jnp.isfinite(x).all() & jnp.isfinite(y).all()
+    return jnp.where(finite, common.mean(dtype=x.dtype) / k, jnp.nan)
+
+
+def _nearest(distances: Float[Array, "n n"], k: int) -> Int[Array, "n k"]:
+    """For each sample the k others nearest to it."""
+    others = jnp.fill_diagonal(distances, jnp.inf, inplace=False)
+    return jax.lax.top_k(-others, k)[1]

@@ -1,0 +1,80 @@
+"""Representational similarity analysis: do the same samples lie near each other?"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import jax.scipy.stats
+import numpy as np
+from jaxtyping import Array, Float
+
+from stitching.similarity._distances import Distance, correlation_distance, measured
+from stitching.similarity._samples import Activation, defined, pair
+
+Comparison = Callable[[Float[Array, " m"], Float[Array, " m"]], Float[Array, ""]]
+
+
+def pearson(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
+    """The correlation of two vectors; NaN where one is constant."""
+    u, v = (w - w.mean() for w in (u, v))
+    u, v = (w / jnp.sqrt((w * w).sum()) for w in (u, v))
+    return (u * v).sum().clip(-1, 1)
+
+
+def spearman(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
+    """The correlation of the ranks of two vectors, ties at their mean rank."""
+    ranks = (jax.scipy.stats.rankdata(w).astype(w.dtype) for w in (u, v))
+    return pearson(*ranks)
+
+
+def rsa(
+    x: Activation,
+    y: Activation,
+    *,
+    distance: Distance = correlation_distance,
+    compare: Comparison = spearman,
+) -> Float[Array, ""]:
+    """The correlation of the distances between samples in two activations.
+
+    The n(n − 1)/2 distances between samples are taken in each activation, and their two
+    lists compared. Memory grows with n².
+
+    Invariant to: isotropic scaling, feature permutations, joint sample permutations.
+    Not to: translation, orthogonal maps, feature scaling, invertible linear maps. With
+    `distance=euclidean_distance` also to translation and orthogonal maps.
+
+    Args:
+        x: (n, p), n at least 3.
+        y: (n, q).
+        distance: `similarity.correlation_distance` (over features),
+            `similarity.euclidean_distance`, or any function from samples to an (n, n)
+            matrix.
+        compare: `similarity.spearman`, `similarity.pearson`, or any function of two
+            vectors.
+
+    Returns:
+        A scalar in [−1, 1].
+
+    Raises:
+        TypeError: if an array is complex, not numeric, or moments.
+        ValueError: if shapes do not fit, numbers are not finite, a sample is constant
+            over the features (correlation distance), or all distances are equal.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import similarity
+        >>> x = jnp.array([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [4.0, 1.0, 1.0]])
+        >>> round(float(similarity.rsa(x, 3 * x[:, ::-1])), 5)
+        1.0
+
+    References:
+        Kriegeskorte, Mur and Bandettini, 2008.
+    """
+    x, y = pair(x, y, least=3)
+    upper = np.triu_indices(x.shape[0], 1)
+    value = compare(measured(distance, x)[upper], measured(distance, y)[upper])
+    return defined(
+        "rsa",
+        value,
+        "all distances in x, or all in y, are equal, or a sample has equal features "
+        "where correlations are taken over them (use distance=euclidean_distance)",
+    )

@@ -1,0 +1,140 @@
+"""Distances between activations as shapes: what no rotation and no scaling can undo."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stitching._moments import Moments
+from stitching.similarity._principal import Principal, principal_pair
+from stitching.similarity._samples import (
+    CONSTANT,
+    Activation,
+    defined,
+    pair,
+    pair_moments,
+)
+
+
+def procrustes(
+    x: Activation | Moments, y: Activation | None = None
+) -> Float[Array, ""]:
+    r"""The Procrustes distance of two activations, centred and scaled to unit norm.
+
+    .. math::
+
+        \min_{Q^\top Q = 1} \|\hat x - \hat y Q\|_F
+            = \sqrt{2 - 2 \|\hat x^\top \hat y\|_*}
+
+    A metric: symmetric, with the triangle inequality, 0 only where a rotation, a
+    scaling and a translation make the activations equal. The fewer features are padded
+    by zeros. Near 0 its resolution is the root of that of the dtype: 10⁻³ in float32.
+
+    Invariant to: translation, isotropic scaling, orthogonal maps, feature permutations,
+    joint sample permutations. Not to: feature scaling, invertible linear maps.
+
+    Args:
+        x: (n, p), or the `stitching.Moments` of the pair.
+        y: (n, q); None beside moments.
+
+    Returns:
+        A scalar in [0, √2].
+
+    Raises:
+        TypeError, ValueError: if arrays do not fit or nothing varies.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import similarity
+        >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+        >>> round(float(similarity.procrustes(x, 5 - 2 * x[:, ::-1])), 2)
+        0.0
+
+    References:
+        Ding, Denain and Steinhardt, 2021, arXiv 2108.01661; Williams et al., 2021,
+        arXiv 2110.14739.
+    """
+    cosine = _cosine(*_given(x, y), 1.0)
+    value = jnp.sqrt(2 * (1 - cosine))
+    return defined("procrustes", value, CONSTANT)
+
+
+def shape_distance(
+    x: Activation | Moments, y: Activation | None = None, *, alpha: float = 1.0
+) -> Float[Array, ""]:
+    r"""The angle between two activations as shapes, partly whitened.
+
+    .. math::
+
+        \arccos \frac{\|\phi(x)^\top \phi(y)\|_*}{\|\phi(x)\|_F \|\phi(y)\|_F}, \qquad
+        \phi(x) = C x \left(\alpha 1 + (1 - \alpha) (x^\top C x)^{-1/2}\right)
+
+    with C the centring. A metric for each α. At α = 1 it is the angle whose chord is
+    `procrustes`; at α = 0 the shapes are whitened, the cosine is the mean canonical
+    correlation where ranks are equal, and invertible linear maps change nothing.
+    Between, α weighs deviations summed over samples against 1, so the value depends on
+    the units of x and y and on the number of samples: scale them first. Near 0 its
+    resolution is the root of that of the dtype: 10⁻³ in float32.
+
+    Invariant to: translation, isotropic scaling, orthogonal maps, feature permutations,
+    joint sample permutations. Not to: feature scaling, invertible linear maps. At α = 0
+    to these too; strictly between, not to isotropic scaling.
+
+    Args:
+        x: (n, p), or the `stitching.Moments` of the pair.
+        y: (n, q); None beside moments.
+        alpha: α, in [0, 1].
+
+    Returns:
+        A scalar in [0, π/2], in radians.
+
+    Raises:
+        TypeError, ValueError: if arrays do not fit, nothing varies, or alpha is out of
+            range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import similarity
+        >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+        >>> round(float(similarity.shape_distance(x, x[:, :1])), 3)
+        0.72
+
+    References:
+        Williams et al., 2021, arXiv 2110.14739.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha: expected a number in [0, 1], got {alpha}")
+    value = jnp.arccos(_cosine(*_given(x, y), alpha))
+    return defined("shape_distance", value, CONSTANT)
+
+
+def _given(x: Any, y: Any) -> tuple[Any, Any, Array]:
+    """Checked arguments and the number of samples."""
+    if isinstance(x, Moments):
+        moments = pair_moments(x, y)
+        return moments, None, moments.count
+    x, y = pair(x, y)
+    return x, y, jnp.asarray(x.shape[0], x.dtype)
+
+
+def _cosine(x: Any, y: Any, count: Array, alpha: float) -> Array:
+    """Of the best aligned shapes: a nuclear norm over two Frobenius norms."""
+    if alpha == 1:
+        moments = pair_moments(x, y)
+        scale_x = jnp.sqrt(jnp.trace(moments.xx))
+        scale_y = jnp.sqrt(jnp.trace(moments.yy))
+        return _nuclear(moments.xy / scale_x / scale_y)
+    found = principal_pair(x, y)
+    left, right = _weights(found.x, count, alpha), _weights(found.y, count, alpha)
+    return _nuclear(left[:, None] * found.cross * right)
+
+
+def _weights(principal: Principal, count: Array, alpha: float) -> Array:
+    """Singular values of φ(x), of norm 1."""
+    weights = alpha * jnp.sqrt(count) * principal.deviations + (1 - alpha)
+    weights = jnp.where(principal.kept, weights, 0)
+    return weights / jnp.sqrt((weights**2).sum())
+
+
+def _nuclear(matrix: Array) -> Array:
+    return jnp.linalg.svdvals(matrix).sum().clip(0, 1)

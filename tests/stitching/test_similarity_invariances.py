@@ -1,0 +1,145 @@
+"""Each index changes under exactly the transformations that its docstring says."""
+
+import re
+
+import numpy as np
+import pytest
+from scipy.stats import ortho_group
+
+from stitching import similarity
+from tests.stitching.pairs import ALL, draw
+
+
+def translation(rng, x):
+    return x + 3 * rng.normal(size=x.shape[1])
+
+
+def isotropic_scaling(rng, x):
+    return x * rng.uniform(2, 5)
+
+
+def feature_scaling(rng, x):
+    return x * np.exp(2 * rng.normal(size=x.shape[1]))
+
+
+def orthogonal_maps(rng, x):
+    return x @ ortho_group.rvs(x.shape[1], random_state=rng)
+
+
+def invertible_linear_maps(rng, x):
+    return x @ rng.normal(size=(x.shape[1], x.shape[1]))
+
+
+def feature_permutations(rng, x):
+    return x[:, rng.permutation(x.shape[1])]
+
+
+def joint_sample_permutations(_, x):
+    return x[np.random.default_rng(7).permutation(len(x))]
+
+
+TRANSFORMATIONS = {
+    each.__name__.replace("_", " "): each
+    for each in (
+        translation,
+        isotropic_scaling,
+        feature_scaling,
+        orthogonal_maps,
+        invertible_linear_maps,
+        feature_permutations,
+        joint_sample_permutations,
+    )
+}
+INDICES = (
+    "canonical_correlations",
+    "cca",
+    "cka",
+    "linear_regression",
+    "matched_correlation",
+    "max_correlation",
+    "mutual_neighbours",
+    "procrustes",
+    "pwcca",
+    "rsa",
+    "shape_distance",
+    "svcca",
+)
+# What the docstrings say of other arguments than the default ones.
+VARIANTS = {
+    "cka, debiased": ("cka", set(), set()),
+    "cka, RBF": ("cka", set(), set()),
+    "cca, not centred": ("cca", set(), {"translation"}),
+    "rsa, Euclidean": ("rsa", {"translation", "orthogonal maps"}, set()),
+    "shape_distance, half": ("shape_distance", set(), {"isotropic scaling"}),
+    "shape_distance, whitened": (
+        "shape_distance",
+        {"feature scaling", "invertible linear maps"},
+        set(),
+    ),
+}
+
+
+def invariances(index):
+    """The transformations that change nothing, from what the docstring says."""
+    text = " ".join((getattr(similarity, index).__doc__ or "").split())
+    said = re.search(r"Invariant to: ([^.]*)\.(?: Not to: ([^.]*)\.)?", text)
+    assert said, f"{index} does not say what it is invariant to"
+    kept, broken = (set((part or "").split(", ")) - {""} for part in said.groups())
+    assert kept | broken == TRANSFORMATIONS.keys()
+    assert not kept & broken
+    return kept
+
+
+def changes(index, transform_x, transform_y):
+    """Whether the index changes, over three pairs."""
+    differences = []
+    for seed in range(3):
+        x, y = draw(seed=seed)
+        rng = np.random.default_rng(seed)
+        moved = ALL[index](transform_x(rng, x), transform_y(rng, y))
+        differences.append(np.abs(moved - ALL[index](x, y)).max())
+    if max(differences) < 1e-7:
+        return False
+    assert max(differences) > 1e-3, "neither clearly the same nor clearly another"
+    return True
+
+
+def nothing(_, x):
+    return x
+
+
+@pytest.mark.parametrize("transformation", TRANSFORMATIONS)
+@pytest.mark.parametrize("index", [*INDICES, *VARIANTS])
+def test_what_the_docstring_says_holds(x64, index, transformation):
+    base, more, less = VARIANTS.get(index, (index, set(), set()))
+    invariant = transformation in (invariances(base) | more) - less
+    transform = TRANSFORMATIONS[transformation]
+    assert changes(index, transform, transform) != invariant
+
+
+@pytest.mark.parametrize("index", [*INDICES, *VARIANTS])
+def test_samples_permuted_in_one_activation_only_are_other_samples(x64, index):
+    assert changes(index, joint_sample_permutations, nothing)
+
+
+@pytest.mark.parametrize(
+    ("index", "transform", "invariant_in_x", "invariant_in_y"),
+    [
+        ("linear_regression", invertible_linear_maps, True, False),
+        ("linear_regression", feature_scaling, True, False),
+        ("pwcca", invertible_linear_maps, False, True),
+        ("pwcca", orthogonal_maps, False, True),
+        ("max_correlation", isotropic_scaling, True, True),
+    ],
+)
+def test_one_argument_may_take_more_than_both(
+    x64, index, transform, invariant_in_x, invariant_in_y
+):
+    assert changes(index, transform, nothing) != invariant_in_x
+    assert changes(index, nothing, transform) != invariant_in_y
+
+
+@pytest.mark.parametrize("index", ["linear_regression", "pwcca", "max_correlation"])
+def test_indices_that_are_said_not_to_be_symmetric_are_not(x64, index):
+    x, y = draw()
+    assert abs(ALL[index](x, y) - ALL[index](y, x)) > 1e-3
