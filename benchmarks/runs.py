@@ -300,7 +300,7 @@ def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "speed combinability": "combinations",
         "combinability": "widths",
     }
-    measured = kinds.get(result.get("experiment"), "methods")
+    measured = kinds.get(str(result.get("experiment")), "methods")
     missing = {"experiment", "config", measured} - result.keys()
     if missing:
         raise _damaged(path, f"it lacks {sorted(missing)}")

@@ -41,10 +41,7 @@ def planes(
         "not matched": networks[:3],
         "vertices": [a, *vertices],
     }
-    return {
-        name: _plane(judge, (three[0], three[1], three[2]), resolution)
-        for name, three in corners.items()
-    }
+    return {name: _plane(judge, three, resolution) for name, three in corners.items()}
 
 
 def _plane(judge: Judge, corners: list[Any], resolution: int) -> dict:

@@ -113,7 +113,7 @@ def activation_matching(
     check_count("max_sweeps", max_sweeps, 1)
     _check_similarity(similarity)
     views = views_of(symmetry, max_units)
-    parts = checked_blocks(symmetry, a, "a"), checked_blocks(symmetry, b, "b")
+    ours, theirs = checked_blocks(symmetry, a, "a"), checked_blocks(symmetry, b, "b")
     moments = stream(symmetry, views, a, b, batches)
     seen = _carried(symmetry, views)
     found = _match(seen, *_as_blocks(views, similarity, moments), key, max_sweeps)
@@ -121,7 +121,7 @@ def activation_matching(
         return found
     rest = _holding(plan(symmetry), seen.groups)
     orders = sweep_orders(key, len(rest.families), max_sweeps)
-    by_weights = climb(Ascent(rest, *parts, found.permutation), orders)
+    by_weights = climb(Ascent(rest, ours, theirs, found.permutation), orders)
     return found._replace(permutation=by_weights.permutation)
 
 

@@ -66,9 +66,10 @@ def cut(
     uses its running statistics, and Dropout is off.
 
     The network may get inputs of other shapes later; without x, `back` takes the batch
-    size from the activation. An activation is converted to the layer's floating-point
-    dtype. A layer within `nn.vmap` gives the mapped axis first. A layer of an NNX module
-    is found where it is called as `layer(x)`, not as `Layer.__call__(layer, x)`.
+    size from the activation's leading axis. An activation is converted to the layer's
+    floating-point dtype. A layer within `nn.vmap` gives the mapped axis first. A layer
+    of an NNX module is found where it is called as `layer(x)`, not as
+    `Layer.__call__(layer, x)`.
 
     Args:
         module: a Linen module, or an NNX module in evaluation mode.

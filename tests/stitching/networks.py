@@ -99,7 +99,8 @@ class Mapped(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        members = nn.vmap(
+        vmap: Any = nn.vmap  # Its annotations allow no `None`.
+        members = vmap(
             Compact,
             variable_axes={"params": 0},
             split_rngs={"params": True},

@@ -44,6 +44,10 @@ def _close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6 * np.abs(b).max())
 
 
+def _shape(halves):
+    return jax.tree.map(lambda array: array.shape, halves.activation)
+
+
 @functools.cache
 def _cuts(name):
     """A network, its variables, an input, and its cut points with their halves."""
@@ -160,9 +164,9 @@ def test_a_mapped_layer_gives_the_mapped_axis_first():
     module, x = Mapped(), vectors()
     variables = initialised(module, x)
     halves = cut(module, "members/Dense_1", x)
-    assert halves.activation.shape == (3, 4, 6)
+    assert _shape(halves) == (3, 4, 6)
     whole = cut(module, "members", x)
-    assert whole.activation.shape == (3, 4, 3)
+    assert _shape(whole) == (3, 4, 3)
     # The leading axis is no batch: x tells its size.
     more = vectors(7)
     _close(
@@ -203,7 +207,7 @@ def test_a_severing_cut_costs_no_more_than_the_whole(path):
 
     def cost(function, *arguments):
         compiled = jax.jit(function).lower(*arguments).compile()
-        return compiled.cost_analysis().get("flops", 0)
+        return (compiled.cost_analysis() or {}).get("flops", 0)
 
     front = cost(halves.front, variables, x)
     back = cost(halves.back, variables, halves.activation)
@@ -270,11 +274,11 @@ def test_many_activations_at_once_by_vmap():
 
 
 def test_gradients_by_the_activation_and_the_variables(x64):
-    module, x = Residual(nn.remat), np.asarray(images(), float)
+    module, x = Residual(nn.remat), jnp.asarray(images(), float)
     variables = initialised(module, x)
     variables = jax.tree.map(lambda leaf: np.asarray(leaf, float), variables)
     halves = cut(module, "second/dense", x)
-    direction = np.random.default_rng(4).normal(size=halves.activation.shape)
+    direction = np.random.default_rng(4).normal(size=_shape(halves))
 
     @jax.jit
     def slopes(variables, x):
@@ -290,7 +294,7 @@ def test_gradients_by_the_activation_and_the_variables(x64):
     np.testing.assert_allclose(*slopes(variables, x), rtol=1e-6)
 
     def whole(variables):
-        return module.apply(variables, x).sum()
+        return jnp.sum(module.apply(variables, x))
 
     def of_halves(variables):
         return halves.back(variables, halves.front(variables, x), x).sum()
@@ -346,13 +350,11 @@ def test_traces_with_marks_do_not_stay_in_the_cache_of_a_jitted_layer():
     module, x = Residual(lambda *_, **__: JitBlock), images()
     variables = initialised(module, x)
     before = module.apply(variables, x)
-    halves = cut(module, "first/dense", x)
-    again = halves.back(variables, halves.front(variables, x), x)
-    _close(again, before)
+    # The blocks are of one class and have the same attributes.
+    for path in ("first/dense", "second/norm", "first"):
+        given = cut(module, path, x).front(variables, x)
+        _close(given, cut(Residual(), path, x).front(variables, x))
     np.testing.assert_array_equal(module.apply(variables, x), before)
-    # The second block is of the same class and has the same attributes.
-    other = cut(module, "second/norm", x)
-    _close(other.back(variables, other.front(variables, x), x), before)
 
 
 def test_what_is_printed_before_the_cut_is_printed_by_the_front(capfd):

@@ -1,5 +1,7 @@
 """What `cut` and its halves refuse, and what they say."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -92,8 +94,9 @@ def test_a_list_of_points_is_refused_likewise():
     variables = initialised(Noisy(), x, deterministic=True)
     with pytest.raises(ValueError, match="frozen; pass"):
         cut_points(Noisy(), variables, x)
+    no_module: Any = None
     with pytest.raises(TypeError, match="module: "):
-        cut_points(None, variables, x)
+        cut_points(no_module, variables, x)
 
 
 @pytest.mark.parametrize(
