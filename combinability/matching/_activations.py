@@ -64,7 +64,8 @@ def activation_matching(
 
     Values on which one group is twice, or with more than `max_units` units, are left
     out. A group that is then on none (as of values inside of `cond` and `while`) is
-    matched by its weights at the end, the others being as they are.
+    matched by its weights at the end, the others being as they are. Units that no
+    input tells apart, such as dead ones, come in any order among themselves.
 
     Args:
         symmetry: one from `infer_symmetry`.
@@ -116,7 +117,8 @@ def activation_matching(
     ours, theirs = checked_blocks(symmetry, a, "a"), checked_blocks(symmetry, b, "b")
     moments = stream(symmetry, views, a, b, batches)
     seen = _carried(symmetry, views)
-    found = _match(seen, *_as_blocks(views, similarity, moments), key, max_sweeps)
+    of_a, of_b = _as_blocks(views, similarity, moments)
+    found = _match(seen, of_a, of_b, key, max_sweeps)
     if seen.groups.keys() == symmetry.groups.keys():
         return found
     rest = _holding(plan(symmetry), seen.groups)

@@ -546,6 +546,7 @@ FILES = {"one": 3, "two": 2}
         (tar_bytes({"in/one": b"123", "in/two": b"12"})[:60], "could not be unpacked"),
         (b"not an archive", "could not be unpacked"),
     ],
+    ids=["a file is missing", "a file is too long", "cut off", "no archive"],
 )
 def test_a_wrong_archive_is_refused_by_name(tmp_path, content, message):
     archive = tmp_path / "some.tar.gz"
