@@ -133,8 +133,9 @@ def print_combinability(result: dict[str, Any], console: Console) -> None:
     for sentence in (
         f"Medians of {rounds} rounds, in each of which both ways took their turn; "
         "factors with quartiles.",
-        "Matching: coordinate descent with cached products, against the same descent "
-        "group by group and array by array. Same start, same order.",
+        "Matching: coordinate descent with cached products against the same descent "
+        "array by array, from the same start (identity) in the same order; pinned "
+        "starts from inputs and outputs instead.",
         "Combining: the engine against a Python loop over a compiled combination and a "
         "compiled metric. Compilation is left out.",
     ):

@@ -2,10 +2,18 @@
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks.__main__ import main
 from benchmarks.runs import read_result
-from benchmarks.speed import SpeedConfig, _run, step_table
+from benchmarks.speed import (
+    CombinabilitySpeedConfig,
+    SpeedConfig,
+    _run,
+    print_combinability,
+    run_combinability,
+    step_table,
+)
 from benchmarks.speed._interleaved import interleaved, ratio
 from benchmarks.speed._optimizer_step import _shapes
 
@@ -102,3 +110,44 @@ def test_a_measurement_has_no_report(measured, capsys):
 def test_measurements_without_meaning_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         SpeedConfig(**bad)
+
+
+def test_matching_and_combining_are_timed_into_one_result(tmp_path, monkeypatch):
+    ratio = {"median": 0.5, "low": 0.4, "high": 0.6}
+    one = {"seconds": 1.0, "ratio": ratio, "objective": 3.0, "recovered": 1.0}
+    matching = {
+        "baseline": "loop",
+        "widths": {"4": {"parameters": 7, "matching": {"loop": one, "identity": one}}},
+    }
+    case = {
+        "images": 32,
+        "samples": 5,
+        "batch": 1,
+        "lanes": 2,
+        "start_seconds": {"engine": 1.0, "loop": 1.0},
+        "combinations_per_second": {"engine": 20.0, "loop": 10.0},
+        "speedup": {"median": 2.0, "low": 1.9, "high": 2.1},
+    }
+    combining = {"baseline": "loop", "cases": {"mlp": case}}
+    asked = {}
+    for name, value in (("matching", matching), ("combinations", combining)):
+
+        def measure(config, progress, name=name, value=value):
+            asked[name] = config
+            progress(1, 1)
+            return value
+
+        monkeypatch.setattr(f"benchmarks.speed._run.measure_{name}", measure)
+    config = CombinabilitySpeedConfig(widths=(4,), rounds=3, seconds=0.5, seed=2)
+    run, result = run_combinability(config, tmp_path / "run")
+    assert (asked["matching"].widths, asked["matching"].seed) == ((4,), 2)
+    assert asked["combinations"].seconds == 0.5
+    assert (result["matching"], result["combinations"]) == (matching, combining)
+    asked.clear()
+    assert run_combinability(config, run.folder)[1] == result
+    assert not asked, "a finished measurement is shown, not repeated"
+    with open(tmp_path / "shown", "w") as file:
+        print_combinability(result, Console(file=file, width=120))
+    shown = (tmp_path / "shown").read_text()
+    assert "2.00 (1.67 to 2.50)" in shown
+    assert "2.00 (1.90 to 2.10)" in shown

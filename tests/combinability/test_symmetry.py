@@ -1,5 +1,8 @@
 """What inference returns: certification, pins, the table, errors, rules of users."""
 
+import pathlib
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -205,3 +208,15 @@ def test_bad_input_is_refused_by_name(case, variables):
 def test_a_rule_needs_the_names_of_primitives():
     with pytest.raises(TypeError, match="names of primitives"):
         combinability.register_rule(lambda walk, equation: [])
+
+
+def test_the_printed_table_of_the_guide_is_true():
+    from benchmarks.models import ResNet
+
+    guide = pathlib.Path(combinability.__file__).with_name("README.md").read_text()
+    shown = re.search(r"<!-- table -->\n```text\n(.*?)\n```", guide, re.DOTALL)
+    network, x = ResNet(10, depth=8, norm="layer"), jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(network.init, jax.random.key(0), x)
+    symmetry = combinability.infer_symmetry(network.apply, variables, x, certify=False)
+    assert shown is not None
+    assert shown[1] == str(symmetry)
