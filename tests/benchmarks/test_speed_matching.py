@@ -17,6 +17,7 @@ def measured():
     return result, calls
 
 
+@pytest.mark.slow
 def test_from_the_same_start_in_the_same_order_the_loop_ends_at_the_same(measured):
     found = measured[0]["widths"]["1"]["matching"]
     loop, ours = found["loop"], found["identity"]
@@ -25,6 +26,7 @@ def test_from_the_same_start_in_the_same_order_the_loop_ends_at_the_same(measure
     assert loop["ratio"]["median"] == 1
 
 
+@pytest.mark.slow
 def test_progress_and_table_tell_of_every_program(measured):
     result, calls = measured
     assert calls[-1] == (3, 3)
