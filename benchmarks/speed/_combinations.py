@@ -98,12 +98,12 @@ def measure_combinations(
 
 def combinations_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows of the measurement as text, a heading first."""
-    rows = [("case", "engine, 1/s", "loop, 1/s", "speedup", "batch", "lanes")]
+    rows = [("case", "engine/s", "loop/s", "speedup", "batch", "lanes")]
     for name, case in result["cases"].items():
         speed, times = case["combinations_per_second"], case["speedup"]
         rows.append(
             (
-                name,
+                name.replace("_layernorm", "").replace("_", " "),
                 f"{speed['engine']:.1f}",
                 f"{speed['loop']:.1f}",
                 f"{times['median']:.2f} ({times['low']:.2f} to {times['high']:.2f})",
