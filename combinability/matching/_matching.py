@@ -15,8 +15,10 @@ class Matching(NamedTuple):
             (*blocks, size) for a group within others.
         objective: what was maximised, at the end. For matching by weights this is the
             inner product ⟨a, π(b)⟩ over all arrays that carry a group; π(b) is nearest
-            to a, in the Euclidean norm, where it is largest.
-        history: the objective at the start and after each sweep over the groups.
+            to a, in the Euclidean norm, where it is largest. Straight-through
+            matching minimises: there it is the lowest loss.
+        history: the objective at the start and after each sweep over the groups, or
+            at each look at the loss.
         starts: where several starts were tried, the objective that each led to.
     """
 
