@@ -91,11 +91,12 @@ def combined(found: dict[str, Any]) -> list[str]:
     """What a taste of combinations says, in sentences."""
     parents = [scores["test_error"] for scores in found["parents"]]
     said = []
-    for name, cell in found["hypercube"].items():
+    for cell in found["hypercube"].values():
         values = cell["test_error"]["percentiles"]
         how = "matched" if cell["cell"]["aligned"] else "as they are"
+        drawn = cell["cell"]["distribution"]
         said.append(
-            f"{how.capitalize()}: half of {name.split(',')[0]} combinations err on at "
+            f"{how.capitalize()}: half of {drawn} combinations err on at "
             f"most {100 * values[50]:.1f} % of test rows, 95 of 100 on at most "
             f"{100 * values[95]:.1f} %; the parents on {100 * parents[0]:.1f} and "
             f"{100 * parents[1]:.1f} %."

@@ -119,7 +119,7 @@ def test_a_taste_combines_matched_and_not(monkeypatch):
         False,
     ]
     said = report.combined(found)
-    assert said[0].startswith("Matched")
+    assert said[0].startswith("Matched: half of uniform [0, 1] combinations")
 
 
 def test_the_interval_over_networks_is_wider_than_over_pairs_as_if_independent():
