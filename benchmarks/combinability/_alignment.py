@@ -8,7 +8,7 @@ import numpy as np
 
 import combinability
 from benchmarks.combinability._scoring import Judge
-from benchmarks.combinability._statistics import interval_of, over_networks
+from benchmarks.combinability._statistics import interval_of
 
 Progress = Callable[[int, int], None]
 
@@ -117,17 +117,3 @@ def permutation_of(
         for name, p in aligned["permutations"].items()
     }
     return one if i < j else combinability.invert(symmetry, one)
-
-
-def excess(
-    judge: Judge, pairs: list[tuple[int, int]], of_parents: list[Any], values: Any
-) -> dict[str, Any]:
-    """What pairs' values exceed the means of their parents' by, with intervals."""
-    found = {
-        metric: [
-            float(value) - (of_parents[i][metric] + of_parents[j][metric]) / 2
-            for (i, j), value in zip(pairs, column, strict=True)
-        ]
-        for metric, column in values.items()
-    }
-    return {metric: over_networks(pairs, column) for metric, column in found.items()}
