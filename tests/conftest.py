@@ -13,10 +13,15 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """Equal programs are compiled once a session."""
-    jax.config.update(
-        "jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compilations"))
-    )
+    """Equal programs are compiled once a session, by whichever process is first.
+
+    Name a folder in `JAX_COMPILATION_CACHE_DIR` to keep them from session to session.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        session = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            session = session.parent
+        jax.config.update("jax_compilation_cache_dir", str(session / "compilations"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
