@@ -74,9 +74,9 @@ def evaluate(
 
     Raises:
         TypeError: if key is not a PRNG key or the metric returns no arrays.
-        ValueError: if a and b do not match or are not finite, samples, batch or devices
-            are out of range, the distribution is one for `evaluate_many`, or the
-            checkpoint is damaged or belongs to another run.
+        ValueError: if a and b do not match, are not finite or span several processes,
+            samples, batch or devices are out of range, the distribution is one for
+            `evaluate_many`, or the checkpoint is damaged or belongs to another run.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
@@ -186,7 +186,7 @@ def _evaluate(
     """The metric on combinations of named models."""
     options = _checked(options, distribution)
     for name, model in models.items():
-        _check_finite(name, model)
+        _check_values(name, model)
     part = _part(options.samples)
     devices = tuple(options.devices or ())[: max(1, len(part))]
     task = make_task(
@@ -235,8 +235,14 @@ def _checked(options: Options, distribution: Coefficients) -> Options:
     return options._replace(key=check_key(options.key), devices=tuple(devices))
 
 
-def _check_finite(name: str, model: PyTree) -> None:
+def _check_values(name: str, model: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(model)[0]:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            raise ValueError(
+                f"{name}: expected arrays of this process, got one that spans several "
+                f"processes at {path_name(path)!r}; gather the network by "
+                "multihost_utils.process_allgather(…, tiled=True)"
+            )
         if is_combined(leaf) and not np.isfinite(np.asarray(leaf)).all():
             raise ValueError(
                 f"{name}: expected finite parameters, got NaN or infinity at "
