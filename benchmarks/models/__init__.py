@@ -4,6 +4,7 @@ from ._build import NAMES, build
 from ._cnn import CNN
 from ._mlp import MLP
 from ._resnet import ResNet
+from ._tiny10 import Tiny10
 from ._transformer import CharTransformer
 
-__all__ = ["CNN", "MLP", "NAMES", "CharTransformer", "ResNet", "build"]
+__all__ = ["CNN", "MLP", "NAMES", "CharTransformer", "ResNet", "Tiny10", "build"]

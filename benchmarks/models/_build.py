@@ -9,6 +9,7 @@ from ..data import Dataset
 from ._cnn import CNN
 from ._mlp import MLP
 from ._resnet import ResNet
+from ._tiny10 import Tiny10
 from ._transformer import CharTransformer
 
 
@@ -30,6 +31,7 @@ _BUILDERS: dict[str, tuple[str, Callable[[Dataset], nn.Module]]] = {
         "image",
         lambda dataset: ResNet(dataset.classes, norm="layer"),
     ),
+    "tiny10": ("image", lambda dataset: Tiny10(dataset.classes)),
     "transformer": ("text", _transformer),
 }
 
@@ -40,8 +42,9 @@ def build(name: str, dataset: Dataset) -> nn.Module:
     """Build a model that fits a dataset.
 
     Args:
-      name: one of `NAMES`: `"mlp"`, `"cnn"`, `"resnet20"` (BatchNorm) and
-        `"resnet20_layernorm"` for images, `"transformer"` for text.
+      name: one of `NAMES`: `"mlp"`, `"cnn"`, `"resnet20"` (BatchNorm),
+        `"resnet20_layernorm"` and `"tiny10"` (BatchNorm; images of 27×27 or more) for
+        images, `"transformer"` for text.
       dataset: what it will be trained on; gives the number of classes and the sizes.
 
     Returns:

@@ -1,6 +1,7 @@
 """Models: shapes, sizes counted by hand, and what must not leak."""
 
 import functools
+import itertools
 import math
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import data, models
+from benchmarks.data._cifar import CIFAR10
 
 KEY = jax.random.key(0)
 
@@ -62,8 +64,14 @@ IMAGE_MODELS = ("mlp", "cnn", "resnet20", "resnet20_layernorm")
 # Shapes and sizes.
 
 
-@pytest.mark.parametrize("dataset", [DIGITS, GREY, COLOUR])
-@pytest.mark.parametrize("name", IMAGE_MODELS)
+@pytest.mark.parametrize(
+    ("name", "dataset"),
+    [
+        *itertools.product(IMAGE_MODELS, [DIGITS, GREY, COLOUR]),
+        ("tiny10", GREY),
+        ("tiny10", COLOUR),
+    ],
+)
 @pytest.mark.parametrize("train", [False, True])
 def test_every_image_model_gives_one_logit_a_class(name, dataset, train):
     model = models.build(name, dataset)
@@ -117,6 +125,14 @@ def test_the_resnet_has_the_parameters_counted_by_hand(width, norm):
     # The known size, 269,722 without projections, and what two projections add.
     if width == 1:
         assert count == 269_722 + (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64)
+
+
+def test_tiny10_has_the_parameters_counted_by_hand():
+    pairs = [(3, 16), (16, 16), (16, 32), (32, 32), (32, 32), (32, 64), (64, 64)]
+    count = sum(9 * before * after for before, after in pairs) + 64 * 64
+    # A bias, a scale and a shift for each channel.
+    count += 3 * (16 + 16 + 32 + 32 + 32 + 64 + 64 + 64) + 64 * 10 + 10
+    assert parameters(models.Tiny10(), images((32, 32, 3))) == count
 
 
 def test_the_transformer_has_the_parameters_counted_by_hand():
@@ -210,7 +226,27 @@ def test_the_second_and_third_stage_halve_the_image():
     assert shapes == [(32, 32, 16), (16, 16, 32), (8, 8, 64)]
 
 
+def test_tiny10_reads_cifar_as_it_is_loaded():
+    """The published networks were trained on inputs scaled by these numbers."""
+    statistics = CIFAR10.statistics
+    assert statistics.mean == (0.4914, 0.4822, 0.4465)
+    assert statistics.deviation == (0.2023, 0.1994, 0.2010)
+
+
+def test_tiny10_leaves_one_position_of_the_smallest_image():
+    model, inputs = models.Tiny10(), images((27, 27, 3))
+    variables = variables_of(model, inputs)
+    apply = functools.partial(model.apply, capture_intermediates=True)
+    _, state = jax.eval_shape(apply, variables, inputs)
+    assert state["intermediates"]["conv7"]["__call__"][0].shape == (2, 1, 1, 64)
+
+
 # What is refused.
+
+
+def test_an_image_too_small_for_tiny10_is_refused():
+    with pytest.raises(ValueError, match="images of 26×40, expected at least 27×27"):
+        variables_of(models.Tiny10(), images((26, 40, 3)))
 
 
 def test_an_unknown_model_is_answered_with_the_nearest():

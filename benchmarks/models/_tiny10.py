@@ -1,0 +1,61 @@
+"""Tiny-10, the convolutional network of the stitching paper."""
+
+import jax
+from flax import linen as nn
+
+_CHANNELS = (16, 16, 32, 32, 32, 64, 64, 64)
+_STRIDED = (3, 6)
+# What eight unpadded convolutions need to leave one position.
+_SMALLEST = 27
+
+
+class Tiny10(nn.Module):
+    """Eight unpadded convolutions, each with BatchNorm and ReLU, and a dense layer.
+
+    The convolutions have 16, 16, 32, 32, 32, 64, 64 and 64 channels; they are 3×3, the
+    last 1×1; the third and the sixth have a stride of two. The dense layer reads the
+    mean over positions. Layers are called as in the published networks: `conv1`, `bn1`
+    to `conv8`, `bn8`, and `fc`; `benchmarks.weights.load` reads those. They expect
+    CIFAR-10 as `benchmarks.data.load` standardises it.
+
+    Attributes:
+      classes: the number of logits.
+
+    Raises:
+      ValueError: when called on images smaller than 27×27.
+
+    Source: Csiszárik, Kőrösi-Szabó, Matszangosz, Papp, Varga, "Similarity and matching
+    of neural network representations", 2021.
+    """
+
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """Map images (n, height, width, channels) to logits (n, classes).
+
+        With `train=True` BatchNorm normalises by the batch and updates its running
+        statistics: apply with `mutable=["batch_stats"]`.
+        """
+        height, width = inputs.shape[1:3]
+        if min(height, width) < _SMALLEST:
+            raise ValueError(
+                f"inputs are images of {height}×{width}, expected at least "
+                f"{_SMALLEST}×{_SMALLEST}: Tiny-10's convolutions are not padded"
+            )
+        x = inputs
+        for i, channels in enumerate(_CHANNELS, start=1):
+            size = 1 if i == len(_CHANNELS) else 3
+            stride = 2 if i in _STRIDED else 1
+            convolution = nn.Conv(
+                channels, (size, size), stride, padding="VALID", name=f"conv{i}"
+            )
+            # The epsilon that the published networks were trained with.
+            norm = nn.BatchNorm(
+                use_running_average=not train,
+                momentum=0.9,
+                epsilon=1e-5,
+                name=f"bn{i}",
+            )
+            x = nn.relu(norm(convolution(x)))
+        return nn.Dense(self.classes, name="fc")(x.mean(axis=(1, 2)))

@@ -1,0 +1,489 @@
+"""Weights on disk: published networks compute what they did, and come back whole."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from benchmarks import data, models, weights
+from benchmarks.runs import RunError
+from tests.benchmarks.pytorch_networks import (
+    random_state,
+    resnet,
+    resnet_shapes,
+    tiny10,
+    tiny10_shapes,
+)
+
+COLOUR = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+TINY10, RESNET = models.Tiny10(), models.ResNet(10, depth=8)
+MLP, ROW = models.MLP(3, features=(4,)), jax.ShapeDtypeStruct((1, 5), jnp.float32)
+PUBLISHED = {
+    "tiny10": (TINY10, tiny10_shapes()),
+    "resnet": (RESNET, resnet_shapes(1, shortcuts=True)),
+}
+
+published = pytest.mark.parametrize("name", PUBLISHED)
+
+
+def state_of(name, dtype=np.float32):
+    module, shapes = PUBLISHED[name]
+    return module, random_state(shapes, dtype)
+
+
+def mlp_variables(dtype=np.float32):
+    random = np.random.default_rng(0)
+    shapes = jax.eval_shape(MLP.init, jax.random.key(0), ROW)
+    return jax.tree.map(lambda s: random.normal(size=s.shape).astype(dtype), shapes)
+
+
+def assert_same(got, wanted):
+    """Bit for bit, with the same names, shapes and dtypes."""
+    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "weights.safetensors"
+
+
+# What the networks compute.
+
+
+@pytest.mark.parametrize("shortcuts", [True, False], ids=["option B", "option A"])
+def test_a_residual_network_computes_what_its_state_dict_says(shortcuts, x64):
+    state = random_state(resnet_shapes(1, shortcuts), np.float64)
+    images = np.random.default_rng(1).normal(size=(2, 3, 12, 12))
+    variables = weights.from_pytorch(state, RESNET, COLOUR)
+    logits = jax.jit(RESNET.apply)(variables, images.transpose(0, 2, 3, 1))
+    expected = [resnet(state, image, blocks=1) for image in images]
+    np.testing.assert_allclose(logits, expected, rtol=1e-6 if not shortcuts else 1e-9)
+
+
+def test_tiny10_computes_what_its_state_dict_says(x64):
+    state = random_state(tiny10_shapes(), np.float64)
+    images = np.random.default_rng(1).normal(size=(2, 3, 32, 32))
+    variables = weights.from_pytorch(state, TINY10, COLOUR)
+    logits = jax.jit(TINY10.apply)(variables, images.transpose(0, 2, 3, 1))
+    expected = [tiny10(state, image) for image in images]
+    np.testing.assert_allclose(logits, expected, rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shortcuts", [True, False], ids=["option B", "option A"])
+def test_pytorch_computes_the_same_residual_network(shortcuts):
+    torch = pytest.importorskip("torch")
+    state = random_state(resnet_shapes(3, shortcuts))
+    network = torch_resnet(torch, blocks=3, shortcuts=shortcuts)
+    assert_agrees_with_pytorch(torch, network, state, models.ResNet(10))
+
+
+@pytest.mark.slow
+def test_pytorch_computes_the_same_tiny10():
+    torch = pytest.importorskip("torch")
+    state = random_state(tiny10_shapes())
+    assert_agrees_with_pytorch(torch, torch_tiny10(torch), state, TINY10)
+
+
+def assert_agrees_with_pytorch(torch, network, state, module):
+    # Strict: our names are exactly PyTorch's, but for the counters.
+    counters = {n for n in network.state_dict() if n.endswith("num_batches_tracked")}
+    tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+    loaded = network.load_state_dict(tensors, strict=False)
+    assert set(loaded.missing_keys) <= counters
+    assert not loaded.unexpected_keys
+    network.eval()
+    images = np.random.default_rng(1).normal(size=(8, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).numpy()
+    arrays = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    variables = weights.from_pytorch(arrays, module, COLOUR)
+    logits = jax.jit(module.apply)(variables, images.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def torch_tiny10(torch):
+    nn = torch.nn
+    channels = (3, 16, 16, 32, 32, 32, 64, 64, 64)
+
+    class Tiny10(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for i in range(1, 9):
+                size, stride = (1 if i == 8 else 3), (2 if i in (3, 6) else 1)
+                layer = nn.Conv2d(channels[i - 1], channels[i], size, stride)
+                setattr(self, f"conv{i}", layer)
+                setattr(self, f"bn{i}", nn.BatchNorm2d(channels[i]))
+            self.fc = nn.Linear(64, 10)
+
+        def forward(self, x):
+            for i in range(1, 9):
+                x = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)).relu()
+            return self.fc(x.mean((2, 3)))
+
+    return Tiny10()
+
+
+def torch_resnet(torch, blocks, shortcuts):
+    nn = torch.nn
+
+    class Block(nn.Module):
+        def __init__(self, before, width, stride):
+            super().__init__()
+            self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(width)
+            self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(width)
+            self.stride = stride
+            if shortcuts and stride > 1:
+                convolution = nn.Conv2d(before, width, 1, stride, bias=False)
+                self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(width))
+
+        def around(self, x):
+            if self.stride == 1:
+                return x
+            if shortcuts:
+                return self.shortcut(x)
+            zeros = x.shape[1] // 2
+            x = x[:, :, :: self.stride, :: self.stride]
+            return nn.functional.pad(x, (0, 0, 0, 0, zeros, zeros))
+
+        def forward(self, x):
+            y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+            return (y + self.around(x)).relu()
+
+    class ResNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(16)
+            before = 16
+            for stage in range(3):
+                width, layers = 16 * 2**stage, []
+                for block in range(blocks):
+                    stride = 2 if stage > 0 and block == 0 else 1
+                    layers.append(Block(before, width, stride))
+                    before = width
+                setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, x):
+            x = self.bn1(self.conv1(x)).relu()
+            x = self.layer3(self.layer2(self.layer1(x)))
+            return self.linear(x.mean((2, 3)))
+
+    return ResNet()
+
+
+# The networks that were published with the stitching paper, where they lie.
+
+BESIDE = Path(__file__).parents[2].parent / "shared" / "data"
+ACCURACIES = (78.0, 77.8, 78.0, 77.5, 77.6, 78.3, 76.7, 77.5, 78.0, 77.5)
+
+
+def where_published():
+    for folder in (os.environ.get("BENCHMARKS_DATA"), BESIDE):
+        if folder and (Path(folder) / "tiny10" / "seed0.npz").is_file():
+            return Path(folder)
+    pytest.skip(f"no tiny10/seed0.npz in BENCHMARKS_DATA nor in {BESIDE}")
+
+
+@pytest.mark.slow
+def test_the_published_tiny10_networks_reach_their_accuracies():
+    folder = where_published()
+    try:
+        dataset = data.load("cifar10", folder, download=False)
+    except data.DataError as error:
+        pytest.skip(f"no CIFAR-10 beside the networks: {error}")
+    apply = jax.jit(TINY10.apply)
+    batches = [
+        (dataset.test.inputs[i : i + 1000], dataset.test.targets[i : i + 1000])
+        for i in range(0, 10_000, 1000)
+    ]
+    for seed, accuracy in enumerate(ACCURACIES):
+        path = folder / "tiny10" / f"seed{seed}.npz"
+        variables = weights.load(path, TINY10, COLOUR)
+        hits = [(apply(variables, x).argmax(-1) == y).mean() for x, y in batches]
+        # The accuracies are rounded to one decimal; an image is 0.01.
+        assert 100 * np.mean(hits) == pytest.approx(accuracy, abs=0.06), seed
+
+
+# Files.
+
+
+@published
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_a_state_dict_is_read_from_either_format(name, suffix, tmp_path):
+    module, state = state_of(name)
+    path = tmp_path / f"published.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **state)
+    else:
+        save_file(state, path)
+    got = weights.load(path, module, COLOUR)
+    assert_same(got, weights.from_pytorch(state, module, COLOUR))
+
+
+@published
+def test_a_state_dict_makes_the_variables_that_the_module_initialises(name):
+    module, state = state_of(name)
+    got = weights.from_pytorch(state, module, COLOUR)
+    expected = jax.eval_shape(module.init, jax.random.key(0), COLOUR)
+    assert jax.tree.map(np.shape, got) == jax.tree.map(np.shape, expected)
+
+
+@published
+def test_a_state_dict_comes_back_unchanged(name, path):
+    module, state = state_of(name)
+    variables = weights.from_pytorch(state, module, COLOUR)
+    assert_same(weights.to_pytorch(variables, module), state)
+    weights.save(path, weights.to_pytorch(variables, module))
+    assert_same(weights.load(path, module, COLOUR), variables)
+
+
+def test_other_names_of_the_same_layers_are_read():
+    _, state = state_of("resnet")
+    expected = weights.from_pytorch(state, RESNET, COLOUR)
+    renamed = {
+        "module."
+        + name.replace("shortcut", "downsample").replace("linear", "fc"): array
+        for name, array in state.items()
+    }
+    renamed["module.bn1.num_batches_tracked"] = np.asarray(7)
+    assert_same(weights.from_pytorch(renamed, RESNET, COLOUR), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16])
+def test_variables_come_back_bit_by_bit_in_their_own_dtype(dtype, path):
+    variables = mlp_variables(dtype)
+    weights.save(path, variables)
+    assert_same(weights.load(path, MLP, ROW), variables)
+
+
+def test_variables_of_jax_with_statistics_come_back(path):
+    shapes = jax.eval_shape(RESNET.init, jax.random.key(0), COLOUR)
+    variables = jax.tree.map(lambda s: jnp.full(s.shape, 2, s.dtype), shapes)
+    weights.save(path, variables)
+    assert_same(weights.load(path, RESNET, COLOUR), variables)
+
+
+def test_arrays_that_do_not_lie_in_order_are_written_in_order(path):
+    variables = mlp_variables()
+    variables["params"]["Dense_0"]["kernel"] = np.asfortranarray(
+        variables["params"]["Dense_0"]["kernel"]
+    )
+    weights.save(path, variables)
+    assert_same(weights.load(path, MLP, ROW), variables)
+
+
+def test_a_file_names_arrays_by_their_paths_and_holds_nothing_else(path):
+    weights.save(path, mlp_variables())
+    header = read_header(path.read_bytes())
+    assert sorted(header) == [
+        f"params/Dense_{i}/{leaf}" for i in (0, 1) for leaf in ("bias", "kernel")
+    ]
+
+
+def read_header(content):
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length])
+
+
+# What is refused.
+
+
+def spoil_names(state):
+    state["bn3.wieght"] = state.pop("bn3.weight")
+    return state
+
+
+def spoil_shape(state):
+    return state | {"conv1.weight": np.zeros((16, 3, 5, 5), np.float32)}
+
+
+def spoil_layout(state):
+    return state | {"fc.weight": state["fc.weight"].T}
+
+
+def spoil_numbers(state):
+    return state | {"fc.bias": np.zeros(10, np.int32)}
+
+
+def add_layer(state):
+    return state | {"conv9.weight": np.zeros(3, np.float32)}
+
+
+def other_network(_):
+    return random_state(resnet_shapes(1, shortcuts=True))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_names, r"'bn3.weight' is missing \(nearest: 'bn3.wieght'\)"),
+        (spoil_names, r"'bn3.wieght' is unexpected \(nearest: 'bn3.weight'\)"),
+        (spoil_shape, r"'conv1.weight' is float32\[16, 3, 5, 5\], expected .*3, 3\]"),
+        (spoil_layout, r"'fc.weight' is float32\[64, 10\], expected float32\[10, 64\]"),
+        (spoil_numbers, r"'fc.bias' is int32\[10\], expected float32\[10\]"),
+        (add_layer, r"'conv9.weight' is unexpected"),
+        (other_network, r"weights of another network: .* is missing.* \d+ more such"),
+        (lambda _: {}, r"'bn1.bias' is missing"),
+    ],
+)
+def test_a_state_dict_of_another_network_is_refused(spoil, message, path):
+    _, state = state_of("tiny10")
+    save_file({n: np.ascontiguousarray(a) for n, a in spoil(state).items()}, path)
+    with pytest.raises(weights.WeightsError, match=message) as caught:
+        weights.load(path, TINY10, COLOUR)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 1500
+
+
+def test_a_shortcut_that_lacks_only_some_of_its_weights_is_refused():
+    _, state = state_of("resnet")
+    del state["layer2.0.shortcut.0.weight"]
+    with pytest.raises(weights.WeightsError, match=r"'layer2.0.shortcut.0.weight' is"):
+        weights.from_pytorch(state, RESNET, COLOUR)
+
+
+def test_variables_of_another_network_are_refused(path):
+    weights.save(path, mlp_variables())
+    with pytest.raises(weights.WeightsError, match=r"Dense_2/kernel' is missing"):
+        weights.load(path, models.MLP(3, features=(4, 4)), ROW)
+    with pytest.raises(weights.WeightsError, match=r"float32\[4, 3\], expected .*4, 7"):
+        weights.load(path, models.MLP(7, features=(4,)), ROW)
+
+
+@pytest.mark.parametrize("module", [MLP, models.ResNet(10, norm="layer")])
+def test_a_network_that_is_not_published_in_pytorch_is_refused(module, path):
+    _, state = state_of("tiny10")
+    save_file(state, path)
+    with pytest.raises(weights.WeightsError, match="expected Tiny10 or ResNet with"):
+        weights.load(path, module, ROW if module is MLP else COLOUR)
+    with pytest.raises(ValueError, match="expected Tiny10 or ResNet with"):
+        weights.to_pytorch(mlp_variables(), module)
+
+
+def test_variables_of_another_network_make_no_state_dict():
+    with pytest.raises(weights.WeightsError, match="'params/Dense_0/bias', which Tiny"):
+        weights.to_pytorch(mlp_variables(), TINY10)
+
+
+def archive(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def zipped(name, content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def claiming(shape):
+    """A NumPy file whose header promises more than there is."""
+    array = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        array, {"descr": "<f4", "fortran_order": False, "shape": shape}
+    )
+    return zipped("a.npy", array.getvalue() + bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is damaged, or neither a safetensors file nor a NumPy archive"),
+        (b"not weights at all, but long enough", "is damaged, or neither"),
+        ((2**62).to_bytes(8, "little") + b"{}", "header too large"),
+        ((2).to_bytes(8, "little") + b"\xff\xff", "is damaged, or neither"),
+        (pickle.dumps({"a": 1}), "is a pickle, which can run code"),
+        (zipped("archive/data.pkl", b"\x80"), "is a pickle, which can run code"),
+        (archive(a=np.asarray([{}])), "damaged as a NumPy archive: .*allow_pickle"),
+        (archive(a=np.asarray(["text"])), "'a' has dtype <U4, expected numbers"),
+        (zipped("readme.txt", b"hello"), "'readme.txt' has dtype .*expected numbers"),
+        (claiming((10**14,)), "is damaged as a NumPy archive"),
+    ],
+)
+def test_what_holds_no_weights_is_refused(content, message, path):
+    path.write_bytes(content)
+    with pytest.raises(weights.WeightsError, match=message):
+        weights.load(path, MLP, ROW)
+
+
+def test_a_file_that_cannot_be_read_is_refused(path, tmp_path):
+    with pytest.raises(weights.WeightsError, match=r"cannot read .*No such file"):
+        weights.load(path, MLP, ROW)
+    with pytest.raises(weights.WeightsError, match=r"cannot read .*directory"):
+        weights.load(tmp_path, MLP, ROW)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_a_truncated_file_is_always_refused(suffix, path, tmp_path):
+    variables = mlp_variables()
+    weights.save(path, variables)
+    content = path.read_bytes()
+    if suffix == "npz":
+        content = archive(
+            **{n: np.ones(t["shape"], "f4") for n, t in read_header(content).items()}
+        )
+    path.write_bytes(content)
+    weights.load(path, MLP, ROW)
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        with pytest.raises(weights.WeightsError):
+            weights.load(path, MLP, ROW)
+
+
+def test_a_changed_header_never_ends_in_another_error(path):
+    weights.save(path, mlp_variables())
+    content = path.read_bytes()
+    length = 8 + int.from_bytes(content[:8], "little")
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        changed = bytearray(content)
+        changed[random.integers(length)] = random.integers(256)
+        path.write_bytes(changed)
+        try:
+            weights.load(path, MLP, ROW)
+        except weights.WeightsError:
+            refused += 1
+    # Of two arrays of one size the places may change unnoticed, and spaces may.
+    assert refused > 150
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"params": {"a": [1.0]}}, "'params/a' is a list, expected an array"),
+        ({"params": {"a/b": np.ones(1)}}, "the key 'a/b', expected a string without"),
+        ({"params": {0: np.ones(1)}}, "the key 0, expected a string"),
+        ({"a": np.ones(1, np.complex128)}, "'a' has dtype complex128, which safetens"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_and_the_file_stays(variables, message, path):
+    weights.save(path, mlp_variables())
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        weights.save(path, variables)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(RunError, match="cannot write"):
+        weights.save(tmp_path / "no" / "weights.safetensors", mlp_variables())
