@@ -5,6 +5,17 @@ from ._cnn import CNN
 from ._mlp import MLP
 from ._resnet import ResNet
 from ._tiny10 import Tiny10
-from ._transformer import CharTransformer
+from ._transformer import CharTransformer, ViT
+from ._vgg import VGG
 
-__all__ = ["CNN", "MLP", "NAMES", "CharTransformer", "ResNet", "Tiny10", "build"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "NAMES",
+    "VGG",
+    "CharTransformer",
+    "ResNet",
+    "Tiny10",
+    "ViT",
+    "build",
+]

@@ -10,7 +10,8 @@ from ._cnn import CNN
 from ._mlp import MLP
 from ._resnet import ResNet
 from ._tiny10 import Tiny10
-from ._transformer import CharTransformer
+from ._transformer import CharTransformer, ViT
+from ._vgg import VGG
 
 
 def _cnn(dataset: Dataset) -> nn.Module:
@@ -31,6 +32,9 @@ _BUILDERS: dict[str, tuple[str, Callable[[Dataset], nn.Module]]] = {
         "image",
         lambda dataset: ResNet(dataset.classes, norm="layer"),
     ),
+    # A quarter of the original's width: a sixteenth of its work.
+    "vgg": ("image", lambda dataset: VGG(dataset.classes, width=16)),
+    "vit": ("image", lambda dataset: ViT(dataset.classes)),
     "tiny10": ("image", lambda dataset: Tiny10(dataset.classes)),
     "transformer": ("text", _transformer),
 }
@@ -43,8 +47,8 @@ def build(name: str, dataset: Dataset) -> nn.Module:
 
     Args:
       name: one of `NAMES`: `"mlp"`, `"cnn"`, `"resnet20"` (BatchNorm),
-        `"resnet20_layernorm"` and `"tiny10"` (BatchNorm; images of 27×27 or more) for
-        images, `"transformer"` for text.
+        `"resnet20_layernorm"`, `"vgg"` (BatchNorm), `"vit"` and `"tiny10"` (BatchNorm;
+        images of 27×27 or more) for images, `"transformer"` for text.
       dataset: what it will be trained on; gives the number of classes and the sizes.
 
     Returns:

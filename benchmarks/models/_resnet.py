@@ -1,15 +1,12 @@
 """Residual networks for small images."""
 
-import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from flax import linen as nn
 
-_conv = functools.partial(
-    nn.Conv, use_bias=False, kernel_init=nn.initializers.he_normal()
-)
+from ._layers import Norm, check_norm, convolution, normalisation
 
 
 class ResNet(nn.Module):
@@ -37,7 +34,7 @@ class ResNet(nn.Module):
     classes: int
     depth: int = 20
     width: int = 1
-    norm: Literal["batch", "layer"] = "batch"
+    norm: Norm = "batch"
 
     def __post_init__(self) -> None:
         if self.depth < 8 or self.depth % 6 != 2:
@@ -45,8 +42,7 @@ class ResNet(nn.Module):
                 f"depth is {self.depth}, expected 6n + 2 for n blocks a stage: 8, 14, "
                 "20, ..."
             )
-        if self.norm not in ("batch", "layer"):
-            raise ValueError(f"norm is {self.norm!r}, expected 'batch' or 'layer'")
+        check_norm(self.norm)
         super().__post_init__()
 
     @nn.compact
@@ -56,13 +52,8 @@ class ResNet(nn.Module):
         With `train=True` BatchNorm normalises by the batch and updates its running
         statistics: apply with `mutable=["batch_stats"]`.
         """
-        norm: Callable[[], nn.Module] = nn.LayerNorm
-        if self.norm == "batch":
-            # Flax's decay of 0.99 remembers more steps than a short run has.
-            norm = functools.partial(
-                nn.BatchNorm, use_running_average=not train, momentum=0.9
-            )
-        x = _conv(16 * self.width, (3, 3), padding=1)(inputs)
+        norm = normalisation(self.norm, train)
+        x = convolution(16 * self.width, (3, 3), padding=1)(inputs)
         x = nn.relu(norm()(x))
         for stage in range(3):
             for block in range((self.depth - 2) // 6):
@@ -82,9 +73,9 @@ class _Block(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         strides = (self.stride, self.stride)
         # Not "SAME", which would pad a stride of two on one side only.
-        y = _conv(self.channels, (3, 3), strides, padding=1)(x)
+        y = convolution(self.channels, (3, 3), strides, padding=1)(x)
         y = nn.relu(self.norm()(y))
-        y = self.norm()(_conv(self.channels, (3, 3), padding=1)(y))
+        y = self.norm()(convolution(self.channels, (3, 3), padding=1)(y))
         if x.shape != y.shape:
-            x = self.norm()(_conv(self.channels, (1, 1), strides)(x))
+            x = self.norm()(convolution(self.channels, (1, 1), strides)(x))
         return nn.relu(x + y)

@@ -1,4 +1,4 @@
-"""A small causal transformer over characters."""
+"""Small transformers, over characters and over patches of images."""
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +32,7 @@ class CharTransformer(nn.Module):
     context: int = 64
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(
-                f"width is {self.width} and heads is {self.heads}: expected a width "
-                "that the heads divide"
-            )
+        _check_heads(self.width, self.heads)
         super().__post_init__()
 
     @nn.compact
@@ -58,13 +54,72 @@ class CharTransformer(nn.Module):
         return nn.Dense(self.classes)(nn.LayerNorm()(x))
 
 
+class ViT(nn.Module):
+    """A vision transformer: an image is a sequence of its square patches.
+
+    Patches are mapped to the width by one dense layer, and learned positions are added;
+    layers are those of `CharTransformer` without the mask. The dense layer at the end
+    reads the mean over patches.
+
+    Attributes:
+      classes: the number of logits.
+      patch: the height and width of a patch in pixels.
+      width: the width of the residual stream.
+      layers: the number of blocks.
+      heads: the number of attention heads; divides the width.
+
+    Raises:
+      ValueError: the heads do not divide the width, or patches do not tile an image.
+
+    Source: Dosovitskiy et al., "An image is worth 16x16 words: transformers for image
+    recognition at scale", 2021, with the mean in place of a class token.
+    """
+
+    classes: int
+    patch: int = 4
+    width: int = 64
+    layers: int = 4
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        _check_heads(self.width, self.heads)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """Map images (n, height, width, channels) to logits (n, classes)."""
+        del train  # Nothing here behaves differently in training.
+        count, height, width, _ = inputs.shape
+        if height % self.patch or width % self.patch:
+            raise ValueError(
+                f"inputs are images of {height}×{width}, expected a height and width "
+                f"that patch={self.patch} divides"
+            )
+        # A dense layer on each patch.
+        size = (self.patch, self.patch)
+        x = nn.Conv(self.width, size, size, padding="VALID", name="patches")(inputs)
+        x = x.reshape(count, -1, self.width)
+        x = x + self.param("positions", nn.initializers.normal(0.02), x.shape[1:])
+        for _ in range(self.layers):
+            x = _Block(self.heads)(x)
+        return nn.Dense(self.classes)(nn.LayerNorm()(x).mean(axis=1))
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if width % heads:
+        raise ValueError(
+            f"width is {width} and heads is {heads}: expected a width that the heads "
+            "divide"
+        )
+
+
 class _Block(nn.Module):
     """Attention and a perceptron, each added to its input."""
 
     heads: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         width = x.shape[-1]
         attention = nn.MultiHeadDotProductAttention(self.heads)
         x = x + attention(nn.LayerNorm()(x), mask=mask)

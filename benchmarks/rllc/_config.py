@@ -19,8 +19,8 @@ class Config:
     Args:
       dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
         or "tiny_shakespeare" (found in the data folder, else downloaded).
-      model: "mlp", "cnn", "resnet20" (BatchNorm), "resnet20_layernorm" or "tiny10"
-        (BatchNorm) for images, "transformer" for text.
+      model: "mlp", "cnn", "resnet20" (BatchNorm), "resnet20_layernorm", "vgg"
+        (BatchNorm), "vit" or "tiny10" (BatchNorm) for images, "transformer" for text.
       methods: The optimizers compared, of `METHODS`.
       schedules: Learning-rate schedules, of "constant" and "cosine" (to zero).
       trials: Hyper-parameters tried for each method and schedule.

@@ -58,7 +58,7 @@ GREY = dataset_of("image", (28, 28, 1), 10)
 COLOUR = dataset_of("image", (32, 32, 3), 100)
 TEXT = dataset_of("text", (64,), 65)
 
-IMAGE_MODELS = ("mlp", "cnn", "resnet20", "resnet20_layernorm")
+IMAGE_MODELS = ("mlp", "cnn", "resnet20", "resnet20_layernorm", "vgg", "vit")
 
 
 # Shapes and sizes.
@@ -127,6 +127,29 @@ def test_the_resnet_has_the_parameters_counted_by_hand(width, norm):
         assert count == 269_722 + (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64)
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize("depth", [11, 13, 16, 19])
+def test_vgg_has_the_parameters_counted_by_hand(depth, norm):
+    more = {11: 0, 13: 1, 16: 1, 19: 1}[depth]
+    deeper = {11: 2, 13: 2, 16: 3, 19: 4}[depth]
+    widths = [3, *[4] * (1 + more), *[8] * (1 + more)]
+    widths += [*[16] * deeper, *[32] * deeper, *[32] * deeper]
+    # Eight, ten, thirteen or sixteen convolutions, and three dense layers once.
+    assert len(widths) - 1 == depth - 3
+    count = sum(9 * a * b + 2 * b for a, b in itertools.pairwise(widths))
+    model = models.VGG(10, depth=depth, width=4, norm=norm)
+    assert parameters(model, images((32, 32, 3))) == count + 32 * 10 + 10
+
+
+def test_the_vision_transformer_has_the_parameters_counted_by_hand():
+    attention = 4 * (64 * 64 + 64)
+    perceptron = (64 * 256 + 256) + (256 * 64 + 64)
+    norm = 2 * 64
+    count = (4 * 4 * 3 * 64 + 64) + 8 * 8 * 64
+    count += 4 * (attention + perceptron + 2 * norm) + norm + 64 * 100 + 100
+    assert parameters(models.build("vit", COLOUR), images((32, 32, 3))) == count
+
+
 def test_tiny10_has_the_parameters_counted_by_hand():
     pairs = [(3, 16), (16, 16), (16, 32), (32, 32), (32, 32), (32, 64), (64, 64)]
     count = sum(9 * before * after for before, after in pairs) + 64 * 64
@@ -173,6 +196,22 @@ def test_the_transformer_knows_the_order_of_characters(transformer):
     assert not np.allclose(first[-1], second[-1])
 
 
+def test_without_positions_the_order_of_patches_does_not_matter():
+    model = models.ViT(3, width=16, layers=1, heads=2)
+    inputs = images((8, 12, 3))
+    # Patches are 4×4: the left third goes to the right, rows of patches change places.
+    moved = jnp.roll(inputs, (4, 4), axis=(1, 2))
+    variables = random_like(variables_of(model, inputs))
+    apply = jax.jit(model.apply)
+    assert not np.allclose(apply(variables, inputs), apply(variables, moved), 0.01)
+    variables["params"]["positions"] = 0 * variables["params"]["positions"]
+    plain = apply(variables, inputs)
+    np.testing.assert_allclose(apply(variables, moved), plain, rtol=1e-4, atol=1e-4)
+    # Within a patch the order of pixels does.
+    within = jnp.roll(inputs, 2, axis=1)
+    assert not np.allclose(apply(variables, within), plain, 0.01)
+
+
 @pytest.fixture(scope="module")
 def resnet():
     """The smallest residual network, and its variables."""
@@ -207,12 +246,23 @@ def test_in_evaluation_an_image_does_not_depend_on_its_batch(resnet):
     np.testing.assert_allclose(together[:1], alone[:1], rtol=1e-4, atol=1e-5)
 
 
-def test_with_layer_normalisation_there_are_no_batch_statistics():
-    model = models.build("resnet20_layernorm", COLOUR)
-    assert set(variables_of(model, images((32, 32, 3)))) == {"params"}
-    model = models.build("resnet20", COLOUR)
-    found = set(variables_of(model, images((32, 32, 3))))
-    assert found == {"params", "batch_stats"}
+@pytest.mark.parametrize("family", [models.ResNet, models.VGG])
+def test_with_layer_normalisation_there_are_no_batch_statistics(family):
+    found = variables_of(family(10, norm="layer"), images((32, 32, 3)))
+    assert set(found) == {"params"}
+    found = variables_of(family(10, norm="batch"), images((32, 32, 3)))
+    assert set(found) == {"params", "batch_stats"}
+
+
+def test_five_stages_of_vgg_halve_the_image():
+    model = models.VGG(10, width=4)
+    inputs = images((32, 32, 3))
+    variables = variables_of(model, inputs)
+    apply = functools.partial(model.apply, capture_intermediates=True)
+    _, state = jax.eval_shape(apply, variables, inputs)
+    last = [state["intermediates"][f"Conv_{i}"]["__call__"][0] for i in (0, 1, 3, 5, 7)]
+    sizes = [(32, 32, 4), (16, 16, 8), (8, 8, 16), (4, 4, 32), (2, 2, 32)]
+    assert [layer.shape[1:] for layer in last] == sizes
 
 
 def test_the_second_and_third_stage_halve_the_image():
@@ -267,14 +317,28 @@ def test_a_depth_that_is_not_6n_plus_2_is_refused(depth):
         models.ResNet(10, depth=depth)
 
 
-def test_an_unknown_normalisation_is_refused():
+@pytest.mark.parametrize("family", [models.ResNet, models.VGG])
+def test_an_unknown_normalisation_is_refused(family):
     with pytest.raises(ValueError, match="norm is 'group', expected 'batch' or"):
-        models.ResNet(10, norm="group")  # pyright: ignore[reportArgumentType]
+        family(10, norm="group")
 
 
-def test_heads_that_do_not_divide_the_width_are_refused():
+def test_a_depth_that_no_vgg_has_is_refused():
+    with pytest.raises(ValueError, match=r"depth is 12, expected one of \[11, 13, 16"):
+        models.VGG(10, depth=12)
+
+
+@pytest.mark.parametrize("family", [models.CharTransformer, models.ViT])
+def test_heads_that_do_not_divide_the_width_are_refused(family):
     with pytest.raises(ValueError, match="width is 64 and heads is 5"):
-        models.CharTransformer(65, heads=5)
+        family(65, heads=5)
+
+
+def test_an_image_that_patches_do_not_tile_is_refused():
+    with pytest.raises(
+        ValueError, match=r"images of 8×10, expected .* patch=4 divides"
+    ):
+        variables_of(models.ViT(10), images((8, 10, 3)))
 
 
 def test_a_text_longer_than_the_context_is_refused():

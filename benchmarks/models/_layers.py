@@ -1,0 +1,28 @@
+"""Layers that the convolutional networks share."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+from flax import linen as nn
+
+Norm = Literal["batch", "layer"]
+
+# A normalisation, which shifts as well, follows each of them.
+convolution = functools.partial(
+    nn.Conv, use_bias=False, kernel_init=nn.initializers.he_normal()
+)
+
+
+def check_norm(norm: str) -> None:
+    """Refuse what is neither normalisation."""
+    if norm not in ("batch", "layer"):
+        raise ValueError(f"norm is {norm!r}, expected 'batch' or 'layer'")
+
+
+def normalisation(norm: Norm, train: bool) -> Callable[[], Any]:
+    """BatchNorm, or LayerNorm over the channels at each position."""
+    if norm == "layer":
+        return nn.LayerNorm
+    # Flax's decay of 0.99 remembers more steps than a short run has.
+    return functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
