@@ -1,6 +1,6 @@
 """Joining the front of one network to the back of another, and comparing networks."""
 
-from stitching import layers, similarity
+from stitching import layers, similarity, targets
 from stitching._moments import Moments, merge, moments
 from stitching.cutting import Cut, CutPoint, cut, cut_points
 from stitching.direct import (
@@ -42,4 +42,5 @@ __all__ = [
     "similarity",
     "sparse",
     "sparse_path",
+    "targets",
 ]
