@@ -18,6 +18,15 @@ from stitching.direct import (
     sparse,
     sparse_path,
 )
+from stitching.training import (
+    Stitched,
+    Trained,
+    each,
+    in_batches,
+    stitch,
+    train,
+    train_many,
+)
 
 __all__ = [
     "Cut",
@@ -25,8 +34,12 @@ __all__ = [
     "Fit",
     "Moments",
     "ReducedRank",
+    "Stitched",
+    "Trained",
     "cut",
     "cut_points",
+    "each",
+    "in_batches",
     "kkt_violation",
     "largest_penalty",
     "layers",
@@ -42,5 +55,8 @@ __all__ = [
     "similarity",
     "sparse",
     "sparse_path",
+    "stitch",
     "targets",
+    "train",
+    "train_many",
 ]

@@ -1,0 +1,111 @@
+"""The front of one network, a stitching layer, and the back of another."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from stitching.cutting import Cut
+
+
+@dataclasses.dataclass(frozen=True)
+class Stitched:
+    """Two halves and the layer between them; made by `stitch`.
+
+    Equal ones share their compilations.
+
+    Attributes:
+        cut_1: its front is used.
+        layer: the stitching layer.
+        cut_2: its back is used.
+    """
+
+    cut_1: Cut
+    layer: nn.Module
+    cut_2: Cut
+
+    def __hash__(self) -> int:
+        # Modules are compared by their attributes, which need not be hashable.
+        return hash((self.cut_1, type(self.layer), self.cut_2))
+
+    def init(self, key: PRNGKeyArray, variables_1: PyTree, x: PyTree) -> PyTree[Array]:
+        """Variables of the layer, for what network 1 gives for x."""
+        example = jax.eval_shape(self.cut_1.front, variables_1, x)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
+        return self.layer.init(key, zeros)
+
+    def apply(
+        self, variables: PyTree, variables_1: PyTree, variables_2: PyTree, x: PyTree
+    ) -> PyTree[Array]:
+        """The output of the stitched network.
+
+        Args:
+            variables: of the layer.
+            variables_1: of network 1.
+            variables_2: of network 2.
+            x: the input, which is both networks'.
+        """
+        activation = self.layer.apply(variables, self.cut_1.front(variables_1, x))
+        return self.back(variables_2, activation, x)
+
+    def back(self, variables_2: PyTree, activation: PyTree, x: PyTree) -> PyTree[Array]:
+        """What network 2 makes of a mapped activation (and of x beside the cut)."""
+        if self.cut_2.severs:
+            return self.cut_2.back(variables_2, activation)
+        return self.cut_2.back(variables_2, activation, x)
+
+
+def stitch(cut_1: Cut, layer: nn.Module, cut_2: Cut) -> Stitched:
+    """Joins the front of network 1 to the back of network 2.
+
+    Args:
+        cut_1: network 1, cut.
+        layer: a stitching layer, or any Flax module from one activation to the other;
+            what trains is its collection "params".
+        cut_2: network 2, cut; may be the same cut, if the networks differ only in their
+            variables. Where it does not sever, x passes beside the cut.
+
+    Returns:
+        The `Stitched` network; `train` trains its layer.
+
+    Raises:
+        TypeError: if a cut is none, or the layer is no Linen module.
+
+    Example:
+        >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, stitching
+        >>> model = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(3)])
+        >>> x = jax.random.normal(jax.random.key(0), (64, 4))
+        >>> labels = jnp.arange(64) % 3
+        >>> a, b = (model.init(jax.random.key(seed), x) for seed in (1, 2))
+        >>> target = stitching.targets.hard(labels)
+        >>> optimizer = optax.adam(0.01)
+        >>> for point in stitching.cut_points(model, a, x):
+        ...     cut = stitching.cut(model, point.path, x)
+        ...     layer = stitching.layers.Affine(point.shape[-1])
+        ...     stitched = stitching.stitch(cut, layer, cut)
+        ...     found = stitching.train(
+        ...         stitched, a, b, x, target, optimizer,
+        ...         key=jax.random.key(3), steps=20, batch_size=16,
+        ...     )
+        ...     logits = stitched.apply(found.variables, a, b, x)
+        ...     print(point.path, found.fit.weight.shape, logits.shape)
+        layers_0 (8, 8) (64, 3)
+        layers_2 (3, 3) (64, 3)
+
+    References:
+        Csiszárik et al., 2021, arXiv 2110.14633, section 3.
+    """
+    for name, each in (("cut_1", cut_1), ("cut_2", cut_2)):
+        if not isinstance(each, Cut):
+            raise TypeError(
+                f"{name}: expected a stitching.Cut, got {type(each).__name__}; make "
+                "one with stitching.cut(module, path, x)"
+            )
+    if not isinstance(layer, nn.Module):
+        raise TypeError(
+            f"layer: expected an instance of a Flax Linen module, for instance "
+            f"stitching.layers.Affine(16), got {layer!r}"
+        )
+    return Stitched(cut_1, layer, cut_2)

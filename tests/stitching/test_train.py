@@ -1,0 +1,396 @@
+"""Stitching layers trained on the task."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from scipy.optimize import minimize
+
+import rllc
+import stitching
+from stitching import Cut, layers, targets
+from stitching.training._data import Prepared
+from stitching.training._group import alone
+from stitching.training._order import minibatches
+from stitching.training._program import Program, step
+from stitching.training._task import Given, Task
+from tests.stitching.networks import Compact, Residual, images, scattered, vectors
+
+SAMPLES = 48
+KEY = jax.random.key(7)
+SGD = optax.sgd(0.2)
+ADAM = optax.adam(0.05)
+CONVOLUTIONS = nn.Sequential(
+    [nn.Conv(4, (3, 3)), nn.relu, nn.Conv(3, (3, 3)), lambda y: y.mean(axis=(1, 2))]
+)
+
+
+def variables(module, x, seed):
+    """Some network's, the same in each test."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    scale = jnp.asarray(1 + 0.2 * seed)
+    return jax.tree.map(lambda leaf: scale * leaf, scattered(shapes))
+
+
+@functools.cache
+def pair(name):
+    """Two networks, stitched, with their variables and samples."""
+    dtype = jnp.result_type(float)
+    if name == "mlp":
+        modules, paths, width = (Compact(9), Compact(7)), ("Dense_0", "Dense_0"), 7
+        x = vectors(SAMPLES).astype(dtype)
+    else:
+        network, *paths = {
+            "conv": (CONVOLUTIONS, "layers_0", "layers_0"),
+            "norm": (Residual(), "first", "first"),
+            "beside": (Residual(), "stem", "first/dense"),
+        }[name]
+        modules, width = (network, network), 4
+        x = images(8).astype(dtype)
+    halves = [stitching.cut(*each, x[:1]) for each in zip(modules, paths, strict=True)]
+    stitched = stitching.stitch(halves[0], layers.Affine(width), halves[1])
+    a, b = (variables(module, x, seed) for seed, module in enumerate(modules))
+    a, b = jax.tree.map(lambda leaf: leaf.astype(dtype), (a, b))
+    return stitched, a, b, x, targets.hard(jnp.arange(len(x)) % 3)
+
+
+@pytest.fixture(scope="module")
+def mlp():
+    return pair("mlp")
+
+
+def train(given, optimizer=ADAM, steps=30, batch_size=16, key=KEY, **options):
+    return stitching.train(
+        *given, optimizer, key=key, steps=steps, batch_size=batch_size, **options
+    )
+
+
+def close(one, other, rtol=1e-5, atol=1e-6):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), one, other
+    )
+
+
+def by_hand(given, initial, optimizer, steps):
+    """Full gradients of the whole composed network, one step after another."""
+    stitched, a, b, x, target = given
+
+    @jax.jit
+    def advance(params, state):
+        def loss(params):
+            inner = stitched.cut_1.front(a, x)
+            mapped = stitched.layer.apply({"params": params}, inner)
+            beside = () if stitched.cut_2.severs else (x,)
+            logits = stitched.cut_2.back(b, mapped, *beside)
+            return optax.softmax_cross_entropy_with_integer_labels(
+                logits, target.labels
+            ).mean()
+
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(grads, state, params, value=value)
+        return optax.apply_updates(params, updates), state, value
+
+    optimizer = optax.with_extra_args_support(optimizer)
+    params = initial["params"]
+    state, losses = optimizer.init(params), []
+    for _ in range(steps):
+        params, state, value = advance(params, state)
+        losses.append(value)
+    return params, losses
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("mlp", SGD),
+        ("mlp", optax.adam(optax.cosine_decay_schedule(0.1, 8))),
+        ("mlp", optax.polyak_sgd(0.3)),
+        ("mlp", rllc.rllc(0.1)),
+        ("conv", SGD),
+        ("norm", SGD),
+        ("beside", SGD),
+    ],
+    ids=["SGD", "a schedule", "Polyak", "rllc", "convolutions", "BatchNorm", "beside"],
+)
+def test_full_batches_are_gradient_descent_on_the_composed_network(name, optimizer):
+    with jax.enable_x64(True):
+        given = pair.__wrapped__(name)
+        stitched, a, _, x, _ = given
+        initial = stitched.init(KEY, a, x[:1])
+        found = train(given, optimizer, 8, len(x), initial=initial)
+        params, losses = by_hand(given, initial, optimizer, 8)
+    close(found.variables["params"], params, rtol=1e-10, atol=1e-12)
+    close(found.losses, np.array(losses), rtol=1e-10)
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_linear_back_leads_to_the_convex_optimum():
+    """Front and back that do nothing: multinomial logistic regression."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 4))
+    labels = (x @ rng.normal(size=(4, 3)) + 2 * rng.normal(size=(60, 3))).argmax(axis=1)
+    nothing = Cut(lambda _, x: x, lambda _, activation: activation)
+    given = (
+        stitching.stitch(nothing, layers.Affine(3), nothing),
+        {},
+        {},
+        jnp.asarray(x),
+        targets.hard(labels),
+    )
+    found = train(given, optax.lbfgs(), steps=60, batch_size=60)
+
+    def objective(flat):
+        weight, bias = flat[:12].reshape(4, 3), flat[12:]
+        logits = x @ weight + bias
+        logits = logits - logits.max(axis=1, keepdims=True)
+        logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        pull = (np.exp(logs) - np.eye(3)[labels]) / 60
+        value = -logs[np.arange(60), labels].mean()
+        return value, np.concatenate([(x.T @ pull).ravel(), pull.sum(axis=0)])
+
+    best = minimize(objective, np.zeros(15), jac=True, options={"gtol": 1e-10})
+    assert found.losses[-1] == pytest.approx(best.fun, abs=1e-9)
+    assert found.losses[0] > best.fun + 0.1
+    logits = np.asarray(found.fit(x))
+    expected = x @ best.x[:12].reshape(4, 3) + best.x[12:]
+    centred = [z - z.mean(axis=1, keepdims=True) for z in (logits, expected)]
+    np.testing.assert_allclose(*centred, atol=1e-3)
+
+
+def test_every_strategy_gives_the_same(mlp):
+    scan = train(mlp, strategy="scan")
+    loop = train(mlp, strategy="loop")
+    alike, other = stitching.train_many(
+        *mlp,
+        ADAM,
+        key=stitching.each([KEY, jax.random.key(8)]),
+        steps=30,
+        batch_size=16,
+        strategy="vmap",
+    )
+    close(scan[:3], loop[:3])
+    close(scan[:3], alike[:3])
+    assert np.abs(other.fit.weight - alike.fit.weight).max() > 0.01
+
+
+def test_what_is_kept_is_what_would_be_computed(mlp):
+    stitched, a, _, x, _ = mlp
+    known = stitching.in_batches(stitched.cut_1.front, a, x, batch_size=20)
+    kept = train(mlp, keep=True, strategy="scan")
+    close(kept[:3], train(mlp, keep=False, strategy="scan")[:3])
+    close(kept[:3], train(mlp, activation=known, strategy="scan")[:3])
+    host = (*mlp[:3], np.asarray(x), mlp[4])
+    close(kept[:3], train(host, strategy="scan")[:3])
+
+
+@pytest.mark.parametrize(("keep", "calls"), [(True, 1), (False, 6)])
+def test_the_front_runs_once_if_it_is_kept(keep, calls):
+    ran = []
+
+    def front(variables, x):
+        jax.debug.callback(lambda: ran.append(1))
+        return variables * x
+
+    whole = Cut(front, lambda _, activation: activation)
+    given = (stitching.stitch(whole, layers.Affine(3), whole), 2.0, None, vectors(12))
+    train(
+        (*given, targets.hard(jnp.arange(12) % 3)),
+        SGD,
+        6,
+        4,
+        keep=keep,
+        strategy="scan",
+    )
+    jax.effects_barrier()
+    assert len(ran) == calls
+
+
+def test_only_the_layer_trains_and_nothing_given_is_changed(mlp):
+    stitched, a, b, x, target = mlp
+    layer = layers.MaskedAffine(7, mask_init=jax.nn.initializers.constant(np.eye(9, 7)))
+    stitched = stitching.stitch(stitched.cut_1, layer, stitched.cut_2)
+    initial = stitched.init(KEY, a, x)
+    before = jax.tree.map(np.array, (a, b, x, target, initial))
+    found = train((stitched, *mlp[1:]), initial=initial)
+    jax.tree.map(np.testing.assert_array_equal, (a, b, x, target, initial), before)
+    np.testing.assert_array_equal(
+        found.variables["fixed"]["mask"], initial["fixed"]["mask"]
+    )
+    changed = jax.tree.map(
+        lambda a, b: bool((a != b).any()), found.variables["params"], initial["params"]
+    )
+    assert all(jax.tree.leaves(changed))
+
+
+def test_the_result_runs_as_a_network(mlp):
+    stitched, a, b, x, target = mlp
+    found = train(mlp, record=(30,))
+    logits = stitched.apply(found.variables, a, b, x)
+    mapped = found.fit(stitched.cut_1.front(a, x))
+    close(logits, stitched.cut_2.back(b, mapped))
+    close(jax.tree.map(lambda leaf: leaf[0], found.recorded), found.fit)
+    assert target.loss(logits, None) < 0.9 * found.losses[0]
+
+
+def test_training_the_identity_between_a_network_and_itself_starts_at_its_loss():
+    stitched, _, b, x, target = pair("norm")
+    layer = layers.Affine(4, kernel_init=layers.identity)
+    stitched = stitching.stitch(stitched.cut_2, layer, stitched.cut_2)
+    found = train((stitched, b, b, x, target), SGD, 1, len(x))
+    whole = Residual().apply(b, x)
+    np.testing.assert_allclose(found.losses[0], target.loss(whole, None), rtol=1e-5)
+
+
+CONSTRAINED = {
+    "orthogonal": layers.Orthogonal(7),
+    "low rank": layers.LowRank(7, rank=2),
+    "masked": layers.MaskedAffine(
+        7, mask_init=jax.nn.initializers.constant(np.eye(9, 7))
+    ),
+    "sparse": layers.Sparse(7, penalty=0.02),
+    "matching": layers.Matching(7),
+}
+
+
+@pytest.mark.parametrize("name", CONSTRAINED)
+def test_layers_stay_in_their_classes(mlp, name):
+    layer = CONSTRAINED[name]
+    stitched = stitching.stitch(mlp[0].cut_1, layer, mlp[0].cut_2)
+    optimizer = ADAM
+    if name == "sparse":
+        optimizer = optax.chain(optax.sgd(0.2), layer.proximal(0.2))
+    found = train((stitched, *mlp[1:]), optimizer, record=(0, 15, 30), strategy="scan")
+    weights = np.asarray(found.recorded.weight, float)
+    assert np.abs(weights[-1] - weights[0]).max() > 0.01
+    np.testing.assert_allclose(weights[-1], found.fit.weight, atol=1e-6)
+    for weight in weights:
+        if name == "orthogonal":
+            np.testing.assert_allclose(weight.T @ weight, np.eye(7), atol=2e-6)
+        elif name == "low rank":
+            assert np.linalg.matrix_rank(weight, tol=1e-5) == 2
+        elif name == "masked":
+            assert (weight[np.eye(9, 7) == 0] == 0).all()
+        elif name == "matching":
+            assert np.isin(weight, [0, 1]).all()
+            assert weight.sum() == 7
+    if name == "sparse":
+        assert (weights[0] != 0).all()
+        assert 5 < (weights[-1] == 0).sum() < 63
+
+
+def test_maps_are_recorded_after_the_steps_asked_for(mlp):
+    found = train(mlp, record=(12, 0, 30), strategy="scan")
+    start = stitched_start(mlp)
+    for index, steps in enumerate((12, 0, 30)):
+        then = jax.tree.map(lambda leaf: leaf[index], found.recorded)  # noqa: B023
+        expected = train(mlp, steps=steps, strategy="scan").fit if steps else start
+        close(then, expected)
+
+
+def stitched_start(given):
+    stitched, a, _, x, _ = given
+    initial = stitched.init(jax.random.fold_in(KEY, 0), a, x[:1])
+    return stitched.layer.fit(initial)
+
+
+def test_no_step_asked_for_records_nothing(mlp):
+    assert train(mlp).recorded is None
+
+
+def test_a_term_of_cka_makes_activations_alike(mlp):
+    stitched, a, b, x, target = mlp
+    own = stitching.in_batches(stitched.cut_2.front, b, x)
+    inner = stitching.in_batches(stitched.cut_1.front, a, x)
+
+    def index(weight):
+        whole = target + weight * targets.cka(own)
+        found = train((stitched, a, b, x, whole), steps=60, batch_size=48)
+        return stitching.similarity.cka(found.fit(inner), own)
+
+    assert index(5.0) > index(0.0) + 0.05
+
+
+def test_soft_targets_bring_outputs_near(mlp):
+    stitched, a, b, x, _ = mlp
+    logits = stitching.in_batches(Compact(7).apply, b, x)
+    given = (stitched, a, b, x, targets.soft(logits, temperature=2.0))
+    found = train(given, steps=60)
+    before = stitched.init(jax.random.fold_in(KEY, 0), a, x[:1])
+
+    def distance(variables):
+        own = jax.nn.softmax(stitched.apply(variables, a, b, x))
+        return jnp.abs(own - jax.nn.softmax(logits)).mean()
+
+    assert distance(found.variables) < 0.5 * distance(before)
+
+
+def test_an_epoch_sees_every_sample_once_in_an_order_of_its_own():
+    (rows,) = minibatches(KEY, 10, 3, 9)
+    epochs = np.asarray(rows).reshape(3, 9)
+    for epoch in epochs:
+        assert len(set(epoch.tolist())) == 9
+        assert set(epoch.tolist()) <= set(range(10))
+    assert (epochs[0] != epochs[1]).any()
+    # The first steps of a longer training are those of a shorter one.
+    longer = np.concatenate(list(minibatches(KEY, 10, 3, 5000)))
+    np.testing.assert_array_equal(longer[:9], rows)
+    assert len(longer) >= 5000
+    stack = jnp.stack([jax.random.key(1), KEY])
+    (rows_of_two,) = minibatches(stack, 10, 3, 9)
+    np.testing.assert_array_equal(rows_of_two[1], rows)
+
+
+def test_progress_is_told_and_may_interrupt(mlp):
+    told = []
+    train(mlp, progress=lambda *each: told.append(each))
+    done = [count for count, _ in told]
+    assert done == sorted(set(done))
+    assert told[-1] == (30, 30)
+    assert len(told) > 1
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(mlp, progress=interrupt)
+
+
+def test_a_step_computes_no_gradient_of_network_2():
+    """Forwards and backwards to the activation: twice the products of a pass."""
+    width = 256
+    back = nn.Sequential([nn.Dense(width), nn.relu, nn.Dense(width), nn.relu])
+    x = jnp.ones((64, width))
+    b = back.init(KEY, x)
+    halves = Cut(lambda _, x: x, back.apply)
+    stitched = stitching.stitch(halves, layers.Affine(width), halves)
+    task = Task(Program(stitched, SGD), 1, 64, (), True, None, None)
+    initial = stitched.init(KEY, None, x)
+    target = targets.hard(jnp.arange(64))
+    given = Given(None, b, x, target, KEY, initial, x, None)
+    group = alone(task, given, Prepared(task)(given))
+
+    def flops(function, *arguments):
+        return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
+
+    def taken(run, data):
+        return step(task.program, run, data, jnp.arange(64), 0)
+
+    product = 2 * 64 * width * width
+    assert flops(back.apply, b, x) == pytest.approx(2 * product, rel=0.05)
+    # Of the layer forwards and for its weight, of the back both ways.
+    assert flops(taken, group.run, group.data) == pytest.approx(6 * product, rel=0.05)
+
+
+def test_a_layer_of_ones_own_trains(mlp):
+    layer = nn.Sequential([nn.Dense(12), nn.relu, nn.Dense(7)])
+    stitched = stitching.stitch(mlp[0].cut_1, layer, mlp[0].cut_2)
+    found = train((stitched, *mlp[1:]))
+    assert found.fit is None
+    assert found.losses[-10:].mean() < found.losses[:3].mean()
+    with pytest.raises(ValueError, match="record: expected none, as Sequential"):
+        train((stitched, *mlp[1:]), record=(1,))
