@@ -1,5 +1,6 @@
 """The command line of the benchmarks: `python -m benchmarks --help`."""
 
+import errno
 import shlex
 import sys
 import traceback
@@ -35,6 +36,9 @@ given again."""
 
 _PACKAGES = ("benchmarks", "rllc", "combinability", "stitching")
 _OK, _USER_ERROR, _INTERRUPTED = 0, 2, 130
+# What the machine refuses: room, permission, a name too long or with links in a loop.
+_OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM}
+_OF_THE_SYSTEM |= {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP}
 
 _Folder = Annotated[
     Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(optional)")
@@ -116,7 +120,9 @@ def speed_rllc(
     run, result = run_steps(config, out)
     console = Console()
     print_steps(result, console)
-    console.print(f"\nNumbers: {run.folder / 'result.json'}", soft_wrap=True)
+    console.print(
+        f"\nNumbers: {run.folder / 'result.json'}", markup=False, soft_wrap=True
+    )
 
 
 @speed.command(name="combinability")
@@ -136,7 +142,9 @@ def speed_combinability(
     run, result = run_combinability(config, out)
     console = Console()
     print_combinability(result, console)
-    console.print(f"\nNumbers: {run.folder / 'result.json'}", soft_wrap=True)
+    console.print(
+        f"\nNumbers: {run.folder / 'result.json'}", markup=False, soft_wrap=True
+    )
 
 
 app.command(
@@ -174,6 +182,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = shlex.join(["python", *sys.orig_argv[1:]])
         _say(f"\nStopped. What is finished is kept; to go on, repeat\n  {again}")
         return _INTERRUPTED
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM:
+            raise
+        _say(f"error: {error.strerror}: {error.filename or 'no file named'}")
+        return _USER_ERROR
     except ValueError as error:
         if not _is_for_the_user(error):
             raise

@@ -66,8 +66,14 @@ def launch(
     dataset = data.load(experiment.config.dataset, data_directory)
     run = Run(experiment.name, dataclasses.asdict(experiment.config), folder)
     state = "finished before: shown from" if run.finished else "writing to"
-    console.print(f"{experiment.name}: {state} {run.folder}", highlight=False)
-    with _bars(experiment, run, console) as (stage, progress), _compile_once(run):
+    console.print(
+        f"{experiment.name}: {state} {run.folder}", markup=False, highlight=False
+    )
+    with (
+        run.tentative(),
+        _bars(experiment, run, console) as (stage, progress),
+        _compile_once(run),
+    ):
         found = experiment.compute(stage, progress, dataset, run.folder)
     result = run.finish(found)
     for finished in ("checkpoints", "compilations"):
@@ -85,9 +91,11 @@ def _compile_once(run: Run) -> Iterator[None]:
     if before[names[0]] is None:
         jax.config.update(names[0], str(run.folder / "compilations"))
         jax.config.update(names[1], 0.2)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 @contextlib.contextmanager

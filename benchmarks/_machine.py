@@ -37,7 +37,7 @@ def _source_digest() -> str:
         "_compare.py",
         "_launch.py",
         "tour.py",
-        "runs.py",
+        "runs",
     }
     digest = hashlib.sha256()
     for path in sorted(files):

@@ -69,7 +69,7 @@ def print_claims(result: dict[str, Any], page: Path, console: Console) -> None:
             bound = f"{row['side']} {row['bound']:g}"
             grid.add_row(row["claim"], f"{number}, {bound}", row["verdict"])
         console.print(grid, "")
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_summary(result: dict[str, Any], page: Path, console: Console) -> None:
@@ -93,4 +93,4 @@ def print_summary(result: dict[str, Any], page: Path, console: Console) -> None:
         for sentence in report.combined(result["combinability"]):
             console.print(f"- {sentence}", highlight=False)
         console.print()
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import PyTree
 
+from combinability._arrays_file import read_arrays
 from combinability._combine import dtype_of
 from combinability._metric import Metric
 from combinability._program import Task
@@ -58,22 +58,30 @@ class SamplesFile:
     metric: Metric
 
     def save(self, finished: Finished) -> None:
-        """Replaces the file as a whole."""
+        """Replaces the file as a whole.
+
+        Raises:
+            OSError: if it cannot be written; the file is then as it was before.
+        """
         arrays: dict[str, Any] = {
             f"leaf_{i}": leaf.view(_stored(leaf.dtype))
             for i, leaf in enumerate(finished.leaves)
         }
         about = json.dumps({"run": dict(self.run), "batch": finished.batch})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f"{self.path.name}.partial")
         try:
-            with open(partial, "wb") as file:
-                np.savez(file, about=np.array(about), **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
-        finally:
-            partial.unlink(missing_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(partial, "wb") as file:
+                    np.savez(file, about=np.array(about), **arrays)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, self.path)
+            finally:
+                partial.unlink(missing_ok=True)
+        except OSError as error:
+            said = f"checkpoint: cannot be written ({error.strerror})"
+            raise OSError(error.errno, said, str(self.path)) from error
 
     def load(self) -> Finished | None:
         """What was saved; None if there is no file.
@@ -84,21 +92,16 @@ class SamplesFile:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = dict(file)
+            arrays = read_arrays(self.path)
             about = json.loads(str(arrays.pop("about")))
             self._check_run(dict(about["run"]))
-            return Finished(self._leaves(arrays), int(about["batch"]))
+            batch = int(about["batch"])
+            if batch < 1:
+                raise ValueError(f"a batch of {batch}")
+            return Finished(self._leaves(arrays), batch)
         except AnotherRun:
             raise
-        except (
-            OSError,
-            EOFError,
-            KeyError,
-            TypeError,
-            ValueError,
-            zipfile.BadZipFile,
-        ) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"checkpoint: {self.path} is damaged or holds no samples ({error}); "
                 "delete it to start again"
@@ -117,11 +120,12 @@ class SamplesFile:
             )
 
     def _leaves(self, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        outputs = self.metric.outputs
-        leaves = [
-            arrays[f"leaf_{i}"].view(output.dtype) for i, output in enumerate(outputs)
-        ]
-        for leaf, output in zip(leaves, outputs, strict=True):
+        leaves = []
+        for i, output in enumerate(self.metric.outputs):
+            leaf = arrays[f"leaf_{i}"]
+            if leaf.dtype != _stored(output.dtype):
+                raise ValueError(f"an array has dtype {leaf.dtype}")
+            leaves.append(leaf.view(output.dtype))
             if leaf.shape != (len(leaves[0]), *output.shape):
                 raise ValueError(f"an array has shape {leaf.shape}")
         return leaves

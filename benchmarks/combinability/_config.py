@@ -3,6 +3,7 @@
 import dataclasses
 
 from benchmarks._names import lookup
+from benchmarks._ranges import check_counts, check_positive
 
 # Widths by model: hidden units of each layer, or a multiplier of the channels.
 WIDTHS: dict[str, tuple[int, ...]] = {
@@ -54,26 +55,22 @@ class Config:
 
     def __post_init__(self):
         lookup(WIDTHS, self.model, "model")
-        least = {"networks": 2, "points": 3, "samples": self.networks, "resolution": 5}
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}, expected at least {minimum}"
-                )
-        for name in ("steps", "batch_size", "rows", "calibration"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}, expected at least 1"
-                )
-        if not all(0 <= fraction <= 1 for fraction in self.fractions):
-            raise ValueError(f"fractions are {self.fractions}, expected each in [0, 1]")
-        if min(self.chosen_widths) < 1:
-            raise ValueError(f"widths are {self.widths}, expected each at least 1")
+        check_counts(self, networks=2, points=3, resolution=5, seed=0)
+        check_counts(self, steps=1, batch_size=1, rows=1, calibration=1)
+        check_counts(self, samples=self.networks)
+        for name in ("widths", "batch"):
+            if getattr(self, name) is not None:
+                check_counts(self, **{name: 1})
+        check_positive(self, "learning_rate")
+        if not self.fractions or not all(0 <= part <= 1 for part in self.fractions):
+            raise ValueError(
+                f"fractions is {self.fractions}: expected one or more, each in [0, 1]."
+            )
 
     @property
     def chosen_widths(self) -> tuple[int, ...]:
         """The widths asked for, or those that suit the model."""
-        return self.widths or WIDTHS[self.model]
+        return WIDTHS[self.model] if self.widths is None else self.widths
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

@@ -67,8 +67,8 @@ def run_experiment(
         )
     if config.networks < 3:
         raise ValueError(
-            f"networks is {config.networks}, expected at least 3: transitivity needs "
-            "a third"
+            f"networks is {config.networks}: expected at least 3, for transitivity "
+            "needs a third."
         )
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import flax.linen as nn
 import jax
@@ -15,6 +14,7 @@ import optax
 from benchmarks import models, training
 from benchmarks.combinability._config import Config
 from benchmarks.runs import RunError, write_atomically
+from combinability._arrays_file import read_arrays
 
 Progress = Callable[[int, int], None]
 
@@ -104,7 +104,6 @@ def save_networks(path: Path, networks: list[Any]) -> None:
     }
     file = io.BytesIO()
     np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, file.getvalue())
 
 
@@ -124,21 +123,23 @@ def load_networks(path: Path, like: Any, count: int) -> list[Any]:
     """
     leaves, structure = jax.tree.flatten(like)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            found = [
-                [stored[f"{number}/{place}"] for place in range(len(leaves))]
-                for number in range(count)
-            ]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        stored = read_arrays(path)
+        found = [
+            [stored[f"{number}/{place}"] for place in range(len(leaves))]
+            for number in range(count)
+        ]
+    except (ValueError, KeyError) as error:
         raise RunError(
             f"cannot read the networks in {path}: {error}; delete this run folder and "
             "give the command again"
         ) from error
     for network_leaves in found:
         for leaf, expected in zip(network_leaves, leaves, strict=True):
-            if leaf.shape != expected.shape:
+            found_here = (leaf.shape, leaf.dtype)
+            if found_here != (expected.shape, expected.dtype):
                 raise RunError(
-                    f"{path} holds an array of shape {leaf.shape} where the model has "
-                    f"{expected.shape}; delete this run folder and start again"
+                    f"{path} holds an array of shape {leaf.shape} and dtype "
+                    f"{leaf.dtype} where the model has {expected.shape} and "
+                    f"{expected.dtype}; delete this run folder and start again"
                 )
     return [jax.tree.unflatten(structure, arrays) for arrays in found]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ._dataset import DataError, Dataset, Statistics, image_dataset
-from ._remote import Remote, check_hash, extract, fetch
+from ._remote import Remote, check_hash, check_regular, extract, fetch
 
 _PIXELS = 3 * 32 * 32
 
@@ -109,7 +109,10 @@ def read_cifar(
     """
     width = len(label_classes) + _PIXELS
     try:
-        content = np.fromfile(path, np.uint8)
+        size = path.stat().st_size
+        check_regular(path)
+        # One more than there should be: enough to tell that a file is too long.
+        content = np.fromfile(path, np.uint8, count=count * width + 1)
     except OSError as error:
         raise DataError(
             f"'{path}' could not be read ({error}): expected {count} images of "
@@ -118,7 +121,7 @@ def read_cifar(
         ) from error
     if content.size != count * width:
         raise DataError(
-            f"'{path}' has {content.size} bytes, expected {count * width} ({count} "
+            f"'{path}' has {size} bytes, expected {count * width} ({count} "
             f"images of {width} bytes): it is damaged. Remove it and load again."
         )
     records = content.reshape(count, width)

@@ -35,9 +35,11 @@ def fetch(remote: Remote, path: Path, download: bool) -> None:
 
     Raises:
       DataError: the file is not there, and was not allowed to be downloaded, could
-        not be, or came with another hash; nothing is left behind.
+        not be, or came with another hash; nothing is left behind. Or something else
+        is there: a folder, a pipe, a device.
     """
     if path.exists():
+        check_regular(path)
         return
     if not download:
         raise DataError(_missing(remote, path, "and download=False"))
@@ -53,11 +55,25 @@ def fetch(remote: Remote, path: Path, download: bool) -> None:
         raise DataError(_missing(remote, path, reason)) from error
 
 
+def check_regular(path: Path) -> None:
+    """Refuses what has no end, or none that is known before it is read.
+
+    Raises:
+      DataError: `path` is not a regular file.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"'{path}' is not a regular file, nor a link to one. Remove it and load "
+            "again."
+        )
+
+
 def _missing(remote: Remote, path: Path, reason: str) -> str:
     root = path.parent.parent
     there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
+    what = "is a link to what is not there" if path.is_symlink() else "is not there"
     return (
-        f"'{path}' is not there, {reason}. Get it from {remote.url} (SHA-256 "
+        f"'{path}' {what}, {reason}. Get it from {remote.url} (SHA-256 "
         f"{remote.sha256}) and put it there, or name the directory that has "
         f"'{path.parent.name}' in it by the argument `directory` or the environment "
         f"variable BENCHMARKS_DATA. '{root}' holds: {', '.join(there) or 'nothing'}."

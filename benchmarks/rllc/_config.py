@@ -3,6 +3,7 @@
 import dataclasses
 
 from benchmarks._names import lookup
+from benchmarks._ranges import check_counts
 from benchmarks.baselines import BASELINES, Method
 from benchmarks.rllc._problems import PROBLEMS
 from benchmarks.rllc._variants import FROZEN, LEARNED_FROM, VARIANTS
@@ -67,10 +68,7 @@ class Config:
                     f"methods has {name!r} without {source!r}, whose learned law it"
                     f" freezes: add {source!r}."
                 )
-        for name, least in (("trials", 1), ("seeds", 1)):
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"{name} is {value}: expected at least {least}.")
+        check_counts(self, trials=1, seeds=1)
         _ = self.plan  # refuses what no training can follow
 
     @property

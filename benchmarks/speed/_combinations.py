@@ -13,6 +13,7 @@ import optax
 from flax import linen as nn
 
 import combinability
+from benchmarks._ranges import check_counts, check_positive
 from benchmarks.models import MLP, ResNet
 from benchmarks.speed._interleaved import interleaved, ratio
 from combinability._batch import fastest
@@ -35,10 +36,8 @@ class CombinationsConfig:
     seconds: float = 2.0
 
     def __post_init__(self):
-        if self.rounds < 3:
-            raise ValueError(f"rounds is {self.rounds}: expected at least 3.")
-        if not self.seconds > 0:
-            raise ValueError(f"seconds is {self.seconds}: expected more than 0.")
+        check_counts(self, rounds=3)
+        check_positive(self, "seconds")
 
 
 @dataclasses.dataclass(frozen=True)

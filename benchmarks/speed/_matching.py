@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks._ranges import check_counts
 from benchmarks.models import ResNet
 from benchmarks.speed._interleaved import interleaved, ratio
 from benchmarks.speed._matching_loop import match_by_loop
@@ -37,12 +38,7 @@ class MatchingSpeedConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(
-                f"widths are {self.widths}: expected one or more, each at least 1."
-            )
-        if self.rounds < 3:
-            raise ValueError(f"rounds is {self.rounds}: expected at least 3.")
+        check_counts(self, widths=1, rounds=3, seed=0)
 
 
 def measure_matching(

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 import rllc
+from benchmarks._ranges import check_counts
 from benchmarks.speed._interleaved import interleaved, ratio
 
 BASELINE = "adam"
@@ -33,11 +34,7 @@ class SpeedConfig:
     rounds: int = 31
 
     def __post_init__(self):
-        for name, least in (("parameters", 1_100_000), ("rounds", 3)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}: expected at least {least}."
-                )
+        check_counts(self, parameters=1_100_000, rounds=3)
 
 
 def optimizers() -> dict[str, tuple[optax.GradientTransformation, int]]:

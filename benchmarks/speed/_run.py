@@ -91,12 +91,12 @@ def _run(
     console = console or Console(stderr=True)
     run = Run(name, vars(config), folder)
     state = "finished before: shown from" if run.finished else "writing to"
-    console.print(f"{name}: {state} {run.folder}", highlight=False)
+    console.print(f"{name}: {state} {run.folder}", markup=False, highlight=False)
     if run.finished:  # no two measurements give the same numbers
         return run, read_result(run.folder)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     values = {}
-    with Progress(*columns, console=console) as bars:
+    with run.tentative(), Progress(*columns, console=console) as bars:
         for stage, measure in stages.items():
             bar = bars.add_task(f"{stage}: compiling", total=None)
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 
 from benchmarks.runs import write_atomically
+from combinability._arrays_file import read_arrays
 
 
 class CheckpointError(ValueError):
@@ -29,7 +29,6 @@ def save(path: Path, asked: dict[str, Any], tree: Any) -> None:
     arrays["asked"] = np.array(json.dumps(asked, sort_keys=True))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
 
 
@@ -69,13 +68,15 @@ def load(path: Path, asked: dict[str, Any], like: Any) -> Any:
         )
     leaves, structure = jax.tree.flatten(like)
     names = [f"leaf_{i}" for i in range(len(leaves))]
-    shapes = {name: np.shape(leaf) for name, leaf in zip(names, leaves, strict=True)}
-    if {name: array.shape for name, array in arrays.items()} != shapes:
+    wanted = {
+        name: (np.shape(leaf), _stored(leaf.dtype))
+        for name, leaf in zip(names, leaves, strict=True)
+    }
+    if {name: (array.shape, array.dtype) for name, array in arrays.items()} != wanted:
         raise CheckpointError(
             f"checkpoint {path} has arrays of another optimizer or network than the one"
             " trained now. Delete it, or give another path."
         )
-    # NumPy stores dtypes that it does not know, such as bfloat16, as raw bytes.
     return jax.tree.unflatten(
         structure,
         [
@@ -85,12 +86,20 @@ def load(path: Path, asked: dict[str, Any], like: Any) -> Any:
     )
 
 
+def _stored(dtype: Any) -> np.dtype:
+    """NumPy stores dtypes that it does not know, such as bfloat16, as raw bytes."""
+    dtype = np.dtype(dtype)
+    return dtype if dtype.kind in "biufc" else np.dtype(f"V{dtype.itemsize}")
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        return json.loads(str(arrays.pop("asked"))), arrays
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+        asked = json.loads(str(arrays.pop("asked")))
+        if not isinstance(asked, dict):
+            raise ValueError("it does not say what training it belongs to")
+        return asked, arrays
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"checkpoint {path} cannot be read ({error}). Delete it to start again."
         ) from error

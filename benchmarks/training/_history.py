@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from benchmarks._ranges import check_counts
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -27,10 +29,7 @@ class Plan:
     final_rows: int = 10_000
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value < 1:
-                raise ValueError(f"{field.name} is {value}: expected at least 1.")
+        check_counts(self, **{field.name: 1 for field in dataclasses.fields(self)})
         if self.evaluations > self.steps:
             raise ValueError(
                 f"evaluations is {self.evaluations} but there are only {self.steps}"

@@ -42,6 +42,7 @@ def entry(name: str, random: np.random.Generator) -> dict[str, Any]:
         "trials": trials,
         "selected": {"learning_rate": rate},
         "at_border": name == "sgd",
+        "learned_law": [0.1, 0.9] if name in ("rllc", "rllc_adam") else None,
         "seeds": list(range(SEEDS)),
         "train_loss": (losses[:, -1] / 2).tolist(),
         "validation_loss": losses[:, -1].tolist(),
@@ -58,6 +59,22 @@ def entry(name: str, random: np.random.Generator) -> dict[str, Any]:
         "seconds_per_step": 1e-4,
         "bytes_per_parameter": 8.0,
         "steps_to_target": [20, None, 30, None],
+    }
+
+
+def descent(losses: list[float | None]) -> dict[str, Any]:
+    """What a method found on a deterministic problem."""
+    return {
+        "space": {"learning_rate": [0.01, 1.0, "log"]},
+        "trials": [
+            {"hyper": {"learning_rate": 0.1}, "log10_loss": -4.0, "diverged": False}
+        ],
+        "selected": {"learning_rate": 0.1},
+        "at_border": False,
+        "learned_law": None,
+        "seeds": [0, 1],
+        "log10_loss": losses,
+        "diverged": [loss is None for loss in losses],
     }
 
 
@@ -101,15 +118,17 @@ def result() -> dict[str, Any]:
         "machine": {"device": "cpu", "devices": 1, "cpu": "a processor", "cores": 2},
         "started": "2026-01-01T00:00:00+00:00",
         "seconds": 12.3,
+        "strategy": "scan",
         "methods": methods,
         "targets": {"constant": 0.25},
         "comparisons": comparisons(methods),
         "problems": {
             "quadratic": {
                 "steps": 100,
+                "comparisons": [],
                 "methods": {
-                    "sgd": {"log10_loss": [-3.0, -2.0]},
-                    "rllc": {"log10_loss": [-5.0, None]},
+                    "sgd": descent([-3.0, -2.0]),
+                    "rllc": descent([-5.0, None]),
                 },
             }
         },

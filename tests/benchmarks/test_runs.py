@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import runs
-from benchmarks.runs import Run, RunError, read_result
+from benchmarks.runs import Run, RunError, _run, read_result, schema
 
 CONFIG = {"steps": 10, "rates": [0.1, 1.0]}
 
@@ -87,8 +86,8 @@ def test_another_configuration_is_refused_and_the_difference_named(tmp_path):
 
 def test_other_versions_are_not_mixed_into_a_run(tmp_path, monkeypatch):
     Run("rllc", CONFIG, tmp_path)
-    newer = runs.versions() | {"jax": "99.0"}
-    monkeypatch.setattr(runs, "versions", lambda: newer)
+    newer = _run.versions() | {"jax": "99.0"}
+    monkeypatch.setattr(_run, "versions", lambda: newer)
     with pytest.raises(RunError, match=r"version of jax was '.*', now '99.0'"):
         Run("rllc", CONFIG, tmp_path)
 
@@ -133,11 +132,11 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
 
 
 def test_the_result_carries_configuration_versions_and_machine(tmp_path):
-    run = Run("rllc", CONFIG, tmp_path)
+    run = Run("rehearsal", CONFIG, tmp_path)
     run.stage("one", lambda: time.sleep(0.02))
     result = run.finish({"methods": {"sgd": {"loss": np.array([1, np.nan])}}})
     assert result == read_result(tmp_path)
-    assert result["schema"] == runs.SCHEMA
+    assert result["schema"] == schema.NUMBER
     assert result["config"] == CONFIG
     assert result["methods"]["sgd"]["loss"] == [1.0, None]
     assert 0.02 <= result["seconds"] < 2
@@ -168,7 +167,7 @@ def test_a_result_of_another_schema_or_damaged_is_refused(tmp_path):
     for content, why in [
         ({"schema": 99}, "expected schema 1, got 99"),
         ([], "expected schema 1, got None"),
-        ({"schema": 1, "config": {}}, r"lacks \['experiment', 'methods'\]"),
+        ({"schema": 1, "config": {}}, "the whole: it lacks 'experiment'"),
     ]:
         path.write_text(json.dumps(content))
         with pytest.raises(RunError, match=why):
@@ -180,7 +179,7 @@ def test_a_result_of_another_schema_or_damaged_is_refused(tmp_path):
 
 def work(folder, seconds):
     """Computes a run of six stages, each from the one before; gives those computed."""
-    run, computed = Run("rllc", {"stages": 6}, folder), []
+    run, computed = Run("rehearsal", {"stages": 6}, folder), []
     total = np.zeros(3, np.float32)
     for index in range(6):
 

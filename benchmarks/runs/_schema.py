@@ -1,0 +1,254 @@
+"""What is in a `result.json`, schema number 1, in the forms of `_forms`.
+
+Every result has the entries of `COMMON` and those of its experiment in `EXPERIMENTS`.
+Losses are mean cross entropies in nats; accuracies and errors are shares in [0, 1].
+"""
+
+from typing import Any
+
+from benchmarks.runs._forms import Each, Maybe
+
+NUMBER = 1
+
+# Null is a number that is not finite, as a loss after divergence.
+VALUE = Maybe(float)
+
+COMMON = {
+    "schema": int,  # 1
+    "experiment": str,  # a name in `EXPERIMENTS`
+    "command": str,  # that started the run
+    "config": Each(object),  # every option of the experiment, defaults included
+    # Of Python, JAX, Optax, …; "source" is a digest of this project's code.
+    "versions": Each(str),
+    "machine": {
+        "device": str,  # as JAX names it
+        "devices": int,
+        "cpu": str,
+        "cores": int,
+    },
+    "started": str,  # ISO 8601, UTC
+    # Computing time of all stages together; of a stage that was stopped, the time since
+    # it went on.
+    "seconds": float,
+}
+
+# "rllc" and "tour" compare optimizers. Lists over points follow `curves.steps`.
+
+_HYPER = Each(object)  # a value by hyper-parameter
+
+_TRIAL = {"hyper": _HYPER, "diverged": bool}
+
+_TUNED = {
+    "space": Each(object),  # [low, high, "log" or "linear"], or a fixed value
+    "selected": _HYPER,  # the trial with the best validation loss
+    "at_border": bool,  # whether its rate was the lowest or highest that was tried
+    # The law of the selected trial, its mean over the second half of training: one
+    # coefficient a unit; null for a method without one.
+    "learned_law": Maybe([VALUE]),
+    "seeds": [int],  # fresh, and the same for every method: runs are paired
+    "diverged": [bool],  # for each seed, as all lists below that are not nested
+}
+
+_LAW = {
+    "steps": [int],
+    "law": [[[VALUE]]],  # seeds, points, units
+    "gain": [[VALUE]],  # seeds, points
+    # Entry j is the weight of the gradient of j steps ago in the final update, averaged
+    # over the seeds.
+    "response": [VALUE],
+}
+
+_METHOD = _TUNED | {
+    "trials": [
+        _TRIAL
+        | {"train_loss": VALUE, "validation_loss": VALUE, "validation_accuracy": VALUE}
+    ],
+    "train_loss": [VALUE],
+    "validation_loss": [VALUE],
+    "validation_accuracy": [VALUE],
+    "test_loss": [VALUE],
+    "test_accuracy": [VALUE],
+    "curves": {  # seeds, points
+        "steps": [int],
+        "train_loss": [[VALUE]],
+        "validation_loss": [[VALUE]],
+    },
+    "law": Maybe(_LAW),  # null for a method without a learned law
+    "seconds_per_step": VALUE,  # of one run, median, compilation excluded
+    "bytes_per_parameter": VALUE,  # of the optimizer's state
+    "steps_to_target": [Maybe(int)],  # null where it was never reached
+}
+
+# Method minus baseline over paired seeds, with a 95 % t interval. The metrics are
+# "train_loss", "validation_loss" and "validation_error" (one minus the accuracy), or
+# "log10_loss" of problems: negative differences favour the method.
+_COMPARISON = {
+    "schedule": str,  # "constant" or "cosine", as below
+    "metric": str,
+    "method": str,
+    "against": str,
+    "mean_difference": VALUE,
+    "low": VALUE,
+    "high": VALUE,
+    "better": int,  # seeds that favour the method,
+    "pairs": int,  # of so many
+}
+
+_PROBLEM = {
+    "steps": int,
+    "comparisons": [_COMPARISON],
+    "methods": Each(  # by method; starting points are the seeds
+        _TUNED | {"trials": [_TRIAL | {"log10_loss": VALUE}], "log10_loss": [VALUE]}
+    ),
+}
+
+_OPTIMIZERS = {
+    "strategy": str,  # how runs were advanced, of `benchmarks.training.STRATEGIES`
+    "methods": Each(Each(_METHOD)),  # by method and schedule
+    "targets": Each(VALUE),  # training loss by schedule, set by the baselines alone
+    "comparisons": [_COMPARISON],
+    "problems": Each(_PROBLEM),  # deterministic ones, by name
+}
+
+# "combinability" trains, aligns and combines networks. A metric is "train_loss",
+# "train_error", "test_loss" or "test_error".
+
+# Means over pairs of networks with a 95 % interval over networks (jackknife).
+_INTERVAL = {"mean": VALUE, "low": VALUE, "high": VALUE}
+_PAIRS = _INTERVAL | {"pairs": [VALUE]}
+
+_CUBE = Each(  # by distribution, granularity and whether networks are aligned
+    {"cell": {"distribution": str, "granularity": str, "aligned": bool}}
+    | {
+        # Over all combinations, 0th to 100th; and beyond the parents' mean, of each
+        # pair: the mean and the 95th percentile of its combinations.
+        f"{split}_{score}": {
+            "percentiles": [VALUE],
+            "excess": _PAIRS,
+            "excess_95": _PAIRS,
+        }
+        for split in ("train", "test")
+        for score in ("loss", "error")
+    }
+)
+
+_MATCHING = {  # lists have a value per pair
+    "pairs": [[int]],
+    "objective": [VALUE],
+    "starts": Each([VALUE]),  # the objective by start
+    "best_start": [str],
+    "moved": [VALUE],  # share of units that do not stay where they were
+}
+
+_TRANSITIVITY = {
+    "barriers": {"unmatched": Each(_PAIRS)}
+    | {"direct": Each(_PAIRS), "through": Each(_PAIRS)},
+    "matrices": Each(Each([[VALUE]])),  # barriers by way and metric
+    "cycles": Each({"mean": VALUE, "chance": VALUE}),  # defect by group
+}
+
+_ROBUSTNESS = {  # lists follow "fractions" of units moved
+    "fractions": [float],
+    "moved": [VALUE],
+    "lost": [VALUE],
+    "rows": [{"barrier": Each(_PAIRS), "excess": Each(_PAIRS)}],  # by metric
+}
+
+_PLANE = {"x": [float], "y": [float], "marks": [[float]]} | {
+    f"{split}_{score}": [[VALUE]]  # by y, then x
+    for split in ("train", "test")
+    for score in ("loss", "error")
+}
+
+_WIDTH = {
+    "parameters": int,
+    "symmetry": str,  # its table
+    # A value per network, on whole splits.
+    "networks": Each([VALUE]),
+    "parents": [Each(VALUE)],  # metrics of each network, on the rows used here
+    "matching": _MATCHING,
+    "transitivity": _TRANSITIVITY,
+    "controls": {
+        "fractions": [float],
+        "barriers": Each(Each(_PAIRS)),  # by control and metric
+        "curves": Each(Each([VALUE])),  # a value per fraction
+    },
+    "hypercube": _CUBE,
+    "robustness": _ROBUSTNESS,
+    "difference": {  # intervals by measure
+        "seeds": Each(_INTERVAL),
+        "parents": Each(_INTERVAL),
+        "combinations": Each(_INTERVAL),
+        "relative": {"parents": _INTERVAL, "combinations": _INTERVAL},
+    },
+    "landscape": {"aligned": _PLANE, "not matched": _PLANE, "vertices": _PLANE},
+    "claims": [
+        {"claim": str, "measure": str, "bound": float, "side": str, "verdict": str}
+        | _INTERVAL
+    ],
+}
+
+_TASTE = {  # two networks of a tour
+    "width": int,
+    "symmetry": str,
+    "starts": Each(VALUE),
+    "parents": [Each(VALUE)],
+    "hypercube": _CUBE,
+}
+
+# "speed …" times programs in turns. Times are medians over rounds, ratios are taken
+# round by round; no two measurements give the same.
+
+_RATIO = {"median": VALUE, "low": VALUE, "high": VALUE}  # low, high: quartiles
+
+_SPEED_RLLC = {
+    "parameters": int,  # float32 ones that a step updates
+    # That a copy of the parameters reads and writes, timed in the same turns.
+    "copy_bytes_per_second": float,
+    "baseline": str,  # the optimizer that the others are compared with
+    "steps": Each(  # by optimizer
+        {
+            "seconds": float,  # of one step, parameters and state donated
+            "ratio": _RATIO,  # of the time to the baseline's in the same round
+            # The words that the step must move, at the speed of a copy.
+            "floor_seconds": float,
+            # Bytes beside arguments and results, as the compiler plans them, relative
+            # to those of the parameters.
+            "temporary_share": float,
+        }
+    ),
+}
+
+_SPEED_COMBINABILITY = {
+    "matching": {
+        "baseline": str,
+        "widths": Each(
+            {
+                "parameters": int,
+                "matching": Each(  # by way of matching
+                    {"seconds": float, "ratio": _RATIO}
+                    | {"objective": VALUE, "recovered": VALUE}
+                ),
+            }
+        ),
+    },
+    "combinations": {
+        "baseline": str,
+        "cases": Each(
+            {"images": int, "samples": int, "batch": int, "lanes": int}
+            | {
+                "start_seconds": {"engine": float, "loop": float},
+                "combinations_per_second": {"engine": float, "loop": float},
+                "speedup": _RATIO,
+            }
+        ),
+    },
+}
+
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "rllc": _OPTIMIZERS,
+    "tour": _OPTIMIZERS | {"combinability": _TASTE},
+    "combinability": {"widths": Each(_WIDTH)},
+    "speed rllc": _SPEED_RLLC,
+    "speed combinability": _SPEED_COMBINABILITY,
+}
