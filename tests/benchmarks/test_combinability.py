@@ -167,7 +167,7 @@ def test_a_claim_holds_where_the_whole_interval_is_on_its_side(low, high, verdic
 
 
 def test_networks_come_back_bit_by_bit_and_damage_is_told(tmp_path):
-    networks = [{"w": np.full((2, 3), float(i))} for i in range(2)]
+    networks = [{"w": np.full((2, 3), i, np.float32)} for i in range(2)]
     path = tmp_path / "networks.npz"
     save_networks(path, networks)
     like = jax.eval_shape(lambda: networks[0])
@@ -177,7 +177,7 @@ def test_networks_come_back_bit_by_bit_and_damage_is_told(tmp_path):
         path.write_bytes(damage)
         with pytest.raises(RunError, match="cannot read the networks"):
             load_networks(path, like, 2)
-    save_networks(path, [{"w": np.zeros(4)}])
+    save_networks(path, [{"w": np.zeros(4, np.float32)}])
     with pytest.raises(RunError, match=r"shape \(4,\)"):
         load_networks(path, like, 1)
 
