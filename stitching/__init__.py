@@ -1,6 +1,6 @@
 """Joining the front of one network to the back of another, and comparing networks."""
 
-from stitching import layers, similarity, targets
+from stitching import layers, report, similarity, targets
 from stitching._moments import Moments, merge, moments
 from stitching.cutting import Cut, CutPoint, cut, cut_points
 from stitching.direct import (
@@ -50,6 +50,7 @@ __all__ = [
     "permutation",
     "r_squared",
     "reduced_rank",
+    "report",
     "residual",
     "semi_matching",
     "similarity",

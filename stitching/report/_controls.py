@@ -1,0 +1,148 @@
+"""What a stitch gives where the answer is known."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from stitching._moments import moments, real
+from stitching.direct._fit import times
+from stitching.similarity._samples import with_two_axes
+
+# Activations of samples for the fit, and of others that are held out.
+Split = tuple[Any, Any]
+
+
+class Controls(NamedTuple):
+    """What `controls` finds: for each control, what the procedure gave.
+
+    Attributes:
+        self_stitch: network 2 stitched to itself. Anything but a relative accuracy
+            near 1 is the method's own failure: too few samples, a class of maps that
+            is too small, too few steps.
+        shuffled: activations of network 1 on *other* inputs. Each by itself is a
+            perfect one, but tells nothing of the input: at chance, or the labels leak.
+        noise: Gaussian noise of network 1's mean and covariance. At chance as well;
+            where it is above, map and back do the task without network 1.
+        untrained: network 1 with fresh variables, or None. Random features tell
+            something of the input; only what a trained network 1 has above them is
+            due to what it learned.
+    """
+
+    self_stitch: Any
+    shuffled: Any
+    noise: Any
+    untrained: Any
+
+
+def controls(
+    stitch: Callable[[Any, Any], Any],
+    source: Split,
+    own: Split,
+    *,
+    key: PRNGKeyArray,
+    untrained: Split | None = None,
+) -> Controls:
+    """Runs a procedure of stitching where it must succeed and where it must fail.
+
+    Args:
+        stitch: stitch(seen, held_out) takes activations in place of network 1's, fits
+            its map on the first (to the own activations or the labels of the same
+            samples), and gives what it measures on the second: `Measures`, an accuracy,
+            any tree.
+        source: network 1's activations (seen, held_out) at its cut, (images, ...,
+            channels).
+        own: network 2's at its cut, of the same samples: the source of `self_stitch`.
+        key: for shuffling and noise.
+        untrained: the activations (seen, held_out) of network 1 with fresh variables,
+            say `module.init` of another key; left out, there is no such control.
+
+    Returns:
+        `Controls`.
+
+    Raises:
+        TypeError, ValueError: if an activation has no channels or samples.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, stitching
+        >>> from stitching import report
+        >>> x = jax.random.normal(jax.random.key(0), (80, 2))
+        >>> source, own = (x[:40], x[40:]), (x[:40] ** 3, x[40:] ** 3)
+        >>> def stitch(seen, held_out):  # held-out R² of least squares
+        ...     fit = stitching.least_squares(stitching.moments(seen, own[0]))
+        ...     return stitching.r_squared(fit, stitching.moments(held_out, own[1]))
+        >>> found = report.controls(stitch, source, own, key=jax.random.key(1))
+        >>> round(float(found.self_stitch), 3), bool(found.noise < 0.2)
+        (1.0, True)
+    """
+    keys = jax.random.split(key, (2, 2))
+    return Controls(
+        self_stitch=stitch(*own),
+        shuffled=stitch(*map(shuffled, keys[0], source)),
+        noise=stitch(*map(jax.jit(gaussian_noise), keys[1], source)),
+        untrained=None if untrained is None else stitch(*untrained),
+    )
+
+
+def shuffled(
+    key: PRNGKeyArray, activation: Float[ArrayLike, "n *features"]
+) -> Float[Array, "n *features"]:
+    """The activations of the same inputs in another order.
+
+    Their distribution is exactly what it was; what each says of its input is gone.
+
+    Args:
+        key: a random key.
+        activation: (images, ..., channels). Images are moved whole.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        ValueError: if there are fewer than two axes.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from stitching import report
+        >>> x = jnp.arange(4.0)[:, None]
+        >>> report.shuffled(jax.random.key(1), x).ravel().tolist()
+        [3.0, 2.0, 0.0, 1.0]
+    """
+    return jax.random.permutation(key, with_two_axes(activation))
+
+
+def gaussian_noise(
+    key: PRNGKeyArray, activation: Float[ArrayLike, "*samples p"]
+) -> Float[Array, "*samples p"]:
+    """Gaussian noise with the mean and the covariance of an activation's channels.
+
+    Each position of a map is drawn by itself: how neighbours depend on each other is
+    gone, as is what is not Gaussian (values are negative behind a ReLU, too).
+
+    Args:
+        key: a random key.
+        activation: (..., channels).
+
+    Returns:
+        The same shape.
+
+    Raises:
+        TypeError, ValueError: as for `stitching.moments`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from stitching import report
+        >>> x = jnp.array([[0.0, 1.0], [4.0, 1.0]] * 500)
+        >>> noise = report.gaussian_noise(jax.random.key(0), x)
+        >>> noise.mean(0).round(0).tolist(), noise.std(0).round(0).tolist()
+        ([2.0, 1.0], [2.0, 0.0])
+    """
+    activation = real("activation", activation)
+    seen = moments(activation)
+    variances, axes = jnp.linalg.eigh(seen.xx)
+    root = axes * jnp.sqrt(variances.clip(min=0))
+    white = jax.random.normal(key, activation.shape, root.dtype)
+    return seen.mean_x + times(white, root.T)

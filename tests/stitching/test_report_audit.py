@@ -1,0 +1,257 @@
+"""An audit finds what is there, and nothing where nothing is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+import stitching
+from stitching import report, similarity
+
+moments = jax.jit(stitching.moments)
+CLASSES, SEEN, HELD_OUT = 4, 300, 200
+
+
+@jax.jit
+def least_squares(x, y):
+    return stitching.least_squares(stitching.moments(x, y))
+
+
+class World:
+    """Two networks that see one world: mixtures of features that tell the class.
+
+    The activations are maps of 1 × 2 positions, of which the back takes the mean.
+    """
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        n = SEEN + HELD_OUT
+        labels = rng.integers(CLASSES, size=n)
+        noise = rng.normal(size=(n, 1, 2, CLASSES))
+        self.features = 2 * np.eye(CLASSES)[labels][:, None, None] + noise
+        self.labels = jnp.asarray(labels[SEEN:])
+        readout = rng.normal(size=(CLASSES, 6))
+        self.own = split(self.features @ readout)
+        mixed = self.features @ rng.normal(size=(CLASSES, 5))
+        self.source = split(mixed + 0.05 * rng.normal(size=mixed.shape))
+        self.inverse = np.linalg.pinv(readout)
+        self.back = jax.jit(lambda maps: 5 * maps.mean((1, 2)) @ self.inverse)
+
+    def audit(self, method=least_squares, key=0, **changed):
+        given = {"source": self.source, "own": self.own} | changed
+        return report.audit(
+            method,
+            back=self.back,
+            labels=self.labels,
+            key=jax.random.key(key),
+            **given,
+        )
+
+
+def split(array):
+    array = jnp.asarray(array, jnp.float32)
+    return array[:SEEN], array[SEEN:]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+@pytest.fixture(scope="module")
+def found(world):
+    return world.audit(untrained=split(np.tanh(world.features @ np.ones((4, 5)))))
+
+
+class TestAudit:
+    def test_networks_that_hold_the_same_are_stitched_in_distribution(self, found):
+        assert found.measures.relative_accuracy > 0.97
+        assert found.r_squared > 0.95
+        assert found.distance.beyond_99 < 0.05
+        assert abs(found.distance.auroc - 0.5) < 0.1
+
+    def test_a_network_stitched_to_itself_is_itself(self, found, world):
+        assert abs(found.controls.self_stitch.relative_accuracy - 1) < 0.01
+        identity = world.audit(
+            lambda x, y: (
+                lambda activation: (
+                    activation @ jnp.eye(6)
+                    if activation.shape[-1] == 6
+                    else activation @ jnp.eye(5, 6)
+                )
+            )
+        )
+        assert identity.controls.self_stitch.relative_accuracy == 1
+        assert identity.controls.self_stitch.agreement == 1
+
+    @pytest.mark.parametrize("control", ["noise", "shuffled"])
+    def test_what_tells_nothing_of_the_input_is_at_chance(self, found, control):
+        hits = int(getattr(found.controls, control).hits[1].sum())
+        commonest = float(found.chance * found.measures.reference_accuracy)
+        test = scipy.stats.binomtest(hits, HELD_OUT, commonest, alternative="greater")
+        assert test.pvalue > 0.001
+
+    def test_an_untrained_network_is_between(self, found):
+        controls = found.controls
+        assert controls.untrained.accuracy < found.measures.accuracy - 0.1
+
+    def test_without_an_untrained_network_there_is_no_such_control(self, world):
+        found = world.audit()
+        assert found.controls.untrained is None
+        assert "untrained" not in str(found)
+
+    def test_a_map_that_leaves_the_distribution_is_found_out(self, world):
+        """The logits stay as they were: no measure of outputs can tell."""
+        unseen = jnp.asarray(scipy.linalg.null_space(world.inverse.T)[:, 0])
+
+        def leaving(x, y):
+            fit = least_squares(x, y)
+            return lambda activation: fit(activation) + 10 * unseen
+
+        honest, found = world.audit(), world.audit(leaving)
+        np.testing.assert_allclose(
+            found.measures.relative_accuracy, honest.measures.relative_accuracy, 1e-6
+        )
+        assert abs(found.energy.auroc - honest.energy.auroc) < 0.01
+        assert found.distance.beyond_99 == found.distance.auroc == 1
+        assert found.distance.mean > 100
+        assert found.r_squared < 0
+
+    def test_a_map_that_makes_network_2_too_sure_is_found_out(self, world):
+        def loud(x, y):
+            fit = least_squares(x, y)
+            return lambda activation: 5 * fit(activation)
+
+        found = world.audit(loud)
+        assert found.measures.relative_accuracy > 0.97
+        assert found.energy.auroc < 0.1
+        assert found.distance.beyond_99 > 0.9
+
+    def test_r_squared_is_that_of_the_fit_on_held_out_moments(self, world, found):
+        fit = least_squares(world.source[0], world.own[0])
+        seen = stitching.moments(world.source[1], world.own[1])
+        np.testing.assert_allclose(
+            found.r_squared, stitching.r_squared(fit, seen), 1e-4
+        )
+
+    def test_a_map_that_diverged_is_a_finding(self, world):
+        found = world.audit(
+            lambda x, y: lambda activation: jnp.full((HELD_OUT, 1, 2, 6), jnp.nan)
+        )
+        assert found.measures.relative_accuracy == 0
+        assert found.distance.beyond_99 == 1
+        assert jnp.isnan(found.r_squared)
+        assert "nan" in str(found)
+
+    def test_maps_are_scored_by_image(self, world, found):
+        seen = moments(world.own[0])
+        fit = least_squares(world.source[0], world.own[0])
+        scores = [
+            report.mahalanobis(each, seen).mean(axis=(1, 2))
+            for each in (fit(world.source[1]), world.own[1])
+        ]
+        expected = report.out_of_distribution(*scores)
+        np.testing.assert_allclose(found.distance, expected, 1e-4)
+
+    def test_printed_it_says_how_to_read_every_number(self, found):
+        lines = str(found).splitlines()
+        assert lines[0] == f"a stitch on {HELD_OUT} held-out samples"
+        names = ["relative accuracy", "agreement", "cross-entropy", "R² at the cut"]
+        names += ["distance", "energy", "self-stitch", "shuffled", "noise", "untrained"]
+        for name in names:
+            (line,) = [each for each in lines[1:] if name in each.split("  ")[0]]
+            assert len(line.split()) > 6
+        assert f"{found.measures.relative_accuracy:.3f}" in lines[1]
+
+
+class TestControls:
+    def test_shuffled_activations_are_the_same_ones(self):
+        x = np.random.default_rng(0).normal(size=(30, 2, 3)).astype(np.float32)
+        got = np.asarray(report.shuffled(jax.random.key(0), x))
+        assert (got != x).any()
+        np.testing.assert_array_equal(np.sort(got, axis=0), np.sort(x, axis=0))
+        # Images are moved whole.
+        assert {each.tobytes() for each in got} == {each.tobytes() for each in x}
+
+    def test_noise_has_mean_and_covariance_and_nothing_else(self):
+        rng = np.random.default_rng(0)
+        n = 20_000
+        x = rng.exponential(size=(n, 3)) @ rng.normal(size=(3, 3)) + 100
+        x = x.reshape(-1, 4, 3).astype(np.float32)
+        noise = jax.jit(report.gaussian_noise)(jax.random.key(0), x)
+        assert noise.shape == x.shape
+        wanted, got = moments(x), moments(noise)
+        scale = np.sqrt(np.diagonal(wanted.xx))
+        # Five standard errors.
+        assert (np.abs(got.mean_x - wanted.mean_x) / scale).max() < 5 / np.sqrt(n)
+        assert (np.abs(got.xx - wanted.xx) / np.outer(scale, scale)).max() < 0.05
+        across = similarity.cca(moments(x, noise))
+        assert across < 10 * 3 / n
+        skewness = scipy.stats.skew(np.asarray(noise).reshape(-1, 3))
+        assert np.abs(skewness).max() < 0.1
+
+    def test_the_procedure_gets_seen_and_held_out_activations(self, world):
+        shapes = []
+
+        def stitch(seen, held_out):
+            shapes.append((seen.shape, held_out.shape))
+            return held_out.mean()
+
+        found = report.controls(
+            stitch, world.source, world.own, key=jax.random.key(0), untrained=world.own
+        )
+        own, source = (
+            tuple((n, 1, 2, channels) for n in (SEEN, HELD_OUT)) for channels in (6, 5)
+        )
+        assert shapes == [own, source, source, own]
+        np.testing.assert_allclose(found.shuffled, world.source[1].mean(), 1e-5)
+
+    def test_the_key_alone_decides(self, world):
+        one, again, other = (world.audit(key=key) for key in (0, 0, 1))
+        assert one.controls.noise.cross_entropy == again.controls.noise.cross_entropy
+        assert one.controls.noise.cross_entropy != other.controls.noise.cross_entropy
+
+
+class TestIdentification:
+    def test_ranks_are_those_of_scipy(self):
+        scores = np.random.default_rng(0).normal(size=(7, 7)).round(1)
+        found = report.identification(scores)
+        ranks = scipy.stats.rankdata(-scores, axis=1).diagonal()
+        np.testing.assert_allclose(found.ranks, ranks)
+        np.testing.assert_allclose(found.mean_rank, ranks.mean(), 1e-6)
+        np.testing.assert_array_equal(found.best, scores.argmax(axis=1))
+
+    def test_layers_that_are_best_matched_by_themselves_are_all_identified(self):
+        found = report.identification(np.eye(5))
+        assert found.accuracy == found.mean_rank == 1
+
+    def test_scores_that_say_nothing_are_at_chance(self):
+        found = report.identification(np.zeros((5, 5)))
+        np.testing.assert_allclose(found.accuracy, found.chance)
+        np.testing.assert_allclose(found.mean_rank, found.chance_rank)
+        random = np.random.default_rng(0).normal(size=(200, 5, 5))
+        many = jax.jit(jax.vmap(report.identification))(random)
+        # Five standard errors of the means of 1,000 rows.
+        assert abs(many.accuracy.mean() - many.chance[0]) < 0.065
+        assert abs(many.mean_rank.mean() - many.chance_rank[0]) < 0.23
+
+    def test_a_score_that_is_not_defined_is_the_worst(self):
+        scores = np.eye(3)
+        scores[1, 1] = np.nan
+        found = report.identification(scores)
+        assert found.ranks.tolist() == [1, 3, 1]
+
+    def test_layers_of_two_networks_are_told_apart_by_cka(self):
+        """Each layer of a deep map adds something of its own; seeds are mixings."""
+        rng = np.random.default_rng(0)
+        layers, hidden = [], rng.normal(size=(200, 4))
+        for _ in range(3):
+            layers.append(hidden)
+            hidden = np.tanh(2 * hidden @ rng.normal(size=(4, 4)))
+        mixed = [each @ np.linalg.qr(rng.normal(size=(4, 4)))[0] for each in layers]
+        scores = report.layer_scores(similarity.cka, layers, mixed)
+        np.testing.assert_allclose(
+            scores[0, 1], similarity.cka(layers[0], mixed[1]), 1e-6
+        )
+        assert report.identification(scores).accuracy == 1
