@@ -14,6 +14,7 @@ from rich.console import Console
 from benchmarks import report as reports
 from benchmarks._combine import combine
 from benchmarks._compare import compare
+from benchmarks._summaries import print_claims, print_comparison, print_tour
 from benchmarks.combinability import Config as CombinabilityConfig
 from benchmarks.rllc import Config
 from benchmarks.speed import (
@@ -24,7 +25,6 @@ from benchmarks.speed import (
     run_combinability,
     run_steps,
 )
-from benchmarks.tour import print_claims, print_summary
 from benchmarks.tour import tour as run_tour
 
 _DESCRIPTION = """Experiments on networks and what lies between, each in one command.
@@ -50,13 +50,13 @@ speed = tyro.extras.SubcommandApp()
 
 @app.command
 def tour(out: _Folder = None) -> None:
-    """Compare optimizers and combine networks, on embedded data, in about a minute.
+    """From training to what lies between networks, on embedded data, in two minutes.
 
     Args:
         out: Folder to write; by default one under runs/ that follows from the versions.
     """
     run, result = run_tour(out)
-    print_summary(result, run.folder / "report.html", Console())
+    print_tour(result, run.folder / "report.html", Console())
 
 
 @app.command
@@ -76,7 +76,7 @@ def rllc(
         data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
     """
     run, result = compare("rllc", config, out, data)
-    print_summary(result, run.folder / "report.html", Console())
+    print_comparison(result, run.folder / "report.html", Console())
 
 
 @app.command

@@ -36,7 +36,7 @@ def _source_digest() -> str:
         "_combine.py",
         "_compare.py",
         "_launch.py",
-        "tour.py",
+        "_summaries.py",
         "runs",
     }
     digest = hashlib.sha256()

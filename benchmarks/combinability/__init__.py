@@ -2,6 +2,6 @@
 
 from benchmarks.combinability._config import Config
 from benchmarks.combinability._experiment import STAGES, run_experiment
-from benchmarks.combinability._taste import taste
+from benchmarks.combinability._taste import Pair, taste, train_pair
 
-__all__ = ["STAGES", "Config", "run_experiment", "taste"]
+__all__ = ["STAGES", "Config", "Pair", "run_experiment", "taste", "train_pair"]

@@ -1,5 +1,6 @@
 """The networks that are combined: trained once, kept in the run folder."""
 
+import dataclasses
 import io
 import os
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from benchmarks.runs import RunError, write_atomically
 from combinability._arrays_file import read_arrays
 
 Progress = Callable[[int, int], None]
+Scaling = Callable[[], optax.GradientTransformation]
 
 
 def network(config: Config, width: int, classes: int) -> nn.Module:
@@ -33,6 +35,7 @@ def train_networks(
     progress: Progress | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     strategy: training.Strategy | None = None,
+    scaling: Scaling = optax.scale_by_adam,
 ) -> tuple[list[Any], dict[str, list[float]]]:
     """Trains the networks of one width, alike but for their seeds.
 
@@ -42,6 +45,7 @@ def train_networks(
       progress: Called as `progress(done, total)`, in steps.
       checkpoint: A file for unfinished training.
       strategy: How they are advanced; by default the fastest, by timing.
+      scaling: Makes the optimizer, all but its learning rate; by default Adam.
 
     Returns:
       Their variables; their final training, validation and test scores.
@@ -57,7 +61,7 @@ def train_networks(
     seeds = np.arange(config.networks) + 1000 * config.seed
     history = training.train(
         task,
-        _Cosine(config.steps),
+        _Cosine(config.steps, scaling),
         {"learning_rate": np.full(config.networks, config.learning_rate)},
         seeds,
         plan,
@@ -74,25 +78,20 @@ def train_networks(
     return history.variables, scores
 
 
+@dataclasses.dataclass(frozen=True)
 class _Cosine:
-    """Adam under a cosine schedule to zero; equal for equal steps: compiled once."""
+    """A cosine schedule to zero; equal for equal attributes, so compiled once."""
 
-    def __init__(self, steps: int):
-        self._steps = steps
+    steps: int
+    scaling: Scaling
 
     def __call__(self, hyper: dict[str, jax.Array]) -> optax.GradientTransformation:
-        rate = optax.cosine_decay_schedule(1.0, self._steps)
+        rate = optax.cosine_decay_schedule(1.0, self.steps)
         return optax.chain(
-            optax.scale_by_adam(),
+            self.scaling(),
             optax.scale_by_schedule(rate),
             optax.scale(-1.0 * hyper["learning_rate"]),
         )
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Cosine) and other._steps == self._steps
-
-    def __hash__(self) -> int:
-        return hash(self._steps)
 
 
 def save_networks(path: Path, networks: list[Any]) -> None:

@@ -4,18 +4,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report._combinability import combined, with_interval
+from benchmarks.report._combinability import with_interval
 from benchmarks.report._figure import Figure, Panel, png
 from benchmarks.report._findings import findings
 from benchmarks.report._page import content, page
 from benchmarks.report._style import label
 from benchmarks.report._tables import table
+from benchmarks.report._tour import Chapter, chapters
 from benchmarks.runs import RunError, read_result, write_atomically
 
 __all__ = [
+    "Chapter",
     "Figure",
     "Panel",
-    "combined",
+    "chapters",
     "figures",
     "findings",
     "label",

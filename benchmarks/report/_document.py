@@ -46,8 +46,21 @@ def bullets(items: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
 
 
+def folded(title: str, body: str) -> str:
+    """HTML that is shown when asked for."""
+    return f"<details><summary>{html.escape(title)}</summary>{body}</details>"
+
+
 def figure_section(figure: Figure) -> str:
     """A figure with its title, text and legend."""
+    if figure.folded:
+        return folded(figure.title, figure_body(figure))
+    title = html.escape(figure.title)
+    return f"<section><h2>{title}</h2>{figure_body(figure)}</section>"
+
+
+def figure_body(figure: Figure) -> str:
+    """A figure with its text and legend."""
     first, *rest = (html.escape(paragraph) for paragraph in figure.text)
     looks = sorted(figure.legend, key=lambda style: not style.learned)
     items = "".join(
@@ -56,14 +69,10 @@ def figure_section(figure: Figure) -> str:
     legend = f'<ul class="legend">{items}</ul>' if items else ""
     panels = "".join(svg(panel, figure.title) for panel in figure.panels)
     limits = "".join(f'<p class="limits">{paragraph}</p>' for paragraph in rest)
-    body = (
+    return (
         f'<p>{first}</p><figure>{legend}<div class="panels">{panels}</div></figure>'
         f"{limits}"
     )
-    title = html.escape(figure.title)
-    if figure.folded:
-        return f"<details><summary>{title}</summary>{body}</details>"
-    return f"<section><h2>{title}</h2>{body}</section>"
 
 
 def _origin(result: dict[str, Any]) -> str:

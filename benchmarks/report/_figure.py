@@ -143,7 +143,7 @@ def _for_page(drawing: str, description: str) -> str:
     # Identifiers of groups repeat from drawing to drawing, and nothing refers to them.
     drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)
     drawing = re.sub(r"<!--.*?-->\s*", "", drawing, flags=re.DOTALL)
-    drawing = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", "inherit-from-page", drawing)
+    drawing = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", "var(--type)", drawing)
     name = html.escape(description, quote=True)
     box = re.search(r'viewBox="[^"]*"', drawing)
     assert box is not None

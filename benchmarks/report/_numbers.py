@@ -100,7 +100,17 @@ def power_of_ten(value: float, _=None) -> str:
     exponent = math.log10(value)
     if abs(exponent - round(exponent)) > 1e-9 or abs(exponent) < 1.5:
         return f"{value:g}"
-    return "10" + str(round(exponent)).translate(_RAISED)
+    return power(round(exponent))
+
+
+def power(exponent: int) -> str:
+    """A power of ten that a float may be too small to hold.
+
+    Example:
+        >>> power(1521)
+        '10¹⁵²¹'
+    """
+    return "10" + str(exponent).translate(_RAISED)
 
 
 def mean_and_deviation(values: Any) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from benchmarks.report._combinations import taste
 from benchmarks.report._differences import differences
 from benchmarks.report._document import bullets, figure_section
 from benchmarks.report._figure import Figure
@@ -13,7 +12,7 @@ from benchmarks.report._numbers import schedules, significant
 from benchmarks.report._sensitivity import sensitivity
 from benchmarks.report._tables import html_problems, html_table
 
-_LIMITS = (
+LIMITS = (
     "One data set and one small network: the order of methods may be another one "
     "elsewhere, above all for larger models and longer training.",
     "Every method had the same number of trials from a space of the same kind. That is "
@@ -29,8 +28,7 @@ _LIMITS = (
 
 def title(result: dict[str, Any]) -> str:
     """The page's title."""
-    names = {"rllc": "Comparison of optimizers", "tour": "A tour of RLLC"}
-    return names.get(result["experiment"], str(result["experiment"]))
+    return "Comparison of optimizers"
 
 
 def subtitle(result: dict[str, Any]) -> str:
@@ -46,13 +44,11 @@ def subtitle(result: dict[str, Any]) -> str:
 def figures(result: dict[str, Any]) -> list[Figure]:
     """The figures of an optimizer comparison, those for which there are numbers."""
     law_figures = [laws(result), responses(result)]
-    combined = [taste(result["combinability"])] if "combinability" in result else []
     return [
         learning_curves(result),
         *differences(result),
         sensitivity(result),
         *(figure for figure in law_figures if figure is not None),
-        *combined,
     ]
 
 
@@ -60,10 +56,10 @@ def sections(result: dict[str, Any], figures: list[Figure]) -> list[str]:
     """The sections between the title and how it was made, as HTML."""
     return [
         f"<section><h2>In short</h2>{_findings(result)}</section>",
-        f"<section><h2>Results</h2>{_tables(result)}</section>",
+        f"<section><h2>Results</h2>{tables(result)}</section>",
         *map(figure_section, figures),
         _problems(result),
-        f"<section><h2>What this does not show</h2>{bullets(_LIMITS)}</section>",
+        f"<section><h2>What this does not show</h2>{bullets(LIMITS)}</section>",
     ]
 
 
@@ -90,7 +86,8 @@ def _problems(result: dict[str, Any]) -> str:
     )
 
 
-def _tables(result: dict[str, Any]) -> str:
+def tables(result: dict[str, Any]) -> str:
+    """What came out under each schedule, as HTML."""
     intro = (
         "<p>Mean ± sample standard deviation over fresh seeds, at the setting that was "
         "selected on validation data; means are over finite values. Bold numbers are "

@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from benchmarks.report import _combinability, _optimizers
+from benchmarks.report import _combinability, _optimizers, _tour
 from benchmarks.report._document import document
 from benchmarks.report._figure import Figure
 
 
 def content(result: dict[str, Any]) -> Any:
     """The module that knows what a report of this experiment says."""
+    if result["experiment"] == "tour":
+        return _tour
     return _combinability if "widths" in result else _optimizers
 
 

@@ -191,6 +191,7 @@ _WIDTH = {
 _TASTE = {  # two networks of a tour
     "width": int,
     "symmetry": str,
+    "log10_equivalent": VALUE,  # of the number of permutations of its units
     "starts": Each(VALUE),
     "parents": [Each(VALUE)],
     "hypercube": _CUBE,

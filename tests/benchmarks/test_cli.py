@@ -151,7 +151,7 @@ def test_a_bug_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
     [
         ([], ["tour", "rllc", "speed", "report", "report.html"]),
         (["rllc"], ["--methods", "--out", "fresh paired seeds", "(default: 16)"]),
-        (["tour"], ["--out", "about a minute"]),
+        (["tour"], ["--out", "two minutes"]),
         (["speed"], ["rllc", "one step"]),
         (["speed", "rllc"], ["--rounds", "--out", "shown again", "(default: 10000000"]),
         (["report"], ["DIR", "without running it"]),

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from benchmarks import tour
+from benchmarks import report
 from benchmarks.__main__ import main
 from benchmarks.runs import read_result
+from benchmarks.tour import _tour as tour
 
 METHODS = {"sgd", "momentum", "adam", "rllc", "rllc_adam"}
 
@@ -33,7 +34,12 @@ def test_a_tour_ends_with_a_table_what_it_says_and_the_report(
     assert result["experiment"] == "tour"
     _agrees(printed, result)
     assert printed.rstrip().endswith(f"Report: {tmp_path / 'run' / 'report.html'}")
-    assert "A tour of RLLC" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    for chapter in report.chapters(result):
+        assert f'href="#{chapter.name}"' in page
+        assert f'id="{chapter.name}"' in page
+        assert chapter.title in printed
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", page)
 
 
 def _agrees(printed, result):
