@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import PyTree
 
 from stitching.direct._checks import one_of
 from stitching.targets import Target
 from stitching.training._batches import count, rows_like
-from stitching.training._group import stackable
+from stitching.training._group import signature, stackable
+from stitching.training._program import is_optimizer
 from stitching.training._stitched import Stitched
 from stitching.training._task import STRATEGIES, Given, Task
 
@@ -41,20 +41,14 @@ def check_task(task: Task, samples: int) -> None:
         )
 
 
-def check_given(task: Task, given: Given) -> None:
-    """Raises a ValueError or TypeError unless all shapes fit together."""
-    samples = count("x", given.x)
-    if not isinstance(given.target, Target):
-        raise TypeError(
-            f"target: expected a stitching.targets.Target, for instance "
-            f"targets.hard(labels), got {type(given.target).__name__}"
-        )
-    if (found := count("target", given.target)) != samples:
-        raise ValueError(f"target: expected {samples} samples as x has, got {found}")
-    _check_optimizer(task, given)
-    activation = _activation(task, given, samples)
-    _check_initial(task, given, activation)
-    given.target.check(*_outputs(task, given, activation, samples))
+def check_givens(task: Task, givens: Sequence[Given]) -> None:
+    """Raises a ValueError or TypeError unless all shapes, and labels, fit together."""
+    outputs: dict[Any, tuple] = {}  # Tracing takes a while, so equal shapes share it.
+    for given in givens:
+        kind = signature(given)
+        if kind not in outputs:
+            outputs[kind] = _outputs(task, given)
+        given.target.check(*outputs[kind])
 
 
 def check_together(task: Task, givens: Sequence[Given]) -> None:
@@ -69,6 +63,22 @@ def check_together(task: Task, givens: Sequence[Given]) -> None:
             "strategy: 'vmap' expects trees of the same structures, shapes and dtypes "
             "in all stitches; leave it out, or train those that agree together"
         )
+
+
+def _outputs(task: Task, given: Given) -> tuple:
+    """Shapes of the outputs and the mapped activation, of all samples."""
+    samples = count("x", given.x)
+    if not isinstance(given.target, Target):
+        raise TypeError(
+            f"target: expected a stitching.targets.Target, for instance "
+            f"targets.hard(labels), got {type(given.target).__name__}"
+        )
+    if (found := count("target", given.target)) != samples:
+        raise ValueError(f"target: expected {samples} samples as x has, got {found}")
+    _check_optimizer(task, given)
+    activation = _activation(task, given, samples)
+    _check_initial(task, given, activation)
+    return _given_back(task, given, activation, samples)
 
 
 def _activation(task: Task, given: Given, samples: int) -> PyTree:
@@ -102,8 +112,7 @@ def _check_initial(task: Task, given: Given, activation: PyTree) -> None:
             )
 
 
-def _outputs(task: Task, given: Given, activation: PyTree, samples: int) -> tuple:
-    """Shapes of the outputs and of the mapped activation, of all samples."""
+def _given_back(task: Task, given: Given, activation: PyTree, samples: int) -> tuple:
     stitched = task.program.stitched
     mapped = jax.eval_shape(stitched.layer.apply, given.initial, activation)
     example = stitched.cut_2.activation
@@ -128,7 +137,7 @@ def _outputs(task: Task, given: Given, activation: PyTree, samples: int) -> tupl
 
 def _check_optimizer(task: Task, given: Given) -> None:
     optimizer = task.program.optimizer
-    ready = isinstance(optimizer, optax.GradientTransformation)
+    ready = is_optimizer(optimizer)
     if ready == (given.hyperparameters is None) and (ready or callable(optimizer)):
         return
     if ready or given.hyperparameters is not None:

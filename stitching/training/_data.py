@@ -23,16 +23,17 @@ class Prepared:
     once; they are let go before others are computed.
     """
 
-    def __init__(self, task: Task, copies: int = 1):
-        """For so many stitches, with activations of their own, at a time."""
-        self._task, self._copies = task, copies
+    def __init__(self, task: Task, at_once: Sequence[Given]):
+        """For stitches of which so many are trained at once."""
+        self._task = task
+        self._keep = keeps(task, at_once)
         self._last: tuple[Given, Data] | None = None
 
     def __call__(self, given: Given) -> Data:
         """The data of a stitch."""
         if self._last is None or not _alike(self._last[0], given):
             self._last = None
-            self._last = given, _common(self._task, given, self._copies)
+            self._last = given, _common(self._task, given, self._keep)
         return own(self._last[1], given)
 
 
@@ -46,20 +47,34 @@ def own(common: Data, given: Given) -> Data:
     )
 
 
-def distinct(givens: Sequence[Given]) -> int:
+def keeps(task: Task, at_once: Sequence[Given]) -> bool:
+    """Whether network 1's activations are kept, for stitches trained at once."""
+    if task.keep is not None:
+        return task.keep
+    given, *_ = at_once
+    samples = count("x", given.x)
+    front = task.program.stitched.cut_1.front
+    one = jax.eval_shape(front, given.variables_1, rows_like(given.x, 1))
+    number = _distinct(at_once)
+    # Several are there once more while they are stacked.
+    copies = number if number == 1 else 2 * number
+    return copies * samples * _bytes(one) <= _SHARE * _memory()
+
+
+def _distinct(givens: Sequence[Given]) -> int:
     """How many activations so many stitches have."""
     return len({tuple(map(id, (g.variables_1, g.x, g.activation))) for g in givens})
 
 
 def _alike(one: Given, other: Given) -> bool:
-    return distinct([one, other]) == 1
+    return _distinct([one, other]) == 1
 
 
-def _common(task: Task, given: Given, copies: int) -> Data:
+def _common(task: Task, given: Given, keep: bool) -> Data:
     """What follows from network 1 and the samples; the rest is open."""
     stitched = task.program.stitched
     activation = given.activation
-    if activation is None and _kept(task, given, copies):
+    if activation is None and keep:
         activation = in_batches(stitched.cut_1.front, given.variables_1, given.x)
     needs_x = activation is None or not stitched.cut_2.severs
     return Data(
@@ -71,15 +86,6 @@ def _common(task: Task, given: Given, copies: int) -> Data:
         target=None,
         hyperparameters=None,
     )
-
-
-def _kept(task: Task, given: Given, copies: int) -> bool:
-    if task.keep is not None:
-        return task.keep
-    samples = count("x", given.x)
-    front = task.program.stitched.cut_1.front
-    one = jax.eval_shape(front, given.variables_1, rows_like(given.x, 1))
-    return copies * samples * _bytes(one) <= _SHARE * _memory()
 
 
 def _bytes(tree: PyTree[jax.ShapeDtypeStruct]) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from stitching.direct import Fit
 from stitching.training._batches import count
-from stitching.training._data import Prepared, distinct
+from stitching.training._data import Prepared
 from stitching.training._group import (
     Group,
     advancing,
@@ -33,12 +33,14 @@ Ended = tuple[Run, Fit | None]
 
 def follow(task: Task, givens: Sequence[Given]) -> list[Ended]:
     """Trains all stitches, side by side or one after another."""
-    prepared = Prepared(task)
+    if task.strategy == "vmap":
+        return _together(task, givens)
+    prepared = Prepared(task, givens[:1])
     strategy = task.strategy or fastest(task, givens, prepared(givens[0]))
-    if strategy != "vmap":
-        return _in_sequence(task, strategy, givens, prepared)
-    copies = distinct(givens)
-    return _together(task, givens, prepared if copies == 1 else Prepared(task, copies))
+    if strategy == "vmap":
+        del prepared
+        return _together(task, givens)
+    return _in_sequence(task, strategy, givens, prepared)
 
 
 def _in_sequence(
@@ -56,7 +58,9 @@ def _in_sequence(
     return ended
 
 
-def _together(task: Task, givens: Sequence[Given], prepared: Prepared) -> list[Ended]:
+def _together(task: Task, givens: Sequence[Given]) -> list[Ended]:
+    prepared = Prepared(task, givens)
+
     def tell(done):
         _tell(task, done * len(givens), len(givens))
 
@@ -89,7 +93,7 @@ def _advance(
             began = time.perf_counter()
             run = advance(group.run, group.data, rows, first, done - first, end - first)
             group = group._replace(run=jax.block_until_ready(run))
-            pace = _next(end - done, pace, time.perf_counter() - began)
+            pace = _paced(end - done, time.perf_counter() - began)
             done = end
             if done in record:
                 recorded[done] = maps(task, group)
@@ -98,10 +102,8 @@ def _advance(
     return _ended(task, group, recorded)
 
 
-def _next(steps: int, pace: int, seconds: float) -> int:
+def _paced(steps: int, seconds: float) -> int:
     """How many steps the next segment has at most, after one of so many."""
-    if steps < pace and seconds < _SEGMENT_SECONDS:
-        return pace
     growth = min(4.0, _SEGMENT_SECONDS / max(seconds, 1e-6))
     return max(1, int(steps * growth))
 

@@ -89,8 +89,7 @@ def maps(task: Task, group: Group) -> PyTree:
 
 def stackable(givens: Sequence[Given]) -> bool:
     """Whether all trees have the same structures, shapes and dtypes."""
-    signatures = {_signature(given) for given in givens}
-    return len(signatures) == 1
+    return len({signature(given) for given in givens}) == 1
 
 
 def order_key(given: Given) -> PRNGKeyArray:
@@ -98,7 +97,8 @@ def order_key(given: Given) -> PRNGKeyArray:
     return jax.random.fold_in(given.key, 1)
 
 
-def _signature(tree: PyTree) -> tuple[Any, ...]:
+def signature(tree: PyTree) -> tuple[Any, ...]:
+    """Structure, shapes and dtypes of a tree, to compare."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, *((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
 

@@ -25,10 +25,15 @@ class Program:
 
     def made(self, hyperparameters: PyTree) -> optax.GradientTransformationExtraArgs:
         """The optimizer of a stitch."""
-        optimizer = self.optimizer
-        if not isinstance(optimizer, optax.GradientTransformation):
+        optimizer: Any = self.optimizer
+        if not is_optimizer(optimizer):
             optimizer = optimizer(hyperparameters)
         return optax.with_extra_args_support(optimizer)
+
+
+def is_optimizer(given: Any) -> bool:
+    """Whether this is an optimizer of optax, `optax.MultiSteps` included."""
+    return hasattr(given, "init") and hasattr(given, "update")
 
 
 class Data(NamedTuple):

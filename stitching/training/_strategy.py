@@ -12,7 +12,7 @@ import jax
 from jaxtyping import Array
 
 from stitching.training._batches import count
-from stitching.training._data import own
+from stitching.training._data import keeps, own
 from stitching.training._group import Group, advancing, alone, side_by_side, stackable
 from stitching.training._order import minibatches
 from stitching.training._program import Data, step
@@ -69,6 +69,8 @@ def _candidates(
     if on_cpu and _convolves(task, alone(task, givens[0], data)):
         return ("loop",)
     side = len(givens) > 1 and stackable(givens)
+    # Computing activations anew for each step costs more than stacking saves.
+    side = side and (data.activation is None or keeps(task, givens))
     if on_cpu:
         return ("scan", "vmap", "loop") if side else ("scan", "loop")
     return ("vmap", "scan") if side else ("scan",)

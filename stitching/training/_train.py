@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from stitching.direct import Fit
 from stitching.targets import Target
 from stitching.training._batches import count
-from stitching.training._checks import check_given, check_stitched, check_task
+from stitching.training._checks import check_givens, check_stitched, check_task
 from stitching.training._follow import Ended, follow
 from stitching.training._program import Program, mapped
 from stitching.training._stitched import Stitched
@@ -147,8 +147,7 @@ def trained(task: Task, givens: Sequence[Given]) -> list[Trained]:
     check_stitched(stitched)
     check_task(task, count("x", givens[0].x))
     givens = [_begun(stitched, given) for given in givens]
-    for given in givens:
-        check_given(task, given)
+    check_givens(task, givens)
     ended = follow(task, givens)
     return [_result(task, *each) for each in zip(givens, ended, strict=True)]
 

@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 import rllc
 import stitching
 from stitching import Cut, layers, targets
+from stitching.training import _follow, _order
 from stitching.training._data import Prepared
 from stitching.training._group import alone
 from stitching.training._order import minibatches
@@ -109,12 +110,22 @@ def by_hand(given, initial, optimizer, steps):
         ("mlp", SGD),
         ("mlp", optax.adam(optax.cosine_decay_schedule(0.1, 8))),
         ("mlp", optax.polyak_sgd(0.3)),
+        ("mlp", optax.MultiSteps(SGD, 2)),
         ("mlp", rllc.rllc(0.1)),
         ("conv", SGD),
         ("norm", SGD),
         ("beside", SGD),
     ],
-    ids=["SGD", "a schedule", "Polyak", "rllc", "convolutions", "BatchNorm", "beside"],
+    ids=[
+        "SGD",
+        "a schedule",
+        "Polyak",
+        "steps of two",
+        "rllc",
+        "convolutions",
+        "BatchNorm",
+        "beside",
+    ],
 )
 def test_full_batches_are_gradient_descent_on_the_composed_network(name, optimizer):
     with jax.enable_x64(True):
@@ -162,9 +173,12 @@ def test_a_linear_back_leads_to_the_convex_optimum():
     np.testing.assert_allclose(*centred, atol=1e-3)
 
 
-def test_every_strategy_gives_the_same(mlp):
+def test_every_strategy_gives_the_same_in_segments_of_any_length(mlp, monkeypatch):
     scan = train(mlp, strategy="scan")
+    monkeypatch.setattr(_order, "_STEPS", 1)  # minibatches of one epoch at once
     loop = train(mlp, strategy="loop")
+    monkeypatch.setattr(_follow, "_FIRST_STEPS", 2)
+    close(scan[:3], train(mlp, strategy="scan")[:3])
     alike, other = stitching.train_many(
         *mlp,
         ADAM,
@@ -372,7 +386,7 @@ def test_a_step_computes_no_gradient_of_network_2():
     initial = stitched.init(KEY, None, x)
     target = targets.hard(jnp.arange(64))
     given = Given(None, b, x, target, KEY, initial, x, None)
-    group = alone(task, given, Prepared(task)(given))
+    group = alone(task, given, Prepared(task, [given])(given))
 
     def flops(function, *arguments):
         return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]

@@ -128,7 +128,7 @@ def test_convolutions_are_not_looped_nor_vmapped_on_a_cpu(name, tried):
     initial = stitched.init(KEY, a, x[:1])
     given = Given(a, b, x, target, KEY, initial, None, None)
     task = Task(Program(stitched, ADAM), 3, 8, (), None, None, None)
-    found = _strategy._candidates(task, [given] * 2, Prepared(task)(given))
+    found = _strategy._candidates(task, [given] * 2, Prepared(task, [given])(given))
     assert found == tried
 
 
