@@ -16,7 +16,7 @@ def table(audit: Audit) -> str:
     """The numbers of an audit, one a line, each with what it says."""
     rows = list(_rows(audit))
     width = max(len(row.name) for row in rows)
-    lines = [f"{row.name:<{width}}  {row.value:6.3f}  {row.meaning}" for row in rows]
+    lines = [f"{row.name:<{width}}  {row.value:7.3f}  {row.meaning}" for row in rows]
     return "\n".join(
         [f"a stitch on {audit.measures.hits.sum()} held-out samples", *lines]
     )
@@ -44,8 +44,7 @@ def _rows(audit: Audit) -> Iterator[_Row]:
     yield _Row(
         "R² at the cut",
         float(audit.r_squared),
-        "of the variance of network 2's activation is explained; below 0, the mean is "
-        "nearer",
+        "of the variance of network 2's own is explained; below 0, its mean is nearer",
     )
     yield _Row(
         "distance",
@@ -73,11 +72,9 @@ def _rows(audit: Audit) -> Iterator[_Row]:
 
 def _control_rows(audit: Audit) -> Iterator[_Row]:
     meanings = {
-        "self_stitch": "network 2 to itself; below about 1 the method fails, not the "
-        "networks",
-        "shuffled": "activations of other inputs; above a constant answer, something "
-        "leaks",
-        "noise": "above a constant answer, map and back do the task by themselves",
+        "self_stitch": "network 2 to itself; what lacks to 1 is the method's failure",
+        "shuffled": "of other inputs; above a constant answer, something leaks",
+        "noise": "above a constant answer, map and back do the task alone",
         "untrained": "random features; only what is above them was learned",
     }
     for name, meaning in meanings.items():

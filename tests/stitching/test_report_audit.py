@@ -1,5 +1,8 @@
 """An audit finds what is there, and nothing where nothing is."""
 
+import pathlib
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -163,6 +166,17 @@ class TestAudit:
             (line,) = [each for each in lines[1:] if name in each.split("  ")[0]]
             assert len(line.split()) > 6
         assert f"{found.measures.relative_accuracy:.3f}" in lines[1]
+
+    def test_the_guide_shows_what_is_printed(self, found):
+        guide = (pathlib.Path(stitching.__file__).parent / "README.md").read_text()
+        shown = re.search(r"<!-- audit -->\n```text\n(.*?)\n```", guide, re.DOTALL)
+        assert shown
+        assert without_numbers(shown[1]) == without_numbers(str(found))
+
+
+def without_numbers(text):
+    """A table's words, but for those that are numbers."""
+    return re.sub(r"[ ]+-?\d+(\.\d+)?", " #", text)
 
 
 class TestControls:

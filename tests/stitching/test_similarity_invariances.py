@@ -1,5 +1,6 @@
 """Each index changes under exactly the transformations that its docstring says."""
 
+import pathlib
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from scipy.stats import ortho_group
 
 from stitching import similarity
-from tests.stitching.pairs import ALL, draw
+from tests.stitching.pairs import ALL, FROM_MOMENTS, draw
 
 
 def translation(rng, x):
@@ -143,3 +144,22 @@ def test_one_argument_may_take_more_than_both(
 def test_indices_that_are_said_not_to_be_symmetric_are_not(x64, index):
     x, y = draw()
     assert abs(ALL[index](x, y) - ALL[index](y, x)) > 1e-3
+
+
+def test_the_table_of_the_guide_says_what_the_docstrings_say():
+    guide = (pathlib.Path(similarity.__file__).parent.parent / "README.md").read_text()
+    table = re.search(r"<!-- invariances -->\n(.*?)<!-- end -->", guide, re.DOTALL)
+    assert table
+    head, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table[1].splitlines()
+    )
+    told = set()
+    for names, *cells in rows:
+        said = dict(zip(head[1:-1], cells, strict=False))
+        for index in re.findall(r"`(\w+)`", names):
+            told.add(index)
+            for transformation, mark in said.items():
+                assert (mark == "✓") == (transformation in invariances(index)), index
+            assert (cells[-1] != "–") == (index in FROM_MOMENTS), index
+    assert told == set(INDICES)
