@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from combinability._keys import Key
 from combinability._permutation import Permutations, distance, perturb, random
+from combinability._products import vdot
 from combinability.symmetry._symmetry import Symmetry
 
 # Random permutations whose mean objective stands for "not matched".
@@ -107,4 +108,4 @@ def _objectives(
 def _inner(x: Array, y: Array) -> Array:
     wide = jnp.promote_types(x.dtype, jnp.float32)
     x, y = x.astype(wide), y.astype(wide)
-    return jnp.vdot(x, y, precision=jax.lax.Precision.HIGHEST).real
+    return vdot(x, y).real

@@ -98,11 +98,13 @@ def _fixed(memory, law, memory_dtype) -> optax.GradientTransformationExtraArgs:
     def init_fn(params: Any) -> Any:
         _, groups = leaf_groups(law.groups, params)
         coefficients = jnp.asarray(law.start(memory, groups), _law_dtype(params))
+        with jax.default_matmul_precision("highest"):
+            gain = _correction.fixed_gain(memory, coefficients)
         return ScaleByRllcState(
             count=jnp.zeros([], jnp.int32),
             skipped=jnp.zeros([], jnp.int32),
             law=coefficients,
-            gain=_correction.fixed_gain(memory, coefficients),
+            gain=gain,
             gram=None,
             explained=None,
             memory=memory.init(params, memory_dtype),
@@ -131,11 +133,13 @@ def _learning(memory, law, memory_dtype) -> optax.GradientTransformationExtraArg
         dtype = _law_dtype(params)
         initial = jnp.asarray(law.start(memory, groups), dtype)
         gram = jnp.zeros((groups, memory.size, memory.size), dtype)
+        with jax.default_matmul_precision("highest"):
+            gain = geometry.gain(initial, initial, gram)
         return ScaleByRllcState(
             count=jnp.zeros([], jnp.int32),
             skipped=jnp.zeros([], jnp.int32),
             law=initial,
-            gain=geometry.gain(initial, initial, gram),
+            gain=gain,
             gram=gram,
             explained=jnp.zeros((groups,), dtype),
             memory=memory.init(params, memory_dtype),

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from combinability._products import einsum, vdot
 from combinability.matching._host import harden
 from combinability.matching._terms import Plan, Unit
 
@@ -73,12 +74,11 @@ def _anneal(
 
 def _worth(unit: Unit, a: Sequence[Array], b: Sequence[Array], soft: Soft) -> Array:
     terms = (
-        jnp.einsum(
+        einsum(
             term.subscripts,
             a[term.block],
             b[term.block],
             *(soft[name] for name in term.partners),
-            precision=jax.lax.Precision.HIGHEST,
         )
         for term in unit.terms
     )
@@ -88,7 +88,7 @@ def _worth(unit: Unit, a: Sequence[Array], b: Sequence[Array], soft: Soft) -> Ar
 def _scale(unit: Unit, a: Sequence[Array], b: Sequence[Array]) -> Float[Array, ""]:
     """The product of the norms of a unit's weights in both networks, on average."""
     blocks = [term.block for term in unit.terms]
-    squares = [sum(jnp.vdot(x[i], x[i]) for i in blocks) for x in (a, b)]
+    squares = [sum(vdot(x[i], x[i]) for i in blocks) for x in (a, b)]
     count = unit.size * np.prod([size for _, size, _ in unit.within])
     norms = jnp.sqrt(squares[0]) * jnp.sqrt(squares[1]) / count
     return jnp.where(norms > 0, norms, 1)
@@ -101,8 +101,8 @@ def _project(logits: Float[Array, "*pairs n n"]) -> Float[Array, "*pairs n n"]:
     tiny = jnp.finfo(matrix.dtype).tiny
 
     def rescale(_, rows):
-        columns = 1 / (jnp.einsum("...ij,...i->...j", matrix, rows) + tiny)
-        return 1 / (jnp.einsum("...ij,...j->...i", matrix, columns) + tiny)
+        columns = 1 / (einsum("...ij,...i->...j", matrix, rows) + tiny)
+        return 1 / (einsum("...ij,...j->...i", matrix, columns) + tiny)
 
     rows = jnp.ones(matrix.shape[:-1], matrix.dtype)
     matrix = matrix * jax.lax.fori_loop(0, _PROJECTIONS, rescale, rows)[..., None]

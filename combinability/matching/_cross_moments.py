@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from combinability._products import einsum
 from combinability.symmetry._carriers import observe
 from combinability.symmetry._symmetry import Block, Leaf, Symmetry, Trace
 
@@ -150,7 +151,7 @@ def _moments(
     a: Float[Array, "pinned samples units"], b: Float[Array, "pinned samples units"]
 ) -> CrossMoments:
     (a, mean_a), (b, mean_b) = _centred(a), _centred(b)
-    products = jnp.einsum("psu,psv->puv", a, b, precision=jax.lax.Precision.HIGHEST)
+    products = einsum("psu,psv->puv", a, b)
     return CrossMoments(
         mean_a, mean_b, (a * a).mean(1), (b * b).mean(1), products / a.shape[1]
     )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from combinability import _permutation
+from combinability._products import vdot
 from combinability.matching._checks import check_count, checked_blocks
 from combinability.matching._host import Ascent
 from combinability.matching._match import match_blocks
@@ -168,5 +168,5 @@ def _objective(aligned: Sequence[Blocks]) -> float:
     count, total = len(aligned), 0.0
     for parts in zip(*aligned, strict=True):
         whole = functools.reduce(operator.add, parts)
-        total += sum(float(jnp.vdot(part, whole - part)) for part in parts)
+        total += sum(float(vdot(part, whole - part)) for part in parts)
     return total / (count * (count - 1))

@@ -5,10 +5,10 @@ import math
 import operator
 from collections.abc import Collection, Iterator, Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from combinability._products import einsum
 from combinability.matching._host import Ascent, best, harden
 from combinability.matching._terms import Plan, Term, Unit
 from combinability.symmetry._symmetry import Symmetry
@@ -119,7 +119,7 @@ def _pairs(unit: Unit, of_a: np.ndarray, of_b: np.ndarray) -> Array:
         i + (10 if free else 0) for i, (_, _, free) in zip(a, unit.within, strict=True)
     ]
     out = sorted({*a, *b}, key=lambda axis: (axis % 10, axis))
-    return jnp.einsum(of_a, [*a, 20, 22], of_b, [*b, 21, 22], [*out, 20, 21])
+    return einsum(of_a, [*a, 20, 22], of_b, [*b, 21, 22], [*out, 20, 21])
 
 
 def _centred(features: np.ndarray) -> np.ndarray:

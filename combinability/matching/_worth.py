@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from combinability._products import einsum, vdot
 from combinability.matching._terms import Plan, Term
-
-_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def term_worth(
@@ -48,8 +47,8 @@ def block_overlap(
     permutation: Mapping[str, Any],
 ) -> Float[Array, ""]:
     """The inner product of a block of a and that of the permuted b, by NumPy or JAX."""
-    xp = np if isinstance(a[number], np.ndarray) else jnp
-    return xp.vdot(a[number], permuted(plan, number, b[number], permutation))
+    inner = np.vdot if isinstance(a[number], np.ndarray) else vdot
+    return inner(a[number], permuted(plan, number, b[number], permutation))
 
 
 def permuted(plan: Plan, number: int, part: Any, permutation: Mapping[str, Any]) -> Any:
@@ -67,7 +66,7 @@ def _worth(a, b, permutations, indices, *, moves, subscripts):
         (index[..., None] == jnp.arange(index.shape[-1])).astype(a.dtype)
         for index in indices
     ]
-    return _einsum(subscripts, a, _moved(b, permutations, moves, jnp), *matrices)
+    return einsum(subscripts, a, _moved(b, permutations, moves, jnp), *matrices)
 
 
 def _moves(index: np.ndarray) -> bool:

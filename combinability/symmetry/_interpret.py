@@ -78,6 +78,9 @@ class Interpreter:
         if name in special:
             return special[name](equation.params, operands, path)
         params = {key: self._wide(value) for key, value in equation.params.items()}
+        if self._raised and "precision" in params:
+            # What the program says may be meant for narrow types.
+            params["precision"] = (jax.lax.Precision.HIGHEST,) * 2
         results = equation.primitive.bind(*operands, **params)
         return (results if equation.primitive.multiple_results else [results]), {}
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stitching._moments import Moments
+from stitching._moments import Moments, product
 from stitching.similarity._principal import (
     Principal,
     PrincipalPair,
@@ -176,7 +176,7 @@ def pwcca(x: Activation | Moments, y: Activation | None = None) -> Float[Array, 
     """
     found = principal_pair(x, y)
     left, correlations = _correlations(found)
-    loadings = left.T @ (found.x.deviations[:, None] * found.x.axes)
+    loadings = product(left, found.x.deviations[:, None] * found.x.axes)
     weights = jnp.abs(loadings).sum(axis=1)
     weights = jnp.where(jnp.arange(weights.size) < _rank(found), weights, 0)
     value = (weights * correlations).sum() / weights.sum()
