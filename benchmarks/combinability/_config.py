@@ -3,6 +3,7 @@
 import dataclasses
 
 from benchmarks._names import lookup
+from benchmarks._precision import Dtype, Precision, check_precision
 from benchmarks._ranges import check_counts, check_positive
 
 # Widths by model: hidden units of each layer, or a multiplier of the channels.
@@ -35,6 +36,10 @@ class Config:
       fractions: Parts of the matched units that are moved, for robustness.
       resolution: Points along a side of a plane of the landscape.
       seed: Of all that is drawn besides the networks.
+      precision: Of float32 products on accelerators: "default" (GPUs: TF32, TPUs:
+        bfloat16), "high" or "highest". CPUs compute in float32 whatever is asked.
+      dtype: What all layers of a network but the last compute in: "float32" or
+        "bfloat16". Parameters, losses and optimizers are float32.
     """
 
     dataset: str = "digits"
@@ -52,8 +57,11 @@ class Config:
     fractions: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
     resolution: int = 17
     seed: int = 0
+    precision: Precision = "default"
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
+        check_precision(self.precision, self.dtype)
         lookup(WIDTHS, self.model, "model")
         check_counts(self, networks=2, points=3, resolution=5, seed=0)
         check_counts(self, steps=1, batch_size=1, rows=1, calibration=1)

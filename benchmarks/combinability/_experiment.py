@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 import combinability
 from benchmarks import data, training
+from benchmarks._precision import computed_in
 from benchmarks.combinability._alignment import align, permutation_of
 from benchmarks.combinability._claims import claims
 from benchmarks.combinability._config import Config
@@ -75,10 +76,12 @@ def run_experiment(
             return run_experiment(
                 config, stage, progress, dataset=dataset, folder=Path(temporary)
             )
-    widths = {
-        str(width): _run_width(_Width(config, dataset, width, stage, progress, folder))
-        for width in config.chosen_widths
-    }
+    shared = (stage, progress, folder)
+    with computed_in(config.precision):
+        widths = {
+            str(width): _run_width(_Width(config, dataset, width, *shared))
+            for width in config.chosen_widths
+        }
     return {"widths": widths}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from benchmarks import models, training
+from benchmarks._precision import module_dtype
 from benchmarks.combinability._config import Config
 from benchmarks.runs import RunError, write_atomically
 from combinability._arrays_file import read_arrays
@@ -23,10 +24,11 @@ Scaling = Callable[[], optax.GradientTransformation]
 
 def network(config: Config, width: int, classes: int) -> nn.Module:
     """The module of one width."""
+    dtype = module_dtype(config.dtype)
     if config.model == "mlp":
-        return models.MLP(classes, features=(width,) * 3)
+        return models.MLP(classes, features=(width,) * 3, dtype=dtype)
     norm = "layer" if config.model == "resnet20_layernorm" else "batch"
-    return models.ResNet(classes, width=width, norm=norm)
+    return models.ResNet(classes, width=width, norm=norm, dtype=dtype)
 
 
 def train_networks(

@@ -1,12 +1,14 @@
 """Building the model of a name for a dataset."""
 
 from collections.abc import Callable
+from typing import Any
 
 from flax import linen as nn
 
 from .._names import lookup
 from ..data import Dataset
 from ._cnn import CNN
+from ._layers import Norm
 from ._mlp import MLP
 from ._resnet import ResNet
 from ._tiny10 import Tiny10
@@ -14,35 +16,46 @@ from ._transformer import CharTransformer, ViT
 from ._vgg import VGG
 
 
-def _cnn(dataset: Dataset) -> nn.Module:
+def _cnn(dataset: Dataset, dtype: Any) -> nn.Module:
     # Colour photographs need more features than grey digits and clothes.
     scale = 2 if dataset.train.inputs.shape[-1] == 3 else 1
-    return CNN(dataset.classes, channels=(16 * scale, 32 * scale), features=64 * scale)
+    channels = (16 * scale, 32 * scale)
+    return CNN(dataset.classes, channels, features=64 * scale, dtype=dtype)
 
 
-def _transformer(dataset: Dataset) -> nn.Module:
-    return CharTransformer(dataset.classes, context=dataset.train.inputs.shape[1])
+def _resnet(norm: Norm) -> Callable[[Dataset, Any], nn.Module]:
+    return lambda dataset, dtype: ResNet(dataset.classes, norm=norm, dtype=dtype)
 
 
-_BUILDERS: dict[str, tuple[str, Callable[[Dataset], nn.Module]]] = {
-    "mlp": ("image", lambda dataset: MLP(dataset.classes)),
-    "cnn": ("image", _cnn),
-    "resnet20": ("image", lambda dataset: ResNet(dataset.classes)),
-    "resnet20_layernorm": (
-        "image",
-        lambda dataset: ResNet(dataset.classes, norm="layer"),
-    ),
+def _vgg(dataset: Dataset, dtype: Any) -> nn.Module:
     # A quarter of the original's width: a sixteenth of its work.
-    "vgg": ("image", lambda dataset: VGG(dataset.classes, width=16)),
-    "vit": ("image", lambda dataset: ViT(dataset.classes)),
-    "tiny10": ("image", lambda dataset: Tiny10(dataset.classes)),
+    return VGG(dataset.classes, width=16, dtype=dtype)
+
+
+def _transformer(dataset: Dataset, dtype: Any) -> nn.Module:
+    context = dataset.train.inputs.shape[1]
+    return CharTransformer(dataset.classes, context=context, dtype=dtype)
+
+
+_BUILDERS: dict[str, tuple[str, Callable[[Dataset, Any], nn.Module]]] = {
+    "mlp": ("image", lambda dataset, dtype: MLP(dataset.classes, dtype=dtype)),
+    "cnn": ("image", _cnn),
+    "resnet20": ("image", _resnet("batch")),
+    "resnet20_layernorm": ("image", _resnet("layer")),
+    # A quarter of the original's width: a sixteenth of its work.
+    "vgg": (
+        "image",
+        lambda dataset, dtype: VGG(dataset.classes, width=16, dtype=dtype),
+    ),
+    "vit": ("image", lambda dataset, dtype: ViT(dataset.classes, dtype=dtype)),
+    "tiny10": ("image", lambda dataset, dtype: Tiny10(dataset.classes, dtype=dtype)),
     "transformer": ("text", _transformer),
 }
 
 NAMES = tuple(_BUILDERS)
 
 
-def build(name: str, dataset: Dataset) -> nn.Module:
+def build(name: str, dataset: Dataset, dtype: Any = None) -> nn.Module:
     """Build a model that fits a dataset.
 
     Args:
@@ -50,6 +63,8 @@ def build(name: str, dataset: Dataset) -> nn.Module:
         `"resnet20_layernorm"`, `"vgg"` (BatchNorm), `"vit"` and `"tiny10"` (BatchNorm;
         images of 27×27 or more) for images, `"transformer"` for text.
       dataset: what it will be trained on; gives the number of classes and the sizes.
+      dtype: what all layers but the last compute in; by default that of inputs and
+        variables.
 
     Returns:
       A Flax Linen module: `apply(variables, inputs, train=False)` gives logits.
@@ -70,4 +85,4 @@ def build(name: str, dataset: Dataset) -> nn.Module:
             f"{dataset.kind} data: choose one of {', '.join(fitting)}, or another "
             "dataset"
         )
-    return builder(dataset)
+    return builder(dataset, dtype)

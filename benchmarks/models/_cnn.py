@@ -1,6 +1,7 @@
 """A small convolutional network in the manner of LeNet."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -13,6 +14,8 @@ class CNN(nn.Module):
       classes: the number of logits.
       channels: the width of each convolution.
       features: the width of the hidden dense layer.
+      dtype: what all layers but the last compute in; by default that of inputs and
+        variables.
 
     Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to
     document recognition", 1998, for the order of the layers.
@@ -21,6 +24,7 @@ class CNN(nn.Module):
     classes: int
     channels: Sequence[int] = (16, 32)
     features: int = 64
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
@@ -28,8 +32,8 @@ class CNN(nn.Module):
         del train  # Nothing here behaves differently in training.
         x = inputs
         for width in self.channels:
-            x = nn.relu(nn.Conv(width, (3, 3))(x))
+            x = nn.relu(nn.Conv(width, (3, 3), dtype=self.dtype)(x))
             x = nn.max_pool(x, (2, 2), strides=(2, 2))
         x = x.reshape(len(x), -1)
-        x = nn.relu(nn.Dense(self.features)(x))
+        x = nn.relu(nn.Dense(self.features, dtype=self.dtype)(x))
         return nn.Dense(self.classes)(x)

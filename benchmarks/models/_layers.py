@@ -20,9 +20,11 @@ def check_norm(norm: str) -> None:
         raise ValueError(f"norm is {norm!r}, expected 'batch' or 'layer'")
 
 
-def normalisation(norm: Norm, train: bool) -> Callable[[], Any]:
+def normalisation(norm: Norm, train: bool, dtype: Any) -> Callable[[], Any]:
     """BatchNorm, or LayerNorm over the channels at each position."""
     if norm == "layer":
-        return nn.LayerNorm
+        return functools.partial(nn.LayerNorm, dtype=dtype)
     # Flax's decay of 0.99 remembers more steps than a short run has.
-    return functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
+    return functools.partial(
+        nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype
+    )

@@ -1,6 +1,7 @@
 """The multilayer perceptron."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -12,6 +13,8 @@ class MLP(nn.Module):
     Attributes:
       classes: the number of logits.
       features: the width of each hidden layer.
+      dtype: what all layers but the last compute in; by default that of inputs and
+        variables.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -23,6 +26,7 @@ class MLP(nn.Module):
 
     classes: int
     features: Sequence[int] = (64, 64)
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
@@ -30,5 +34,5 @@ class MLP(nn.Module):
         del train  # Nothing here behaves differently in training.
         x = inputs.reshape(len(inputs), -1)
         for width in self.features:
-            x = nn.relu(nn.Dense(width)(x))
+            x = nn.relu(nn.Dense(width, dtype=self.dtype)(x))
         return nn.Dense(self.classes)(x)

@@ -1,5 +1,6 @@
 """Residual networks for small images."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ class ResNet(nn.Module):
       width: multiplies every number of channels.
       norm: `"batch"` (running statistics in the collection `batch_stats`) or
         `"layer"` (over the channels at each position; no statistics).
+      dtype: what all layers but the last compute in; by default that of inputs and
+        variables.
 
     Raises:
       ValueError: the depth is not 6n + 2, or the norm is neither.
@@ -35,6 +38,7 @@ class ResNet(nn.Module):
     depth: int = 20
     width: int = 1
     norm: Norm = "batch"
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         if self.depth < 8 or self.depth % 6 != 2:
@@ -52,13 +56,14 @@ class ResNet(nn.Module):
         With `train=True` BatchNorm normalises by the batch and updates its running
         statistics: apply with `mutable=["batch_stats"]`.
         """
-        norm = normalisation(self.norm, train)
-        x = convolution(16 * self.width, (3, 3), padding=1)(inputs)
+        conv = functools.partial(convolution, dtype=self.dtype)
+        norm = normalisation(self.norm, train, self.dtype)
+        x = conv(16 * self.width, (3, 3), padding=1)(inputs)
         x = nn.relu(norm()(x))
         for stage in range(3):
             for block in range((self.depth - 2) // 6):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = _Block(16 * self.width * 2**stage, stride, norm)(x)
+                x = _Block(16 * self.width * 2**stage, stride, conv, norm)(x)
         return nn.Dense(self.classes)(x.mean(axis=(1, 2)))
 
 
@@ -67,15 +72,16 @@ class _Block(nn.Module):
 
     channels: int
     stride: int
+    conv: Callable[..., nn.Module]
     norm: Callable[..., Any]
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         strides = (self.stride, self.stride)
         # Not "SAME", which would pad a stride of two on one side only.
-        y = convolution(self.channels, (3, 3), strides, padding=1)(x)
+        y = self.conv(self.channels, (3, 3), strides, padding=1)(x)
         y = nn.relu(self.norm()(y))
-        y = self.norm()(convolution(self.channels, (3, 3), padding=1)(y))
+        y = self.norm()(self.conv(self.channels, (3, 3), padding=1)(y))
         if x.shape != y.shape:
-            x = self.norm()(convolution(self.channels, (1, 1), strides)(x))
+            x = self.norm()(self.conv(self.channels, (1, 1), strides)(x))
         return nn.relu(x + y)

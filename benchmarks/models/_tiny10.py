@@ -1,5 +1,7 @@
 """Tiny-10, the convolutional network of the stitching paper."""
 
+from typing import Any
+
 import jax
 from flax import linen as nn
 
@@ -20,6 +22,8 @@ class Tiny10(nn.Module):
 
     Attributes:
       classes: the number of logits.
+      dtype: what all layers but the last compute in; by default that of inputs and
+        variables.
 
     Raises:
       ValueError: when called on images smaller than 27×27.
@@ -29,6 +33,7 @@ class Tiny10(nn.Module):
     """
 
     classes: int = 10
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
@@ -48,13 +53,19 @@ class Tiny10(nn.Module):
             size = 1 if i == len(_CHANNELS) else 3
             stride = 2 if i in _STRIDED else 1
             convolution = nn.Conv(
-                channels, (size, size), stride, padding="VALID", name=f"conv{i}"
+                channels,
+                (size, size),
+                stride,
+                padding="VALID",
+                dtype=self.dtype,
+                name=f"conv{i}",
             )
             # The epsilon that the published networks were trained with.
             norm = nn.BatchNorm(
                 use_running_average=not train,
                 momentum=0.9,
                 epsilon=1e-5,
+                dtype=self.dtype,
                 name=f"bn{i}",
             )
             x = nn.relu(norm(convolution(x)))

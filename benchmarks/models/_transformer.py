@@ -1,5 +1,8 @@
 """Small transformers, over characters and over patches of images."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,6 +20,8 @@ class CharTransformer(nn.Module):
       layers: the number of blocks.
       heads: the number of attention heads; divides the width.
       context: the longest input.
+      dtype: what all layers but the last compute in; by default that of inputs and
+        variables.
 
     Raises:
       ValueError: the heads do not divide the width, or an input is too long.
@@ -30,6 +35,7 @@ class CharTransformer(nn.Module):
     layers: int = 2
     heads: int = 4
     context: int = 64
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         _check_heads(self.width, self.heads)
@@ -45,12 +51,16 @@ class CharTransformer(nn.Module):
                 f"inputs have {length} characters, expected at most context="
                 f"{self.context}: shorten them or build with a longer context"
             )
-        positions = nn.Embed(self.context, self.width, name="positions")
-        x = nn.Embed(self.classes, self.width, name="characters")(inputs)
-        x = x + positions(jnp.arange(length))
+        positions = nn.Embed(
+            self.context, self.width, dtype=self.dtype, name="positions"
+        )
+        characters = nn.Embed(
+            self.classes, self.width, dtype=self.dtype, name="characters"
+        )
+        x = characters(inputs) + positions(jnp.arange(length))
         mask = nn.make_causal_mask(inputs)
         for _ in range(self.layers):
-            x = _Block(self.heads)(x, mask)
+            x = _Block(self.heads, self.dtype)(x, mask)
         return nn.Dense(self.classes)(nn.LayerNorm()(x))
 
 
@@ -67,6 +77,8 @@ class ViT(nn.Module):
       width: the width of the residual stream.
       layers: the number of blocks.
       heads: the number of attention heads; divides the width.
+      dtype: what all layers but the last compute in; by default that of inputs and
+        variables.
 
     Raises:
       ValueError: the heads do not divide the width, or patches do not tile an image.
@@ -80,6 +92,7 @@ class ViT(nn.Module):
     width: int = 64
     layers: int = 4
     heads: int = 4
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         _check_heads(self.width, self.heads)
@@ -97,11 +110,14 @@ class ViT(nn.Module):
             )
         # A dense layer on each patch.
         size = (self.patch, self.patch)
-        x = nn.Conv(self.width, size, size, padding="VALID", name="patches")(inputs)
-        x = x.reshape(count, -1, self.width)
-        x = x + self.param("positions", nn.initializers.normal(0.02), x.shape[1:])
+        patches = nn.Conv(
+            self.width, size, size, padding="VALID", dtype=self.dtype, name="patches"
+        )
+        x = patches(inputs).reshape(count, -1, self.width)
+        positions = self.param("positions", nn.initializers.normal(0.02), x.shape[1:])
+        x = x + positions.astype(x.dtype)
         for _ in range(self.layers):
-            x = _Block(self.heads)(x)
+            x = _Block(self.heads, self.dtype)(x)
         return nn.Dense(self.classes)(nn.LayerNorm()(x).mean(axis=1))
 
 
@@ -117,11 +133,14 @@ class _Block(nn.Module):
     """Attention and a perceptron, each added to its input."""
 
     heads: int
+    dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         width = x.shape[-1]
-        attention = nn.MultiHeadDotProductAttention(self.heads)
-        x = x + attention(nn.LayerNorm()(x), mask=mask)
-        y = nn.gelu(nn.Dense(4 * width)(nn.LayerNorm()(x)))
-        return x + nn.Dense(width)(y)
+        dense = functools.partial(nn.Dense, dtype=self.dtype)
+        norm = functools.partial(nn.LayerNorm, dtype=self.dtype)
+        attention = nn.MultiHeadDotProductAttention(self.heads, dtype=self.dtype)
+        x = x + attention(norm()(x), mask=mask)
+        y = nn.gelu(dense(4 * width)(norm()(x)))
+        return x + dense(width)(y)

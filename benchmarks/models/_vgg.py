@@ -1,5 +1,8 @@
 """VGG networks for small images."""
 
+import functools
+from typing import Any
+
 import jax
 from flax import linen as nn
 
@@ -28,6 +31,8 @@ class VGG(nn.Module):
       width: the number of channels of the first stage; 64 in the original.
       norm: `"batch"` (running statistics in the collection `batch_stats`) or
         `"layer"` (over the channels at each position; no statistics).
+      dtype: what all layers but the last compute in; by default that of inputs and
+        variables.
 
     Raises:
       ValueError: the depth is none of the four, or the norm is neither.
@@ -40,6 +45,7 @@ class VGG(nn.Module):
     depth: int = 11
     width: int = 64
     norm: Norm = "batch"
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         if self.depth not in _STAGES:
@@ -54,12 +60,13 @@ class VGG(nn.Module):
         With `train=True` BatchNorm normalises by the batch and updates its running
         statistics: apply with `mutable=["batch_stats"]`.
         """
-        norm = normalisation(self.norm, train)
+        conv = functools.partial(convolution, dtype=self.dtype)
+        norm = normalisation(self.norm, train, self.dtype)
         x = inputs
         for stage, convolutions in enumerate(_STAGES[self.depth]):
             for _ in range(convolutions):
                 channels = self.width * 2 ** min(stage, 3)
-                x = nn.relu(norm()(convolution(channels, (3, 3), padding=1)(x)))
+                x = nn.relu(norm()(conv(channels, (3, 3), padding=1)(x)))
             # Padded where the size is odd, so that small images survive five stages.
             x = nn.max_pool(x, (2, 2), strides=(2, 2), padding="SAME")
         return nn.Dense(self.classes)(x.mean(axis=(1, 2)))

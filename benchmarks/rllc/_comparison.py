@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import data, models, training
+from benchmarks._precision import computed_in, module_dtype
 from benchmarks.baselines import BASELINES
 from benchmarks.rllc._config import METHODS, Config
 from benchmarks.rllc._on_problems import run_problems
@@ -71,12 +72,24 @@ def run_comparison(
       [5, 10]
     """
     dataset = data.load(config.dataset) if dataset is None else dataset
-    task = training.make_task(dataset, models.build(config.model, dataset))
+    folder = None if checkpoints is None else Path(checkpoints)
+    with computed_in(config.precision):
+        return _run(config, stage, progress, dataset, folder)
+
+
+def _run(
+    config: Config,
+    stage: Stage,
+    progress: Progress | None,
+    dataset: data.Dataset,
+    folder: Path | None,
+) -> dict[str, Any]:
+    module = models.build(config.model, dataset, module_dtype(config.dtype))
+    task = training.make_task(dataset, module)
     runs = config.trials * len(config.schedules)
     strategy = config.strategy or stage(
         "strategy", lambda: training.fastest_strategy(task, config.batch_size, runs)
     )
-    folder = None if checkpoints is None else Path(checkpoints)
     trainer = Trainer(config, task, strategy, progress, folder)
     trained = stage if folder is None else _forgetting(stage, folder)
     methods: dict[str, dict[str, Any]] = {}

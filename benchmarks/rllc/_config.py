@@ -3,6 +3,7 @@
 import dataclasses
 
 from benchmarks._names import lookup
+from benchmarks._precision import Dtype, Precision, check_precision
 from benchmarks._ranges import check_counts
 from benchmarks.baselines import BASELINES, Method
 from benchmarks.rllc._problems import PROBLEMS
@@ -37,6 +38,10 @@ class Config:
         "rosenbrock".
       strategy: How runs are advanced, of `benchmarks.training.STRATEGIES`; by default
         the fastest here, by timing. Results of two strategies differ by rounding.
+      precision: Of float32 products on accelerators: "default" (GPUs: TF32, TPUs:
+        bfloat16), "high" or "highest". CPUs compute in float32 whatever is asked.
+      dtype: What all layers of a network but the last compute in: "float32" or
+        "bfloat16". Parameters, losses and optimizers are float32.
     """
 
     dataset: str = "digits"
@@ -52,8 +57,11 @@ class Config:
     final_rows: int = 10_000
     problems: tuple[str, ...] = tuple(PROBLEMS)
     strategy: Strategy | None = None
+    precision: Precision = "default"
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
+        check_precision(self.precision, self.dtype)
         _check_names("methods", self.methods, METHODS)
         _check_names("schedules", self.schedules, dict.fromkeys(SCHEDULES))
         _check_names("problems", self.problems, PROBLEMS)

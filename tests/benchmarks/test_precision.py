@@ -1,0 +1,123 @@
+"""How precisely networks are computed is asked for by name, and happens."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+from benchmarks import combinability as combinability_benchmark
+from benchmarks import data, models, rllc
+from benchmarks.__main__ import main
+from benchmarks.combinability._networks import network
+from benchmarks.runs import read_result
+
+PRODUCTS = ("dot_general", "conv_general_dilated")
+CONFIGS = (rllc.Config, combinability_benchmark.Config)
+EXPERIMENTS = {
+    "rllc": lambda stage, **options: rllc.run_comparison(rllc.Config(**options), stage),
+    "combinability": lambda stage, **options: combinability_benchmark.run_experiment(
+        combinability_benchmark.Config(**options), stage
+    ),
+}
+
+
+def products(program):
+    """The equations of a program that are products, in order, wherever they are."""
+    for equation in program.eqns:
+        if equation.primitive.name in PRODUCTS:
+            yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+def dtypes(module, inputs):
+    """Of the operands of each product of a network, of its variables and its logits."""
+    variables = jax.eval_shape(module.init, jax.random.key(0), inputs)
+    traced = jax.make_jaxpr(module.apply)(variables, inputs)
+    seen = [
+        {str(operand.aval.dtype) for operand in equation.invars}
+        for equation in products(traced.jaxpr)
+    ]
+    (logits,) = traced.out_avals
+    kept = {str(leaf.dtype) for leaf in jax.tree.leaves(variables)}
+    return seen, kept, str(logits.dtype)
+
+
+def dataset_of(kind, shape):
+    inputs = np.zeros((2, *shape), np.int32 if kind == "text" else np.float32)
+    split = data.Split(inputs, np.zeros(2, np.int32))
+    return data.Dataset("some", split, split, split, 10, kind)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_all_layers_but_the_last_compute_in_the_dtype(name):
+    text = name == "transformer"
+    dataset = dataset_of(*(("text", (8,)) if text else ("image", (32, 32, 1))))
+    inputs = jnp.asarray(dataset.train.inputs)
+    (*hidden, last), kept, logits = dtypes(
+        models.build(name, dataset, jnp.bfloat16), inputs
+    )
+    assert hidden
+    assert all(found == {"bfloat16"} for found in hidden)
+    assert last == kept == {"float32"}
+    assert logits == "float32"
+    plain, kept, _ = dtypes(models.build(name, dataset), inputs)
+    assert len(plain) == len(hidden) + 1
+    assert all(found == kept == {"float32"} for found in plain)
+
+
+@pytest.mark.parametrize("model", ["mlp", "resnet20", "resnet20_layernorm"])
+def test_networks_that_are_combined_compute_in_the_dtype(model):
+    config = combinability_benchmark.Config(model=model, dtype="bfloat16")
+    (*hidden, last), _, logits = dtypes(network(config, 1, 10), jnp.zeros((1, 8, 8, 1)))
+    assert all(found == {"bfloat16"} for found in hidden)
+    assert last == {"float32"}
+    assert logits == "float32"
+
+
+class Seen(Exception):
+    """Stops an experiment in its first stage."""
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("precision", ["default", "high", "highest"])
+def test_every_stage_computes_in_the_precision(experiment, precision):
+    def stage(name, compute):
+        program = jax.make_jaxpr(jnp.matmul)(jnp.ones((2, 2)), jnp.ones((2, 2)))
+        (product,) = products(program.jaxpr)
+        raise Seen({str(side) for side in product.params["precision"]})
+
+    with pytest.raises(Seen) as seen:
+        EXPERIMENTS[experiment](stage, precision=precision)
+    assert seen.value.args == ({precision.upper()},)
+
+
+def test_the_result_says_what_was_asked(tmp_path):
+    asked = ["rllc", "--methods", "sgd", "--schedules", "constant", "--trials", "1"]
+    asked += ["--seeds", "1", "--steps", "2", "--evaluations", "1", "--problems"]
+    asked += ["--strategy", "loop", "--precision", "high", "--dtype", "bfloat16"]
+    assert main([*asked, "--out", str(tmp_path / "run")]) == 0
+    result = read_result(tmp_path / "run")
+    assert result["config"]["precision"] == "high"
+    assert result["config"]["dtype"] == "bfloat16"
+    found = result["methods"]["sgd"]["constant"]["curves"]["train_loss"][0][0]
+    assert 0 < found < 10
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_unknown_names_are_refused(config):
+    with pytest.raises(ValueError, match="unknown precision 'heighest'; did you mean"):
+        config(precision="heighest")
+    with pytest.raises(ValueError, match="unknown dtype 'float16'; did you mean 'bfl"):
+        config(dtype="float16")
+
+
+@pytest.mark.parametrize("command", ["rllc", "combinability"])
+def test_the_command_line_refuses_unknown_names(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--dtype", "float8"])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "--dtype" in said
+    assert "float8" in said
