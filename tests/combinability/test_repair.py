@@ -5,6 +5,8 @@
 # pyright: reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,17 +54,42 @@ class Normalised(nn.Module):
         return x.mean((1, 2))
 
 
+@partial(jax.jit, static_argnums=0)
+def start(module, seed, x):
+    return module.init(jax.random.key(seed), x)
+
+
 def networks(module, x=X):
-    return [jax.jit(module.init)(jax.random.key(seed), x[:1]) for seed in (1, 2)]
+    return [start(module, seed, x[:1]) for seed in (1, 2)]
+
+
+# Compiled, as whoever repairs many combinations would: one by one, the operations of
+# every layer are a program each.
+
+
+@partial(jax.jit, static_argnums=0)
+def statistics(module, variables, x):
+    return channel_statistics(module.apply, variables, x)
+
+
+@partial(jax.jit, static_argnums=0, static_argnames="layers")
+def corrections(module, middle, a, b, x, layers=lambda path: True):
+    return repair(module.apply, middle, a, b, x, layers=layers)
+
+
+@partial(jax.jit, static_argnums=0)
+def repaired_outputs(module, fixed, variables, x):
+    return corrected(module.apply, fixed)(variables, x)
+
+
+@partial(jax.jit, static_argnums=0)
+def repaired_statistics(module, fixed, variables, x):
+    return channel_statistics(corrected(module.apply, fixed), variables, x)
 
 
 @pytest.fixture(scope="module")
 def pair():
     return networks(Network())
-
-
-def statistics(variables):
-    return channel_statistics(Network().apply, variables, X)
 
 
 def assert_close(found, expected, tolerance=1e-4):
@@ -76,10 +103,12 @@ def assert_close(found, expected, tolerance=1e-4):
 def test_every_channel_lies_between_those_of_the_parents(pair, share):
     a, b = pair
     middle = combine(a, b, share)
-    fixed = jax.jit(lambda v: repair(Network().apply, v, a, b, X))(middle)
-    found = channel_statistics(corrected(Network().apply, fixed), middle, X)
+    fixed = corrections(Network(), middle, a, b, X)
+    found = repaired_statistics(Network(), fixed, middle, X)
     target = jax.tree.map(
-        lambda x, y: share * x + (1 - share) * y, statistics(a), statistics(b)
+        lambda x, y: share * np.asarray(x) + (1 - share) * np.asarray(y),
+        statistics(Network(), a, X),
+        statistics(Network(), b, X),
     )
     target = {path: (s.mean, abs(s.deviation)) for path, s in target.items()}
     assert_close(found, target)
@@ -87,13 +116,14 @@ def test_every_channel_lies_between_those_of_the_parents(pair, share):
 
 @pytest.mark.parametrize(("share", "end"), [(1.0, 0), (0.0, 1)])
 def test_a_parent_needs_no_repair(pair, share, end):
-    fixed = repair(Network().apply, combine(*pair, share), *pair, X)
+    fixed = corrections(Network(), combine(*pair, share), *pair, X)
     assert list(fixed) == ["Conv_0", "Conv_1", "Dense_0", "Dense_1"]
     for scale, shift in fixed.values():
         np.testing.assert_allclose(scale, 1, atol=2e-5)
         np.testing.assert_allclose(shift, 0, atol=2e-5)
-    y = corrected(Network().apply, fixed)(pair[end], X)
-    np.testing.assert_allclose(y, Network().apply(pair[end], X), atol=1e-4)
+    y = repaired_outputs(Network(), fixed, pair[end], X)
+    expected = jax.jit(Network().apply)(pair[end], X)
+    np.testing.assert_allclose(y, expected, atol=1e-4)
 
 
 def test_the_share_of_a_channel_is_its_coefficient(pair):
@@ -104,42 +134,41 @@ def test_the_share_of_a_channel_is_its_coefficient(pair):
         for name in ("kernel", "bias"):
             coefficients["params"][path][name] = jnp.array(values)
     middle = combine(a, b, coefficients)
-    fixed = repair(Network().apply, middle, a, b, X)
-    inner = corrected(Network().apply, fixed)
-    found, of_a, of_b = (
-        channel_statistics(*args, X)
-        for args in ((inner, middle), (Network().apply, a), (Network().apply, b))
-    )
+    fixed = corrections(Network(), middle, a, b, X)
+    found = repaired_statistics(Network(), fixed, middle, X)
+    of_a, of_b = (statistics(Network(), v, X) for v in (a, b))
     for path, values in shares.items():
-        t = jnp.array(values)
-        target = t * of_a[path].deviation + (1 - t) * of_b[path].deviation
+        t = np.array(values)
+        target = t * np.asarray(of_a[path].deviation)
+        target += (1 - t) * np.asarray(of_b[path].deviation)
         np.testing.assert_allclose(found[path].deviation, target, rtol=1e-4)
 
 
 def test_a_collapse_of_variance_is_removed():
-    x = jax.random.normal(jax.random.key(3), (200, 20))
+    x = np.random.default_rng(3).normal(size=(200, 20)).astype(np.float32)
     a, b = networks(Plain(), x)
     middle = combine(a, b, 0.5)
     last = "Dense_4"
-    ends = [channel_statistics(Plain().apply, v, x)[last].deviation for v in (a, b)]
-    wanted = float(sum(ends).mean()) / 2
-    collapsed = channel_statistics(Plain().apply, middle, x)[last].deviation.mean()
-    assert collapsed < 0.3 * wanted
-    fixed = repair(Plain().apply, middle, a, b, x)
-    y = corrected(Plain().apply, fixed)(middle, x)
+    deviations = [
+        np.mean(statistics(Plain(), v, x)[last].deviation) for v in (a, b, middle)
+    ]
+    wanted = np.mean(deviations[:2])
+    assert deviations[2] < 0.3 * wanted
+    fixed = corrections(Plain(), middle, a, b, x)
+    y = np.asarray(repaired_outputs(Plain(), fixed, middle, x))
     np.testing.assert_allclose(y.std(0).mean(), wanted, rtol=1e-3)
 
 
-def test_folding_gives_the_corrected_function():
-    x = X.reshape(48, -1)
-    a, b = networks(Plain(), x)
+def test_folding_gives_the_corrected_function(pair):
+    a, b = pair
     middle = combine(a, b, 0.4)
-    fixed = repair(Plain().apply, middle, a, b, x)
+    # The other convolution has no bias.
+    fixed = corrections(Network(), middle, a, b, X, layers=lambda p: p != "Conv_1")
     folded = fold(middle, fixed)
     assert jax.tree.structure(folded) == jax.tree.structure(middle)
     np.testing.assert_allclose(
-        Plain().apply(folded, x),
-        corrected(Plain().apply, fixed)(middle, x),
+        jax.jit(Network().apply)(folded, X),
+        repaired_outputs(Network(), fixed, middle, X),
         rtol=1e-4,
         atol=1e-4,
     )
@@ -148,20 +177,21 @@ def test_folding_gives_the_corrected_function():
 def test_constant_channels_and_equal_weights_are_left_finite(pair):
     zero = jax.tree.map(jnp.zeros_like, pair[0])
     for a, b in ((pair[0], pair[0]), (zero, zero), (pair[0], zero)):
-        fixed = repair(Network().apply, combine(a, b, 0.0), a, b, X)
+        fixed = corrections(Network(), combine(a, b, 0.0), a, b, X)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fixed))
 
 
 def test_only_the_chosen_layers_are_corrected(pair):
-    fixed = repair(
-        Network().apply, combine(*pair, 0.5), *pair, X, layers=lambda p: "Conv" in p
+    fixed = jax.eval_shape(
+        lambda v: repair(Network().apply, v, *pair, X, layers=lambda p: "Conv" in p),
+        pair[0],
     )
     assert list(fixed) == ["Conv_0", "Conv_1"]
 
 
 def test_repair_runs_in_a_metric_side_by_side(pair):
     a, b = pair
-    ends = statistics(a), statistics(b)
+    ends = statistics(Network(), a, X), statistics(Network(), b, X)
     apply = Network().apply
 
     def metric(variables):
@@ -171,36 +201,47 @@ def test_repair_runs_in_a_metric_side_by_side(pair):
     options = {"key": jax.random.key(1), "samples": 3}
     options["devices"] = jax.local_devices()[:1]
     found = evaluate(metric, a, b, uniform(), batch=3, **options)
+
+    @jax.jit
+    def expected(index):
+        return metric(combine(a, b, uniform().sample(options["key"], index, a)))
+
     for i, value in enumerate(found):
-        drawn = uniform().sample(options["key"], i, a)
-        np.testing.assert_allclose(value, metric(combine(a, b, drawn)), rtol=1e-3)
+        np.testing.assert_allclose(value, expected(i), rtol=1e-3)
 
 
+@jax.jit
 def train(variables, x):
     return Normalised().apply(variables, x, train=True, mutable=["batch_stats"])
 
 
-def preactivations(variables, batches):
-    """What each BatchNorm is given, batch by batch in training mode."""
-    given = {"BatchNorm_0": [], "BatchNorm_1": []}
+@jax.jit
+def preactivations(variables, x):
+    """What each BatchNorm is given in training mode."""
+    given = {}
 
     def interceptor(next_function, args, kwargs, context):
         if isinstance(context.module, nn.BatchNorm):
-            given[context.module.name].append(np.asarray(args[0], np.float64))
+            given[context.module.name] = args[0]
         return next_function(*args, **kwargs)
 
     with nn.intercept_methods(interceptor):
-        for x in batches:
-            train(variables, x)
-    return {name: np.concatenate(rows) for name, rows in given.items()}
+        Normalised().apply(variables, x, train=True, mutable=["batch_stats"])
+    return given
+
+
+@jax.jit
+def reset_on(variables, batches):
+    return reset_batch_norm(train, variables, batches)
 
 
 def test_reset_statistics_are_those_of_all_batches_pooled():
     middle = combine(*networks(Normalised()), 0.5)
     batches = 3 * X.reshape(4, 12, *X.shape[1:]) + 5
-    found = jax.jit(lambda v: reset_batch_norm(train, v, batches))(middle)
-    for name, rows in preactivations(middle, batches).items():
-        statistics = found["batch_stats"][name]
+    found = reset_on(middle, batches)
+    given = [preactivations(middle, x) for x in batches]
+    for name, statistics in found["batch_stats"].items():
+        rows = np.concatenate([np.asarray(of[name], float) for of in given])
         np.testing.assert_allclose(
             statistics["mean"], rows.mean((0, 1, 2)), rtol=1e-4, atol=1e-4
         )
@@ -210,10 +251,8 @@ def test_reset_statistics_are_those_of_all_batches_pooled():
 
 def test_with_one_batch_evaluation_is_training():
     middle = combine(*networks(Normalised()), 0.5)
-    reset = reset_batch_norm(train, middle, X[None])
-    np.testing.assert_allclose(
-        Normalised().apply(reset, X), train(middle, X)[0], rtol=1e-4, atol=1e-5
-    )
+    y = jax.jit(Normalised().apply)(reset_on(middle, X[None]), X)
+    np.testing.assert_allclose(y, train(middle, X)[0], rtol=1e-4, atol=1e-5)
 
 
 def test_statistics_are_reset_in_a_metric_side_by_side():
@@ -223,7 +262,7 @@ def test_statistics_are_reset_in_a_metric_side_by_side():
         key=jax.random.key(0), samples=2, batch=2, devices=jax.local_devices()[:1],
     )  # fmt: skip
     drawn = uniform().sample(jax.random.key(0), 1, a)
-    expected = reset_batch_norm(train, combine(a, b, drawn), X[None])["batch_stats"]
+    expected = reset_on(combine(a, b, drawn), X[None])["batch_stats"]
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x[1], y, rtol=1e-3, atol=1e-5),
         found,
