@@ -1,13 +1,10 @@
 """What is refused at the door by everything that compares networks."""
 
 import itertools
-import operator
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PyTree
 
 from combinability._combine import check_like, is_combined
@@ -33,24 +30,6 @@ def check_networks(networks: dict[str, PyTree]) -> list[PyTree]:
     return [jax.tree.map(jnp.asarray, network) for network in networks.values()]
 
 
-def check_count(name: str, value: Any, least: int) -> int:
-    """An integer that is large enough.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is too small.
-    """
-    try:
-        count = operator.index(value)
-    except TypeError as error:
-        raise TypeError(f"{name}: expected an integer, got {value!r}") from error
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if count < least:
-        raise ValueError(f"{name}: expected at least {least}, got {count}")
-    return count
-
-
 def check_bijections(
     symmetry: Symmetry, permutation: Permutation, name: str
 ) -> Permutations:
@@ -61,18 +40,7 @@ def check_bijections(
         ValueError: if a group is unknown, an index array has the wrong shape or dtype,
             or does not name each unit once.
     """
-    if not isinstance(permutation, Mapping):
-        raise TypeError(
-            f"{name}: expected a dict group -> index array, got {permutation!r}"
-        )
-    symmetry.check_permutation(permutation)
-    for group, index in permutation.items():
-        units = np.arange(np.shape(index)[-1])
-        if (np.sort(np.asarray(index), axis=-1) != units).any():
-            raise ValueError(
-                f"{name}[{group!r}]: expected each of 0, …, {units[-1]} once, got "
-                f"{np.asarray(index).tolist()}"
-            )
+    symmetry.check_permutation(permutation, name)
     return {group: jnp.asarray(i, jnp.int32) for group, i in permutation.items()}
 
 

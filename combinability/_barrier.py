@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from combinability._arguments import check_count, check_networks
+from combinability._arguments import check_networks
+from combinability._checks import check_count
 from combinability._combine import combine
 from combinability._metric import Metric, trace
 from combinability.symmetry._symmetry import path_name

@@ -1,8 +1,6 @@
 """Distributions of coefficients over the hypercube of combinations and its vicinity."""
 
-import math
-import operator
-
+from combinability._checks import check_count, check_fraction, check_number
 from combinability._distribution import Distribution
 from combinability._grains import Granularity
 from combinability._laws import Bernoulli, Beta, Dirichlet, Normal, Spaced, Uniform
@@ -36,7 +34,7 @@ def uniform(
         >>> combinability.uniform(-0.2, 1.2, granularity="module").law
         Uniform(low=-0.2, high=1.2)
     """
-    low, high = _number("low", low), _number("high", high)
+    low, high = check_number("low", low), check_number("high", high)
     if low > high:
         raise ValueError(f"low: expected at most high = {high}, got {low}")
     return Distribution(Uniform(low, high), granularity, symmetry)
@@ -68,9 +66,7 @@ def bernoulli(
         >>> drawn.tolist()
         [1.0, 1.0, 1.0]
     """
-    probability = _number("probability", probability)
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability: expected a number in [0, 1], got {probability}")
+    probability = check_fraction("probability", probability)
     return Distribution(Bernoulli(probability), granularity, symmetry)
 
 
@@ -105,7 +101,9 @@ def beta(
         Beta(a=0.5, b=0.5)
     """
     return Distribution(
-        Beta(_number("a", a, above=0), _number("b", b, above=0)), granularity, symmetry
+        Beta(check_number("a", a, above=0), check_number("b", b, above=0)),
+        granularity,
+        symmetry,
     )
 
 
@@ -136,7 +134,7 @@ def normal(
         >>> combinability.normal(scale=0.1).law
         Normal(mean=0.5, scale=0.1)
     """
-    mean, scale = _number("mean", mean), _number("scale", scale)
+    mean, scale = check_number("mean", mean), check_number("scale", scale)
     if scale < 0:
         raise ValueError(f"scale: expected a number of at least 0, got {scale}")
     return Distribution(Normal(mean, scale), granularity, symmetry)
@@ -169,7 +167,7 @@ def line(
     along = uniform(low, high, granularity="model")
     if points is None:
         return along
-    points = _integer("points", points, least=2)
+    points = check_count("points", points, 2)
     return Distribution(Spaced(float(low), float(high), points), "model")
 
 
@@ -202,27 +200,6 @@ def simplex(
         ((3, 4), True)
     """
     law = Dirichlet(
-        _integer("n", n, least=2), _number("concentration", concentration, above=0)
+        check_count("n", n, 2), check_number("concentration", concentration, above=0)
     )
     return Distribution(law, granularity, symmetry)
-
-
-def _number(name: str, value: float, above: float = -math.inf) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected a number, got {value!r}") from error
-    if not math.isfinite(number) or number <= above:
-        more = "" if above == -math.inf else f" above {above:g}"
-        raise ValueError(f"{name}: expected a finite number{more}, got {number}")
-    return number
-
-
-def _integer(name: str, value: int, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise TypeError(f"{name}: expected an integer, got {value!r}") from error
-    if number < least:
-        raise ValueError(f"{name}: expected at least {least}, got {number}")
-    return number

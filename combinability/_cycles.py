@@ -43,7 +43,8 @@ def cycle_defect(
         Group name -> fraction of units that do not end where they began, in [0, 1].
 
     Raises:
-        ValueError: if a group is unknown or an index array has another shape or dtype.
+        ValueError: if there is no permutation, a group is unknown, or an index array
+            has another shape or dtype or does not name each unit once.
 
     Example:
         >>> import jax.numpy as jnp, combinability
@@ -58,6 +59,8 @@ def cycle_defect(
         >>> float(combinability.cycle_defect(symmetry, swap)["in"])
         0.5
     """
+    if not permutations:
+        raise ValueError("permutations: expected at least one, got none")
     around = identity(symmetry)
     for step in permutations:
         around = compose(symmetry, around, step)

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from combinability._advance import advance
+from combinability._checks import check_count
 from combinability._combine import check_like, combine, combine_many, is_combined
 from combinability._distribution import Coefficients
 from combinability._keys import Key, check_key
@@ -215,10 +216,7 @@ def _checked(options: Options, distribution: Coefficients) -> Options:
     for name, count in (("samples", options.samples), ("batch", options.batch)):
         if count is None and name == "batch":
             continue
-        if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise TypeError(f"{name}: expected an integer, got {count!r}")
-        if count < 1:
-            raise ValueError(f"{name}: expected at least 1, got {count}")
+        check_count(name, count, 1)
     points = getattr(distribution, "points", None)
     if points not in (None, options.samples):
         raise ValueError(

@@ -7,6 +7,8 @@ from flax import linen as nn
 from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array, Float, PyTree
 
+from combinability._checks import check_function
+
 Apply = Callable[[PyTree, Any], Any]
 
 
@@ -41,7 +43,7 @@ def channel_statistics(
         path -> statistics of the layer's outputs.
 
     Raises:
-        ValueError: as `repair`.
+        TypeError, ValueError: as `repair`.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
@@ -52,6 +54,7 @@ def channel_statistics(
         >>> list(found), found[""].mean.shape
         ([''], (3,))
     """
+    check_function("apply", apply, "apply(variables, inputs)")
     found: dict[str, ChannelStatistics] = {}
 
     def kept(path: str, y: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
+from combinability._checks import check_function
 from combinability.symmetry._symmetry import path_name
 
 
@@ -43,6 +44,7 @@ def trace(metric: Callable[[PyTree], PyTree], variables: PyTree) -> Metric:
     Raises:
         TypeError: if it returns no arrays, or something that is none.
     """
+    check_function("metric", metric, "of variables")
     # A jitted metric keeps what it captured inside of its own program.
     inner = getattr(metric, "__wrapped__", metric)
     function = inner if isinstance(metric, jax.stages.Wrapped) else metric

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from combinability._checks import check_fraction
+from combinability._keys import check_any_key
 from combinability.symmetry._symmetry import Permutation, Symmetry
 
 Permutations = dict[str, Int[Array, "*within size"]]
@@ -57,7 +59,7 @@ def random(key: PRNGKeyArray, symmetry: Symmetry) -> Permutations:
         [0, 1, 2]
     """
     start = identity(symmetry)
-    keys = jax.random.split(key, max(len(start), 1))
+    keys = jax.random.split(check_any_key(key), max(len(start), 1))
     return {
         name: jax.random.permutation(keys[i], index, axis=-1, independent=True)
         for i, (name, index) in enumerate(start.items())
@@ -83,7 +85,8 @@ def compose(symmetry: Symmetry, outer: Permutation, inner: Permutation) -> Permu
         Index arrays of all groups.
 
     Raises:
-        ValueError: if a group is unknown or an index array has another shape or dtype.
+        ValueError: if a group is unknown, or an index array has another shape or dtype
+            or does not name each unit once.
 
     Example:
         >>> import combinability
@@ -96,7 +99,8 @@ def compose(symmetry: Symmetry, outer: Permutation, inner: Permutation) -> Permu
         >>> permutation.compose(symmetry, turn, turn)["in"].tolist()
         [2, 0, 1]
     """
-    outer, inner = _complete(symmetry, outer), _complete(symmetry, inner)
+    outer = _complete(symmetry, outer, "outer")
+    inner = _complete(symmetry, inner, "inner")
     return {
         name: inner[name][(*_parents(symmetry, outer, name), outer[name])]
         for name in symmetry.groups
@@ -116,7 +120,8 @@ def invert(symmetry: Symmetry, permutation: Permutation) -> Permutations:
         Index arrays of all groups.
 
     Raises:
-        ValueError: if a group is unknown or an index array has another shape or dtype.
+        ValueError: if a group is unknown, or an index array has another shape or dtype
+            or does not name each unit once.
 
     Example:
         >>> import combinability
@@ -128,7 +133,7 @@ def invert(symmetry: Symmetry, permutation: Permutation) -> Permutations:
         >>> permutation.invert(symmetry, {"in": jnp.array([1, 2, 0])})["in"].tolist()
         [2, 0, 1]
     """
-    given = _complete(symmetry, permutation)
+    given = _complete(symmetry, permutation, "permutation")
     inverse: Permutations = {}
     by_depth = sorted(symmetry.groups, key=lambda n: len(symmetry.groups[n].within))
     for name in by_depth:
@@ -165,9 +170,8 @@ def perturb(
         >>> int((moved["hidden"] != start["hidden"]).sum())
         4
     """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction: expected a number in [0, 1], got {fraction}")
-    keys = jax.random.split(key, max(len(permutation), 1))
+    fraction = check_fraction("fraction", fraction)
+    keys = jax.random.split(check_any_key(key), max(len(permutation), 1))
     moved = {}
     for i, (name, given) in enumerate(permutation.items()):
         index = jnp.asarray(given)
@@ -214,9 +218,11 @@ def distance(first: Permutation, second: Permutation) -> Float[Array, ""]:
     return differ / max(total, 1)
 
 
-def _complete(symmetry: Symmetry, permutation: Permutation) -> Permutations:
+def _complete(
+    symmetry: Symmetry, permutation: Permutation, argument: str
+) -> Permutations:
     """The index arrays of all groups."""
-    symmetry.check_permutation(permutation)
+    symmetry.check_permutation(permutation, argument)
     named = {name: jnp.asarray(index) for name, index in permutation.items()}
     return {**identity(symmetry), **named}
 

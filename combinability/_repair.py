@@ -171,7 +171,11 @@ def fold(variables: PyTree, corrections: Corrections) -> PyTree:
         >>> bool(jnp.allclose(folded, network(variables, x)))
         True
     """
-    params = variables["params"]
+    params = variables.get("params") if isinstance(variables, Mapping) else None
+    if params is None:
+        raise ValueError(
+            "variables: expected those of a Flax Linen network, a dict with 'params'"
+        )
     for path, (scale, shift) in corrections.items():
         layer = _at(params, path)
         if "bias" not in layer:
@@ -217,9 +221,12 @@ def _incoming(variables: PyTree, path: str) -> Float[Array, "n c"]:
 
 
 def _at(params: Any, path: str) -> Any:
+    here = params
     for name in path.split("/") if path else []:
-        params = params[name]
-    return params
+        if name not in here:
+            raise ValueError(f"corrections: the network has no layer {path!r}")
+        here = here[name]
+    return here
 
 
 def _replaced(tree: Any, path: list[str], value: Any) -> Any:

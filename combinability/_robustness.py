@@ -10,11 +10,11 @@ from jaxtyping import Float, PyTree
 
 from combinability._arguments import (
     check_bijections,
-    check_count,
     check_networks,
     counter,
 )
 from combinability._barrier import along, height, one_by_one, trace_loss
+from combinability._checks import check_count
 from combinability._coefficients import uniform
 from combinability._combine import combine
 from combinability._distribution import Coefficients

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from combinability import matching
-from combinability._arguments import check_count, check_networks, counter
+from combinability._arguments import check_networks, counter
 from combinability._barrier import along, height, trace_loss
+from combinability._checks import check_count
 from combinability._cycles import chance_defect, cycle_defects
 from combinability._keys import Key, check_key
 from combinability._pairwise import Matcher, Pair, match_pairs

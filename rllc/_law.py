@@ -153,7 +153,10 @@ class FixedLaw:
 def _coefficients(name: str, value: Any) -> Any:
     if isinstance(value, Tracer):
         return value
-    array = np.asarray(value, dtype=np.float64)
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be real numbers, got {value!r}.") from error
     if array.ndim not in (1, 2):
         raise ValueError(
             f"{name} must have shape (k,) or (groups, k), got {array.shape}."

@@ -89,6 +89,10 @@ def scale_by_rllc(
     _check_objects(memory, law)
     if memory_dtype is not None:
         memory_dtype = jax.dtypes.canonicalize_dtype(memory_dtype)
+        if not jnp.issubdtype(memory_dtype, jnp.inexact):
+            raise ValueError(
+                f"memory_dtype must be a floating-point dtype, got {memory_dtype}."
+            )
     if isinstance(law, FixedLaw):
         return _fixed(memory, law, memory_dtype)
     return _learning(memory, law, memory_dtype)

@@ -125,6 +125,7 @@ def merge(moments: Moments, more: Moments) -> Moments:
         The `Moments` of all n + m samples.
 
     Raises:
+        TypeError: if one is not `Moments`.
         ValueError: if the numbers of channels differ.
 
     Example:
@@ -138,6 +139,11 @@ def merge(moments: Moments, more: Moments) -> Moments:
         Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for
         computing sample variances", 1979.
     """
+    for name, each in (("moments", moments), ("more", more)):
+        if not isinstance(each, Moments):
+            raise TypeError(
+                f"{name}: expected stitching.Moments, got {type(each).__name__}"
+            )
     if moments.xy.shape != more.xy.shape:
         raise ValueError(
             f"more: expected moments of {moments.xy.shape} channels (x, y), got "

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from combinability._checks import check_count
+from combinability._keys import check_any_key
 from combinability.matching._annealing import annealed
-from combinability.matching._checks import check_count, checked_blocks
+from combinability.matching._checks import checked_blocks
 from combinability.matching._cross_moments import CrossMoments, View
 from combinability.matching._host import Ascent
 from combinability.matching._matching import Matching
@@ -110,6 +112,7 @@ def activation_matching(
       Li et al., 2015 (arXiv 1511.07543); Ainsworth et al., 2022 (arXiv 2209.04836),
       section 3.1. Several groups on one value, and nested ones, are ours.
     """
+    key = check_any_key(key)
     check_count("max_units", max_units, 1)
     check_count("max_sweeps", max_sweeps, 1)
     _check_similarity(similarity)

@@ -7,7 +7,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
-from combinability.symmetry._symmetry import Permutation, Symmetry
+from combinability.symmetry._symmetry import Symmetry
 
 
 def checked_blocks(symmetry: Symmetry, variables: PyTree, name: str) -> list[Array]:
@@ -35,37 +35,6 @@ def checked_blocks(symmetry: Symmetry, variables: PyTree, name: str) -> list[Arr
         part if part.dtype in ("float32", "float64") else part.astype(jnp.float32)
         for part in symmetry.split(variables)
     ]
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Refuses what is not an integer of at least so much.
-
-    Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name}: expected at least {least}, got {value}")
-
-
-def check_start(symmetry: Symmetry, start: Permutation) -> None:
-    """Refuses what is not a permutation of the symmetry's groups.
-
-    Raises:
-        ValueError: naming the group, what came and what was expected.
-    """
-    symmetry.check_permutation(start)
-    for name, index in start.items():
-        size = symmetry.groups[name].size
-        if isinstance(index, Tracer):
-            continue
-        if (np.sort(index, axis=-1) != np.arange(size)).any():
-            raise ValueError(
-                f"start[{name!r}]: expected each of 0 to {size - 1} once in every row, "
-                f"got {np.asarray(index).tolist()}"
-            )
 
 
 def _check_leaf(leaf: Any, where: str) -> None:

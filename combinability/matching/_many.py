@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from combinability import _permutation
+from combinability._checks import check_count
+from combinability._keys import check_any_key
 from combinability._products import vdot
-from combinability.matching._checks import check_count, checked_blocks
+from combinability.matching._checks import checked_blocks
 from combinability.matching._host import Ascent
 from combinability.matching._match import match_blocks
 from combinability.matching._terms import Plan, plan
@@ -91,6 +93,7 @@ def match_many(
       After Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 3; the beginning is
       ours.
     """
+    key = check_any_key(key)
     check_count("max_rounds", max_rounds, 0)
     check_count("max_sweeps", max_sweeps, 1)
     if len(models) < 2:

@@ -7,8 +7,10 @@ import jax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from combinability import _permutation
+from combinability._checks import check_count
+from combinability._keys import check_any_key
 from combinability.matching._annealing import annealed
-from combinability.matching._checks import check_count, checked_blocks
+from combinability.matching._checks import checked_blocks
 from combinability.matching._host import Ascent
 from combinability.matching._matching import Matching
 from combinability.matching._starts import pinned_sides, signatures
@@ -79,6 +81,7 @@ def match(
       Coordinate descent: Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 1.
       Annealing: after Gold and Rangarajan, 1996. The choice of starts is ours.
     """
+    key = check_any_key(key)
     check_count("restarts", restarts, 0)
     check_count("annealing_steps", annealing_steps, 1)
     check_count("max_sweeps", max_sweeps, 1)

@@ -10,9 +10,11 @@ import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from combinability._arguments import check_bijections
+from combinability._checks import check_count
 from combinability._combine import check_like, combine
+from combinability._keys import check_any_key
 from combinability._permutation import identity
-from combinability.matching._checks import check_count, checked_blocks
+from combinability.matching._checks import checked_blocks
 from combinability.matching._host import Ascent
 from combinability.matching._matching import Matching
 from combinability.matching._terms import plan
@@ -100,6 +102,7 @@ def straight_through_matching(
       Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 2; starting each matching
       from the last one, and the choice of the best, are ours.
     """
+    key = check_any_key(key)
     check_count("steps", steps, 1)
     check_count("sweeps", sweeps, 1)
     surrogate = checked_blocks(symmetry, a, "a")

@@ -9,7 +9,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from combinability.matching._checks import check_count, check_start, checked_blocks
+from combinability._checks import check_count
+from combinability._keys import check_any_key
+from combinability.matching._checks import checked_blocks
 from combinability.matching._compiled import ascend
 from combinability.matching._host import Ascent
 from combinability.matching._matching import Matching
@@ -86,6 +88,7 @@ def weight_matching(
       Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 1; nested groups and groups
       on two axes are ours.
     """
+    key = check_any_key(key)
     check_count("max_sweeps", max_sweeps, 1)
     if assignment not in ("host", "compiled"):
         raise ValueError(
@@ -94,7 +97,7 @@ def weight_matching(
     if start == "pinned" and assignment == "compiled":
         raise ValueError("start: 'pinned' needs assignment='host', got 'compiled'")
     if start != "pinned":
-        check_start(symmetry, start or {})
+        symmetry.check_permutation(start or {}, "start")
     parts = checked_blocks(symmetry, a, "a"), checked_blocks(symmetry, b, "b")
     terms = plan(symmetry)
     orders = sweep_orders(key, len(terms.families), max_sweeps)

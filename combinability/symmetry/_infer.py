@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 from jax.interpreters import partial_eval
 
+from combinability._checks import check_function
 from combinability.symmetry import _label
 from combinability.symmetry._assemble import assemble
 from combinability.symmetry._certify import certify as certified
@@ -58,6 +59,7 @@ def infer_symmetry(
 
     Ours. Permutation symmetry of hidden units: Hecht-Nielsen (1990).
     """
+    check_function("apply", apply, "apply(variables, *inputs)")
     found = jax.tree_util.tree_flatten_with_path(variables)[0]
     if not found:
         raise ValueError("variables: expected a tree with arrays, got one without")

@@ -12,6 +12,7 @@ their labels unify. Variables are refined for that as far as is needed and no fu
 Labels that have no common refinement are pinned, so nothing is ever claimed of them.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -138,9 +139,17 @@ def unify(first: Label, second: Label) -> Label:
 
     Returns:
         What both have become. A uniform part joins anything without binding it.
+
+    Raises:
+        ValueError: if the lengths differ and neither is 1.
     """
     first, second = first.resolve(), second.resolve()
     if first.size != second.size:
+        if 1 not in (first.size, second.size):
+            raise ValueError(
+                f"labels: expected axes of one length, got {first.size} and "
+                f"{second.size}"
+            )
         return max(first, second, key=lambda label: label.size)
     if first is second or second.kind == "uniform":
         return first
@@ -222,7 +231,15 @@ def _bounds(label: Label) -> list[int]:
 
 
 def split(label: Label, sizes: Sequence[int]) -> list[Label]:
-    """The labels of an axis reshaped into several, row-major; pinned if impossible."""
+    """The labels of an axis reshaped into several, row-major; pinned if impossible.
+
+    Raises:
+        ValueError: if the sizes do not multiply to that of the axis.
+    """
+    if math.prod(sizes) != label.size:
+        raise ValueError(
+            f"sizes: expected some that multiply to {label.size}, got {list(sizes)}"
+        )
     parts: list[Label] = []
     for position in range(len(sizes) - 1, 0, -1):
         halves = _split_in_two(label, sizes[position])
@@ -285,7 +302,16 @@ def cut(label: Label, bounds: Sequence[int]) -> list[Label]:
         label: the label of the axis.
         bounds: positions strictly inside the axis, rising, where one segment ends and
             the next begins.
+
+    Raises:
+        ValueError: if they are not.
     """
+    ends = [0, *bounds, label.size]
+    if any(end >= after for end, after in itertools.pairwise(ends)):
+        raise ValueError(
+            f"bounds: expected rising positions inside an axis of {label.size}, got "
+            f"{list(bounds)}"
+        )
     pieces, done = [], 0
     for bound in bounds:
         halves = _cut_in_two(label, bound - done)

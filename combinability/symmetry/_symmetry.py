@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Int, PyTree
 
@@ -191,6 +193,11 @@ class Symmetry:
     def join(self, parts: Sequence[Array], variables: PyTree) -> PyTree:
         """Variables with their blocks replaced: the inverse of `split`."""
         leaves = self.check(variables, "variables")
+        if len(parts) != len(self.blocks):
+            raise ValueError(
+                f"parts: expected one for each of {len(self.blocks)} blocks, got "
+                f"{len(parts)}"
+            )
         for block, part in zip(self.blocks, parts, strict=True):
             leaves[block.leaf] = block.put(jnp.asarray(leaves[block.leaf]), part)
         return jax.tree.unflatten(jax.tree.structure(variables), leaves)
@@ -209,7 +216,8 @@ class Symmetry:
 
         Raises:
             ValueError: if a group is unknown, an index array has the wrong shape or
-                dtype, or the variables have other leaves.
+                dtype or does not name each unit once, or the variables have other
+                leaves.
 
         Example:
             >>> import jax, jax.numpy as jnp, combinability
@@ -270,26 +278,50 @@ class Symmetry:
             )
         return [leaf for _, leaf in found]
 
-    def check_permutation(self, permutation: Permutation) -> None:
-        """Refuses unknown groups and index arrays of the wrong shape or dtype.
+    def check_permutation(
+        self, permutation: Permutation, name: str = "permutation"
+    ) -> None:
+        """Refuses what does not permute the units of this symmetry's groups.
+
+        Whether a traced index array names each unit once cannot be seen.
+
+        Args:
+            permutation: group -> index array.
+            name: what the argument is called, for the errors.
 
         Raises:
-            ValueError: naming the group, what came and what was expected.
+            TypeError: if it is no mapping.
+            ValueError: if a group is unknown, an index array has the wrong shape or
+                dtype, or does not name each unit once in every row.
         """
-        for name, index in permutation.items():
-            if name not in self.groups:
+        if not isinstance(permutation, Mapping):
+            raise TypeError(
+                f"{name}: expected a dict group -> index array, got {permutation!r}"
+            )
+        for group_name, index in permutation.items():
+            if group_name not in self.groups:
                 known = ", ".join(self.groups)
                 raise ValueError(
-                    f"permutation: no group {name!r}; the groups are {known}"
+                    f"{name}: no group {group_name!r}; the groups are {known}"
                 )
-            group = self.groups[name]
-            expected = (*group.blocks, group.size)
-            index = jnp.asarray(index)
-            if index.shape != expected or not jnp.issubdtype(index.dtype, jnp.integer):
-                raise ValueError(
-                    f"permutation[{name!r}]: expected integers of shape {expected}, "
-                    f"got {index.dtype.name} of shape {index.shape}"
-                )
+            group = self.groups[group_name]
+            _check_index(f"{name}[{group_name!r}]", index, (*group.blocks, group.size))
+
+
+def _check_index(name: str, index: Any, shape: tuple[int, ...]) -> None:
+    dtype = jnp.asarray(index).dtype
+    if jnp.shape(index) != shape or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(
+            f"{name}: expected integers of shape {shape}, got {dtype.name} of shape "
+            f"{jnp.shape(index)}"
+        )
+    if isinstance(index, Tracer):
+        return
+    if (np.sort(index, axis=-1) != np.arange(shape[-1])).any():
+        raise ValueError(
+            f"{name}: expected each of 0, …, {shape[-1] - 1} once in every row, got "
+            f"{np.asarray(index).tolist()}"
+        )
 
 
 def is_key(value: Any) -> bool:

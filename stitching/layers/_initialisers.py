@@ -21,8 +21,12 @@ def identity(
         >>> from stitching import layers
         >>> layers.identity(jax.random.key(0), (2, 3)).tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+
+    Raises:
+        ValueError: if the shape is not that of a matrix.
     """
     del key
+    _check_shape(shape)
     return jnp.eye(*shape, dtype=dtype)
 
 
@@ -38,11 +42,20 @@ def random_permutation(
         >>> from stitching import layers
         >>> layers.random_permutation(jax.random.key(0), (3, 2)).sum(axis=0).tolist()
         [1.0, 1.0]
+
+    Raises:
+        ValueError: if the shape is not that of a matrix.
     """
+    _check_shape(shape)
     size = max(shape)
     return jnp.eye(size, dtype=dtype)[jax.random.permutation(key, size)][
         : shape[0], : shape[1]
     ]
+
+
+def _check_shape(shape: tuple[int, int]) -> None:
+    if len(shape) != 2:
+        raise ValueError(f"shape: expected (in, out), got {tuple(shape)}")
 
 
 def from_fit(layer: StitchingLayer, fit: Fit) -> dict[str, Any]:

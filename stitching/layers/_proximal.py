@@ -74,6 +74,10 @@ def proximal_l1(
     weight = real("penalty", penalty)
     if not isinstance(weight, Tracer) and not bool(weight >= 0):
         raise ValueError(f"penalty: expected at least 0, got {penalty}")
+    if not callable(learning_rate):
+        fixed = real("learning_rate", learning_rate)
+        if not isinstance(fixed, Tracer) and not bool(fixed >= 0):
+            raise ValueError(f"learning_rate: expected at least 0, got {learning_rate}")
 
     def init(params):
         del params

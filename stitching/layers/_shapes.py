@@ -39,6 +39,7 @@ def resize(
     """
     activation = _with_axes(activation, 3, "(..., height, width, channels)")
     _check_size(size)
+    _check_method(method)
     shape = (*activation.shape[:-3], *size, activation.shape[-1])
     return jax.image.resize(activation, shape, method)
 
@@ -158,6 +159,14 @@ def _with_axes(activation: ArrayLike, axes: int, shape: str) -> Array:
     if activation.ndim < axes:
         raise ValueError(f"activation: expected shape {shape}, got {activation.shape}")
     return activation
+
+
+def _check_method(method: str) -> None:
+    try:
+        jax.image.ResizeMethod.from_string(method)
+    except (AttributeError, ValueError) as error:
+        known = ", ".join(each.name.lower() for each in jax.image.ResizeMethod)
+        raise ValueError(f"method: expected one of {known}, got {method!r}") from error
 
 
 def _check_size(size: Size) -> None:

@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from stitching._moments import Moments, centre, product
-from stitching.similarity._distances import squared_distances
+from stitching.similarity._distances import samples, squared_distances
 from stitching.similarity._samples import (
     CONSTANT,
     Activation,
@@ -27,7 +27,7 @@ WHY = (
 
 def linear(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
     """The linear kernel ⟨xᵢ − x̄, xⱼ − x̄⟩."""
-    x, _ = centre(x)
+    x, _ = centre(samples(x))
     return product(x.T, x.T)
 
 
@@ -171,6 +171,8 @@ def _unit(x: Array) -> Array:
 def _centred_gram(kernel: Kernel, x: Array) -> Array:
     """HKH, of trace 1."""
     n = x.shape[0]
+    if not callable(kernel):
+        raise TypeError(f"kernel: expected a function of samples, got {kernel!r}")
     gram = jnp.asarray(kernel(x))
     if gram.shape != (n, n):
         raise ValueError(

@@ -1,6 +1,7 @@
 """Distances between the samples of one activation."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -11,9 +12,21 @@ from stitching._moments import centre, product
 Distance = Callable[[Float[Array, "n p"]], Float[Array, "n n"]]
 
 
+def samples(x: Any) -> Float[Array, "n p"]:
+    """What has a row a sample and a column a feature.
+
+    Raises:
+        ValueError: if it has not.
+    """
+    x = jnp.asarray(x)
+    if x.ndim != 2:
+        raise ValueError(f"x: expected shape (samples, features), got {x.shape}")
+    return x
+
+
 def squared_distances(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
     """‖xᵢ − xⱼ‖², by way of inner products of centred samples."""
-    x, _ = centre(x)
+    x, _ = centre(samples(x))
     gram = product(x.T, x.T)
     norms = jnp.diagonal(gram)
     distances = (norms[:, None] + norms - 2 * gram).clip(min=0)
@@ -55,7 +68,7 @@ def correlation_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
         >>> similarity.correlation_distance(x).tolist()
         [[0.0, 2.0], [2.0, 0.0]]
     """
-    features, _ = centre(x.T)
+    features, _ = centre(samples(x).T)
     features = features / jnp.sqrt((features**2).sum(axis=0))
     distances = (1 - product(features, features)).clip(0, 2)
     return jnp.where(
@@ -67,8 +80,11 @@ def measured(distance: Distance, x: Float[Array, "n p"]) -> Float[Array, "n n"]:
     """The distances of samples.
 
     Raises:
+        TypeError: if there is no function.
         ValueError: if the function does not give one for each pair.
     """
+    if not callable(distance):
+        raise TypeError(f"distance: expected a function of samples, got {distance!r}")
     distances, wanted = jnp.asarray(distance(x)), (x.shape[0], x.shape[0])
     if distances.shape != wanted:
         raise ValueError(

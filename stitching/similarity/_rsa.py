@@ -1,6 +1,7 @@
 """Representational similarity analysis: do the same samples lie near each other?"""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import jax.scipy.stats
@@ -14,16 +15,36 @@ Comparison = Callable[[Float[Array, " m"], Float[Array, " m"]], Float[Array, ""]
 
 
 def pearson(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
-    """The correlation of two vectors; NaN where one is constant."""
+    """The correlation of two vectors; NaN where one is constant.
+
+    Raises:
+        ValueError: if they are not two vectors of one length.
+    """
+    u, v = _vectors(u, v)
     u, v = (w - w.mean() for w in (u, v))
     u, v = (w / jnp.sqrt((w * w).sum()) for w in (u, v))
     return (u * v).sum().clip(-1, 1)
 
 
 def spearman(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
-    """The correlation of the ranks of two vectors, ties at their mean rank."""
+    """The correlation of the ranks of two vectors, ties at their mean rank.
+
+    Raises:
+        ValueError: if they are not two vectors of one length.
+    """
+    u, v = _vectors(u, v)
     ranks = (jax.scipy.stats.rankdata(w).astype(w.dtype) for w in (u, v))
     return pearson(*ranks)
+
+
+def _vectors(u: Any, v: Any) -> tuple[Array, Array]:
+    u, v = jnp.asarray(u), jnp.asarray(v)
+    if u.ndim != 1 or u.shape != v.shape:
+        raise ValueError(
+            f"u and v: expected two vectors of one length, got shapes {u.shape} and "
+            f"{v.shape}"
+        )
+    return u, v
 
 
 def rsa(

@@ -325,7 +325,7 @@ BAD = {
     "no permutation": (
         {"start": lambda g: {"h": jnp.array([0, 0, 1, 2, 3])}},
         ValueError,
-        r"start\['h'\]: expected each of 0 to 4 once",
+        r"start\['h'\]: expected each of 0, …, 4 once",
     ),
     "nothing to permute": (
         {"symmetry": lambda g: Symmetry({}, (), (), g["symmetry"].leaves)},

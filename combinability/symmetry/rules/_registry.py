@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from combinability._checks import check_function
+
 RULES: dict[str, Callable[..., Any]] = {}
 
 
@@ -24,7 +26,8 @@ def register_rule(*primitives: str) -> Callable[[Callable], Callable]:
         A decorator that registers a function and returns it.
 
     Raises:
-        TypeError: if a name is not a string (as when the decorator lacks its call).
+        TypeError: if there is no name, or one is not a string (as when the decorator
+            lacks its call), or what is decorated is no function.
 
     Example:
         >>> from combinability.symmetry import register_rule, unify
@@ -32,6 +35,8 @@ def register_rule(*primitives: str) -> Callable[[Callable], Callable]:
         ... def add(walk, equation, x, y):
         ...     return [[unify(i, j) for i, j in zip(x, y, strict=True)]]
     """
+    if not primitives:
+        raise TypeError("register_rule: expected the name of a primitive, got none")
     for name in primitives:
         if not isinstance(name, str):
             raise TypeError(
@@ -40,6 +45,7 @@ def register_rule(*primitives: str) -> Callable[[Callable], Callable]:
             )
 
     def register(rule: Callable) -> Callable:
+        check_function("rule", rule, "rule(walk, equation, *operands)")
         RULES.update(dict.fromkeys(primitives, rule))
         return rule
 

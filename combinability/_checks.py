@@ -1,0 +1,68 @@
+"""Single arguments that are refused at the door, each by its name."""
+
+import math
+import operator
+from typing import Any
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """An integer that is large enough.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is too small.
+    """
+    try:
+        count = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from error
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if count < least:
+        raise ValueError(f"{name}: expected at least {least}, got {count}")
+    return count
+
+
+def check_number(name: str, value: Any, above: float = -math.inf) -> float:
+    """A finite number that is large enough.
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is not finite, or not above what it must be.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected a number, got {value!r}") from error
+    if not math.isfinite(number) or number <= above:
+        more = "" if above == -math.inf else f" above {above:g}"
+        raise ValueError(f"{name}: expected a finite number{more}, got {number}")
+    return number
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """A number in [0, 1].
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is outside.
+    """
+    number = check_number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name}: expected a number in [0, 1], got {number}")
+    return number
+
+
+def check_function(name: str, value: Any, called: str) -> None:
+    """Refuses what cannot be called.
+
+    Args:
+        name: what the argument is called.
+        value: what came.
+        called: how it would be called, for the error.
+
+    Raises:
+        TypeError: if it is not a function.
+    """
+    if not callable(value):
+        raise TypeError(f"{name}: expected a function {called}, got {value!r}")

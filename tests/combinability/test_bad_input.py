@@ -1,0 +1,539 @@
+"""What is wrong is refused at the door: the argument, what came, what was expected.
+
+One table for the whole library; `test_nothing_is_left_out` keeps it complete.
+"""
+
+import inspect
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import combinability
+from combinability import symmetry as symmetries
+
+
+def apply(variables, x):
+    return jnp.tanh(x @ variables["in"]) @ variables["out"]
+
+
+def metric(variables):
+    return variables["in"].sum()
+
+
+def loss(variables, batch):
+    return apply(variables, batch).sum()
+
+
+V = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 4))}
+SHORT = {"in": jnp.ones((2, 3))}
+NAN = {**V, "in": jnp.full((2, 3), jnp.nan)}
+X, KEY = jnp.ones((5, 2)), jax.random.key(0)
+SYMMETRY = combinability.infer_symmetry(apply, V, X)
+TWICE = {"in": jnp.array([0, 0, 1])}
+FLOATS = {"in": jnp.arange(3.0)}
+UNKNOWN = {"hidden": jnp.arange(3)}
+LOGITS, LABELS = np.ones((5, 4), np.float32), np.zeros(5, int)
+CORRECTION = {"Dense_9": combinability.Correction(jnp.ones(4), jnp.ones(4))}
+LINE, THREE, FOUR = (
+    combinability.line(3),
+    symmetries.variable(3),
+    symmetries.variable(4),
+)
+ONCE = "expected each of 0, …, 2 once in every row, got [0, 0, 1]"
+NO_OUT = "b does not match a: it has no leaf 'out'"
+NO_KEY = "key: expected a PRNG key as jax.random.key(0), got 3"
+
+c, s = combinability, symmetries
+
+# Of each public function: calls, what they raise, and what must be said.
+BAD = {
+    "Symmetry": [
+        (lambda: SYMMETRY.apply(TWICE, V), ValueError, f"permutation['in']: {ONCE}"),
+        (
+            lambda: SYMMETRY.apply(UNKNOWN, V),
+            ValueError,
+            "no group 'hidden'; the groups",
+        ),
+        (
+            lambda: SYMMETRY.apply([0, 1], V),
+            TypeError,
+            "dict group -> index array, got [",
+        ),
+        (lambda: SYMMETRY.apply({}, SHORT), ValueError, "expected 2 leaves, got 1"),
+        (
+            lambda: SYMMETRY.split(SHORT),
+            ValueError,
+            "variables: expected 2 leaves, got 1",
+        ),
+        (lambda: SYMMETRY.join([], V), ValueError, "parts: expected one for each of 2"),
+    ],
+    "activation_matching": [
+        (lambda: matched(c.activation_matching, [X], key=3), TypeError, NO_KEY),
+        (
+            lambda: matched(c.activation_matching, []),
+            ValueError,
+            "batches: expected at",
+        ),
+        (
+            lambda: matched(c.activation_matching, [X], b=SHORT),
+            ValueError,
+            "b: expected 2",
+        ),
+        (
+            lambda: matched(c.activation_matching, [X], similarity="cosine"),
+            ValueError,
+            "similarity: expected",
+        ),
+    ],
+    "barrier": [
+        (
+            lambda: c.barrier(metric, V, V, points=2),
+            ValueError,
+            "points: expected at least",
+        ),
+        (lambda: c.barrier(metric, V, SHORT), ValueError, NO_OUT),
+        (
+            lambda: c.barrier(metric, V, NAN),
+            ValueError,
+            "b: expected finite parameters",
+        ),
+        (
+            lambda: c.barrier(3, V, V),
+            TypeError,
+            "metric: expected a function of variables",
+        ),
+    ],
+    "bernoulli": [
+        (
+            lambda: c.bernoulli(1.5),
+            ValueError,
+            "probability: expected a number in [0, 1]",
+        ),
+        (
+            lambda: c.bernoulli("half"),
+            TypeError,
+            "probability: expected a number, got 'h",
+        ),
+        (
+            lambda: c.bernoulli(np.nan),
+            ValueError,
+            "probability: expected a finite number",
+        ),
+    ],
+    "beta": [
+        (lambda: c.beta(0.0, 1.0), ValueError, "a: expected a finite number above 0"),
+        (lambda: c.beta(1.0, -1.0), ValueError, "b: expected a finite number above 0"),
+    ],
+    "channel_statistics": [
+        (
+            lambda: c.channel_statistics(apply, V, X),
+            ValueError,
+            "apply: met the layers []",
+        ),
+        (
+            lambda: c.channel_statistics(3, V, X),
+            TypeError,
+            "apply: expected a function",
+        ),
+    ],
+    "combine": [
+        (lambda: c.combine(V, SHORT, 0.5), ValueError, NO_OUT),
+        (
+            lambda: c.combine(V, V, {"in": 1.0}),
+            ValueError,
+            "coefficients: expected 2 le",
+        ),
+    ],
+    "combine_many": [
+        (
+            lambda: c.combine_many([], jnp.ones(1)),
+            ValueError,
+            "models: expected at least o",
+        ),
+        (
+            lambda: c.combine_many([V, V], jnp.ones(3)),
+            ValueError,
+            "coefficients: expected",
+        ),
+    ],
+    "compose": [
+        (
+            lambda: c.compose(SYMMETRY, UNKNOWN, {}),
+            ValueError,
+            "outer: no group 'hidden'",
+        ),
+        (lambda: c.compose(SYMMETRY, {}, TWICE), ValueError, f"inner['in']: {ONCE}"),
+    ],
+    "corrected": [
+        (
+            lambda: c.corrected(apply, CORRECTION)(V, X),
+            ValueError,
+            "expected ['Dense_9']",
+        ),
+    ],
+    "cosine": [(lambda: c.cosine(V, SHORT), ValueError, NO_OUT)],
+    "cycle_defect": [
+        (
+            lambda: c.cycle_defect(SYMMETRY),
+            ValueError,
+            "permutations: expected at least o",
+        ),
+        (lambda: c.cycle_defect(SYMMETRY, TWICE), ValueError, ONCE),
+    ],
+    "difference": [
+        (lambda: c.difference(apply, V, SHORT, X), ValueError, NO_OUT),
+        (
+            lambda: c.difference(apply, V, V, X, LABELS[:3]),
+            ValueError,
+            "labels: expected s",
+        ),
+    ],
+    "disagreement": [
+        (
+            lambda: c.disagreement(LOGITS, LOGITS[:4]),
+            ValueError,
+            "expected the same shape",
+        ),
+    ],
+    "distance": [
+        (
+            lambda: c.distance({"in": jnp.arange(3)}, {"in": jnp.arange(4)}),
+            ValueError,
+            "second['in']: expected the shape of first['in'], (3,), got (4,)",
+        ),
+    ],
+    "error_overlap": [
+        (
+            lambda: c.error_overlap(LOGITS, LOGITS, LABELS[:3]),
+            ValueError,
+            "labels: expected",
+        ),
+        (
+            lambda: c.error_overlap(LOGITS, LOGITS, LOGITS[:, 0]),
+            TypeError,
+            "labels: expecte",
+        ),
+        (
+            lambda: c.error_overlap(LOGITS, LOGITS[1:], LABELS),
+            ValueError,
+            "the same shape",
+        ),
+    ],
+    "evaluate": [
+        (
+            lambda: evaluated(samples=0),
+            ValueError,
+            "samples: expected at least 1, got 0",
+        ),
+        (
+            lambda: evaluated(samples=True),
+            TypeError,
+            "samples: expected an integer, got Tr",
+        ),
+        (lambda: evaluated(batch=-1), ValueError, "batch: expected at least 1, got -1"),
+        (lambda: evaluated(key=3), TypeError, NO_KEY),
+        (
+            lambda: evaluated(of=3),
+            TypeError,
+            "metric: expected a function of variables, got",
+        ),
+        (lambda: evaluated(b=SHORT), ValueError, NO_OUT),
+        (lambda: evaluated(b=NAN), ValueError, "b: expected finite parameters"),
+        (
+            lambda: evaluated(distribution=3),
+            TypeError,
+            "distribution: expected an object",
+        ),
+        (lambda: evaluated(distribution=LINE), ValueError, "samples: expected 3"),
+        (
+            lambda: evaluated(devices=[]),
+            ValueError,
+            "devices: expected different devices",
+        ),
+    ],
+    "evaluate_many": [
+        (
+            lambda: evaluated_many([], c.simplex(2)),
+            ValueError,
+            "models: expected at least on",
+        ),
+        (lambda: evaluated_many([V], c.simplex(2)), ValueError, "distribution: "),
+        (
+            lambda: evaluated_many([V, V], c.uniform()),
+            ValueError,
+            "a pair, by evaluate",
+        ),
+    ],
+    "fold": [
+        (
+            lambda: c.fold(V, CORRECTION),
+            ValueError,
+            "variables: expected those of a Flax",
+        ),
+        (lambda: c.fold({"params": V}, CORRECTION), ValueError, "no layer 'Dense_9'"),
+    ],
+    "infer_symmetry": [
+        (lambda: c.infer_symmetry(3, V, X), TypeError, "apply: expected a function"),
+        (
+            lambda: c.infer_symmetry(apply, {}, X),
+            ValueError,
+            "variables: expected a tree",
+        ),
+    ],
+    "invert": [
+        (lambda: c.invert(SYMMETRY, TWICE), ValueError, f"permutation['in']: {ONCE}"),
+        (
+            lambda: c.invert(SYMMETRY, FLOATS),
+            ValueError,
+            "expected integers of shape (3,)",
+        ),
+    ],
+    "jensen_shannon": [
+        (
+            lambda: c.jensen_shannon(LOGITS, LOGITS.T),
+            ValueError,
+            "expected the same shape",
+        ),
+    ],
+    "l2": [(lambda: c.l2(V, SHORT), ValueError, NO_OUT)],
+    "line": [
+        (lambda: c.line(1), ValueError, "points: expected at least 2, got 1"),
+        (lambda: c.line(2.5), TypeError, "points: expected an integer, got 2.5"),
+    ],
+    "match": [
+        (lambda: matched(c.match, key=3), TypeError, NO_KEY),
+        (
+            lambda: matched(c.match, b=NAN),
+            ValueError,
+            "b: 'in' holds 6 numbers that are not",
+        ),
+        (
+            lambda: matched(c.match, restarts=-1),
+            ValueError,
+            "restarts: expected at least 0",
+        ),
+    ],
+    "match_many": [
+        (
+            lambda: c.match_many(SYMMETRY, [V], key=KEY),
+            ValueError,
+            "models: expected two or more networks, got 1",
+        ),
+        (lambda: c.match_many(SYMMETRY, [V, V], key=3), TypeError, NO_KEY),
+        (
+            lambda: c.match_many(SYMMETRY, [V, SHORT], key=KEY),
+            ValueError,
+            "models[1]: expected 2 leaves, got 1",
+        ),
+    ],
+    "normal": [
+        (lambda: c.normal(0.0, -1.0), ValueError, "scale: expected a number of at")
+    ],
+    "perturb": [
+        (lambda: c.perturb(3, TWICE, 0.5), TypeError, NO_KEY),
+        (
+            lambda: c.perturb(KEY, TWICE, 1.5),
+            ValueError,
+            "fraction: expected a number in [0",
+        ),
+        (
+            lambda: c.perturb(KEY, TWICE, "all"),
+            TypeError,
+            "fraction: expected a number, got",
+        ),
+    ],
+    "random": [
+        (lambda: c.random(3, SYMMETRY), TypeError, NO_KEY),
+        (
+            lambda: c.random(jax.random.split(KEY), SYMMETRY),
+            ValueError,
+            "key: expected one key, got keys of shape (2,)",
+        ),
+    ],
+    "register_rule": [
+        (
+            lambda: c.register_rule(),
+            TypeError,
+            "expected the name of a primitive, got none",
+        ),
+        (
+            lambda: c.register_rule(apply),
+            TypeError,
+            "expected names of primitives, got <fu",
+        ),
+        (lambda: c.register_rule("no_such")(3), TypeError, "rule: expected a function"),
+    ],
+    "repair": [
+        (lambda: c.repair(apply, V, V, SHORT, X), ValueError, NO_OUT),
+        (lambda: c.repair(3, V, V, V, X), TypeError, "apply: expected a function"),
+        (lambda: c.repair(apply, V, V, V, X), ValueError, "apply: met the layers []"),
+    ],
+    "reset_batch_norm": [
+        (
+            lambda: c.reset_batch_norm(lambda v, x: (x, {}), V, X),
+            ValueError,
+            "variables: expected a dictionary with 'batch_stats'",
+        ),
+    ],
+    "robustness": [
+        (
+            lambda: c.robustness(metric, SYMMETRY, V, V, TWICE, key=KEY),
+            ValueError,
+            f"permutation['in']: {ONCE}",
+        ),
+        (
+            lambda: c.robustness(metric, SYMMETRY, V, V, {}, key=KEY, fractions=[2.0]),
+            ValueError,
+            "permutation: expected at least one group",
+        ),
+    ],
+    "simplex": [
+        (lambda: c.simplex(1), ValueError, "n: expected at least 2, got 1"),
+        (
+            lambda: c.simplex(2, concentration=0.0),
+            ValueError,
+            "concentration: expected a f",
+        ),
+    ],
+    "straight_through_matching": [
+        (lambda: straight(key=3), TypeError, NO_KEY),
+        (lambda: straight(batches=[]), ValueError, "batches: expected at least one"),
+        (lambda: straight(steps=0), ValueError, "steps: expected at least 1, got 0"),
+        (lambda: straight(start=TWICE), ValueError, f"start['in']: {ONCE}"),
+    ],
+    "transitivity": [
+        (
+            lambda: c.transitivity(metric, SYMMETRY, [V, V], key=KEY),
+            ValueError,
+            "models: expected at least 3 networks, got 2; for a pair see barrier",
+        ),
+    ],
+    "uniform": [
+        (
+            lambda: c.uniform(1.0, 0.0),
+            ValueError,
+            "low: expected at most high = 0.0, got 1",
+        ),
+        (lambda: c.uniform(0.0, np.inf), ValueError, "high: expected a finite number"),
+        (
+            lambda: c.uniform(granularity="layer"),
+            ValueError,
+            "granularity: expected one of",
+        ),
+        (
+            lambda: c.uniform(granularity="neuron"),
+            ValueError,
+            "symmetry: granularity 'neur",
+        ),
+    ],
+    "weight_matching": [
+        (lambda: matched(c.weight_matching, key=3), TypeError, NO_KEY),
+        (
+            lambda: matched(c.weight_matching, b=NAN),
+            ValueError,
+            "take an earlier checkpoint",
+        ),
+        (
+            lambda: matched(c.weight_matching, start=TWICE),
+            ValueError,
+            f"start['in']: {ONCE}",
+        ),
+        (
+            lambda: matched(c.weight_matching, assignment="gpu"),
+            ValueError,
+            "assignment: exp",
+        ),
+    ],
+    # Of `combinability.symmetry`.
+    "cut": [
+        (lambda: s.cut(THREE, [1, 9]), ValueError, "bounds: expected rising positions"),
+        (lambda: s.cut(THREE, [2, 1]), ValueError, "inside an axis of 3, got [2, 1]"),
+    ],
+    "observe": [
+        (
+            lambda: s.observe(SYMMETRY, SHORT, X),
+            ValueError,
+            "variables: expected 2 leaves",
+        ),
+        (
+            lambda: s.observe(SYMMETRY, V, X.T),
+            ValueError,
+            "inputs[0]: expected shape (5, 2)",
+        ),
+    ],
+    "split": [
+        (
+            lambda: s.split(THREE, [2, 2]),
+            ValueError,
+            "sizes: expected some that multiply",
+        ),
+    ],
+    "unify": [
+        (
+            lambda: s.unify(THREE, FOUR),
+            ValueError,
+            "labels: expected axes of one length",
+        ),
+    ],
+}
+
+# What only holds values: `NamedTuple`s, protocols, types and errors; and what takes
+# nothing but a symmetry, or labels and a size of any kind.
+CANNOT_FAIL = {
+    *("Axis", "Barrier", "Block", "Carrier", "ChannelStatistics", "Coefficients"),
+    *("Correction", "Difference", "Distribution", "ErrorOverlap", "Group", "Label"),
+    *("ManyMatching", "Matching", "Permutation", "Pin", "Robustness", "Transitivity"),
+    *("CertificationError", "carriers", "identity"),
+    *("concatenation", "pin", "product", "variable"),
+}
+
+
+def matched(function, *more, b=V, key=KEY, **options):
+    return function(SYMMETRY, V, b, *more, key=key, **options)
+
+
+def straight(batches=(X,), key=KEY, **options):
+    return combinability.straight_through_matching(
+        SYMMETRY, loss, V, V, batches, key=key, **options
+    )
+
+
+def evaluated(of=metric, b=V, distribution=None, **options):
+    distribution = combinability.uniform() if distribution is None else distribution
+    given = {"key": KEY, "samples": 2, **options}
+    return combinability.evaluate(of, V, b, distribution, **given)
+
+
+def evaluated_many(models, distribution):
+    return combinability.evaluate_many(metric, models, distribution, key=KEY, samples=2)
+
+
+ROWS = [(name, *row) for name, rows in BAD.items() for row in rows]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{n}-{t[:30]}" for n, _, _, t in ROWS])
+def test_bad_input_is_refused_by_name(row):
+    _, call, error, said = row
+    with pytest.raises(error, match=re.escape(said)) as caught:
+        call()
+    # Not whatever some library deep inside happened to say.
+    assert caught.traceback[-1].path.is_relative_to(combinability.__path__[0])
+
+
+def test_a_traced_permutation_is_not_looked_into():
+    moved = jax.jit(SYMMETRY.apply)({"in": jnp.array([2, 0, 1])}, V)
+    assert moved["in"].shape == (2, 3)
+
+
+def test_nothing_is_left_out():
+    public = {
+        name
+        for module in (combinability, symmetries)
+        for name in module.__all__
+        if not inspect.ismodule(getattr(module, name))
+    }
+    assert public == BAD.keys() | CANNOT_FAIL
+    assert not BAD.keys() & CANNOT_FAIL
