@@ -63,6 +63,26 @@ def check_together(task: Task, givens: Sequence[Given]) -> None:
             "strategy: 'vmap' expects trees of the same structures, shapes and dtypes "
             "in all stitches; leave it out, or train those that agree together"
         )
+    if task.devices is not None:
+        _check_devices(task.devices, task.strategy, len(givens))
+
+
+def _check_devices(devices: Sequence[Any], strategy: Any, stitches: int) -> None:
+    strangers = set(devices) - set(jax.local_devices())
+    if not devices or strangers or len(set(devices)) < len(devices):
+        raise ValueError(
+            "devices: expected different devices of this process, as "
+            f"jax.local_devices() names them, got {devices!r}"
+        )
+    if stitches % len(devices):
+        raise ValueError(
+            f"devices: expected a number that divides the {stitches} stitches, got "
+            f"{len(devices)}; give fewer devices, or more stitches"
+        )
+    if strategy != "vmap":
+        raise ValueError(
+            f"strategy: expected 'vmap' or None over several devices, got {strategy!r}"
+        )
 
 
 def _outputs(task: Task, given: Given) -> tuple:

@@ -95,7 +95,7 @@ def _bytes(tree: PyTree[jax.ShapeDtypeStruct]) -> int:
 
 def _memory() -> float:
     """Bytes of the device that are free or, on a CPU, that there are."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

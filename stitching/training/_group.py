@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PRNGKeyArray, PyTree
 
 from stitching.training._program import (
@@ -56,7 +58,21 @@ def side_by_side(task: Task, givens: Sequence[Given], data: Sequence[Data]) -> G
         for field, axis in zip(fields, axes, strict=True)
     ]
     runs = _stack([one.run for one in ones])
+    if task.devices is not None:
+        runs, *joined = _spread(task.devices, (0, *axes), [runs, *joined])
     return Group(len(ones), runs, Data(*joined[:-1]), joined[-1], axes)
+
+
+def _spread(
+    devices: Sequence[Any], axes: Sequence[int | None], trees: Sequence[PyTree]
+) -> list[PyTree]:
+    """Stacks with an equal part on each device, and what is shared on all of them."""
+    mesh = Mesh(np.array(devices), ("stitches",))
+    specs = {0: PartitionSpec("stitches"), None: PartitionSpec()}
+    return [
+        jax.device_put(tree, NamedSharding(mesh, specs[axis]))
+        for axis, tree in zip(axes, trees, strict=True)
+    ]
 
 
 def apart(group: Group) -> list[Run]:

@@ -56,6 +56,7 @@ def train_many(
     keep: bool | None = None,
     record: Sequence[int] = (),
     strategy: Strategy | None = None,
+    devices: Sequence[Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Trained]:
     """Trains many stitches of one kind, side by side or in sequence.
@@ -78,6 +79,10 @@ def train_many(
             0.1]))` of a learning rate or an L1 penalty; traced.
         strategy: "vmap" (side by side), "scan" or "loop"; by default whichever is timed
             faster.
+        devices: devices of this process over which the stitches are spread, equally
+            many on each, side by side (strategy "vmap"); by default the default one
+            has them all. Several processes (`jax.distributed`) each train stitches of
+            their own.
         progress: called as `progress(done, total)`, in steps of all stitches together.
 
     Returns:
@@ -85,8 +90,9 @@ def train_many(
 
     Raises:
         TypeError, ValueError: as `train`; and if nothing is `each`, they differ in
-            length, samples are not equally many, or the strategy is "vmap" and the
-            trees of the stitches differ in structure or shapes.
+            length, samples are not equally many, the strategy is "vmap" and the
+            trees of the stitches differ in structure or shapes, or the stitches cannot
+            be spread over the devices.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, stitching
@@ -116,8 +122,9 @@ def train_many(
         batch_size,
         record,
         keep,
-        strategy,
+        "vmap" if strategy is None and devices is not None else strategy,
         progress,
+        None if devices is None else tuple(devices),
     )
     given = Given(
         variables_1, variables_2, x, target, key, initial, activation, hyperparameters

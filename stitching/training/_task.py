@@ -25,6 +25,7 @@ class Task:
         keep: whether network 1's activations are kept; None if they fit.
         strategy: how steps are taken; None for the fastest.
         progress: called as `progress(done, total)`.
+        devices: what stitches side by side are spread over; None for the default one.
     """
 
     program: Program
@@ -34,6 +35,7 @@ class Task:
     keep: bool | None
     strategy: Strategy | None
     progress: Progress | None
+    devices: Sequence[Any] | None = None
 
 
 class Given(NamedTuple):

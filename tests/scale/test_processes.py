@@ -15,7 +15,7 @@ import stitching
 from tests.scale import worker
 
 ROOT = pathlib.Path(__file__).parents[2]
-SECONDS = 240
+SECONDS = 400
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,13 @@ def test_moments_are_those_of_all_rows(found, x64):
     expected = stitching.moments(*worker.activations())
     for name in ("spread moments", "merged moments"):
         check(found, named(name, expected), rtol=1e-12, atol=1e-12)
+
+
+def test_a_sweep_of_stitches_is_that_of_one_device(found):
+    expected = worker.sweep(worker.RATES, strategy="vmap")
+    distances = np.abs(expected.weight - expected.weight[0]).max(axis=(1, 2))
+    assert np.all(np.diff(distances) > 0.01)
+    check(found, named("sweep", expected), rtol=1e-4, atol=1e-6)
 
 
 def test_networks_that_span_processes_are_refused_with_advice(found):

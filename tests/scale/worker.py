@@ -7,6 +7,7 @@ that importing the libraries touches no device, which a cluster must be named be
 import sys
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +23,7 @@ PROCESSES, DEVICES_EACH = 2, 2
 # Not a multiple of processes, devices or batch.
 SAMPLES, BATCH = 13, 2
 STEPS = 8
+RATES = np.array([0.0, 0.1, 0.3, 1.0], np.float32)
 OPTIMIZERS = {"rllc": lambda: rllc.rllc(0.1), "rllc_adam": lambda: rllc.rllc_adam(0.1)}
 SPECS = {"w": PartitionSpec("x"), "v": PartitionSpec(None, "x"), "b": PartitionSpec()}
 
@@ -81,6 +83,28 @@ def activations():
     return x, generator.normal(size=(24, 3)) + x[:, :3]
 
 
+def sweep(values, **options):
+    """Stitches of which each has another learning rate: their maps, stacked."""
+    model = nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(3)])
+    x = np.random.default_rng(6).normal(size=(16, 5)).astype(np.float32)
+    a, b = (model.init(jax.random.key(seed), x) for seed in (1, 2))
+    cut = stitching.cut(model, "layers_0", x)
+    found = stitching.train_many(
+        stitching.stitch(cut, stitching.layers.Affine(4), cut),
+        a,
+        b,
+        x,
+        stitching.targets.hard(jnp.arange(16) % 3),
+        optax.sgd,
+        hyperparameters=stitching.each(values),
+        key=jax.random.key(3),
+        steps=10,
+        batch_size=8,
+        **options,
+    )
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *(one.fit for one in found))
+
+
 def cluster_train(optimizer):
     """The same with parameters, gradients and units spread over all processes."""
     mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(AxisType.Auto,))
@@ -112,6 +136,13 @@ def cluster_moments():
         parts = [jax.tree.map(lambda leaf, i=i: leaf[i], gathered) for i in range(2)]
         merged = jax.jit(stitching.merge)(*parts)
         return multihost_utils.process_allgather(together, tiled=True), merged
+
+
+def cluster_sweep():
+    """Each process trains its part of the sweep, on all of its devices."""
+    mine = np.split(RATES, jax.process_count())[jax.process_index()]
+    own = sweep(mine, devices=jax.local_devices())
+    return multihost_utils.process_allgather(own, tiled=True)
 
 
 def refusal():
@@ -147,6 +178,7 @@ def main(address, number, folder):
         file.with_name("samples.1").unlink()
     found["samples, resumed"] = evaluate(checkpoint=file)
     found["spread moments"], found["merged moments"] = cluster_moments()
+    found["sweep"] = cluster_sweep()
     save(folder / f"found.{number}.npz", found | {"refusal": refusal()})
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import stitching
 from stitching import each, layers, targets
-from stitching.training import _strategy
+from stitching.training import _group, _program, _strategy
 from stitching.training._data import Prepared
 from stitching.training._program import Program
 from stitching.training._task import Given, Task
@@ -40,8 +40,10 @@ def three(mlp):
     return rows, alone
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "scan", "loop"])
-def test_many_are_one_by_one(mlp, three, strategy):
+@pytest.mark.parametrize(
+    ("strategy", "devices"), [("vmap", None), ("scan", None), ("loop", None), (None, 3)]
+)
+def test_many_are_one_by_one(mlp, three, strategy, devices):
     rows, alone = three
     a, b, target, key, initial = (each(column) for column in zip(*rows, strict=True))
     together = stitching.train_many(
@@ -55,6 +57,7 @@ def test_many_are_one_by_one(mlp, three, strategy):
         initial=initial,
         record=(3,),
         strategy=strategy,
+        devices=devices and jax.local_devices()[:devices],
         **OPTIONS,
     )
     assert len(together) == 3
@@ -169,6 +172,47 @@ def test_what_does_not_go_together_is_refused(mlp, changes, says):
     given = dict(zip(names, mlp, strict=True)) | {"key": KEY} | changes
     with pytest.raises(ValueError, match=says):
         stitching.train_many(**given, optimizer=ADAM, **OPTIONS)
+
+
+def test_stitches_that_share_their_data_are_spread_over_devices(mlp, monkeypatch):
+    spread = []
+
+    def watched(program, axes, runs, *given):
+        spread.append({len(leaf.sharding.device_set) for leaf in jax.tree.leaves(runs)})
+        return _program.vmapped(program, axes, runs, *given)
+
+    monkeypatch.setattr(_group, "vmapped", watched)
+    penalties = each(jnp.array([0.0, 0.02, 0.1, 0.2]))
+    many = functools.partial(
+        stitching.train_many,
+        *mlp,
+        lasso,
+        hyperparameters=penalties,
+        key=KEY,
+        **OPTIONS,
+    )
+    found = many(devices=jax.local_devices()[:4])
+    assert spread
+    assert all(devices == {4} for devices in spread)
+    for one, other in zip(found, many(strategy="vmap"), strict=True):
+        close(one[:3], other[:3], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"devices": []}, "devices: expected different devices of this process"),
+        ({"devices": jax.local_devices()[:1] * 2}, "devices: expected different"),
+        ({"devices": jax.local_devices()[:3]}, "that divides the 2 stitches, got 3"),
+        (
+            {"devices": jax.local_devices()[:2], "strategy": "scan"},
+            "strategy: expected 'vmap' or None over several devices, got 'scan'",
+        ),
+    ],
+)
+def test_devices_that_stitches_cannot_be_spread_over_are_refused(mlp, options, says):
+    with pytest.raises(ValueError, match=says):
+        stitching.train_many(*mlp, ADAM, key=each([KEY] * 2), **OPTIONS, **options)
 
 
 def test_trees_of_other_shapes_are_not_stacked(mlp):
