@@ -16,7 +16,7 @@ def table(audit: Audit) -> str:
     """The numbers of an audit, one a line, each with what it says."""
     rows = list(_rows(audit))
     width = max(len(row.name) for row in rows)
-    lines = [f"{row.name:<{width}}  {row.value:7.3f}  {row.meaning}" for row in rows]
+    lines = [f"{row.name:<{width}}  {row.value:8.3f}  {row.meaning}" for row in rows]
     return "\n".join(
         [f"a stitch on {audit.measures.hits.sum()} held-out samples", *lines]
     )
