@@ -241,6 +241,11 @@ _SPEED_COMBINABILITY = {
                 "start_seconds": {"engine": float, "loop": float},
                 "combinations_per_second": {"engine": float, "loop": float},
                 "speedup": _RATIO,
+                # Of the metric for one combination; what a large product of matrices
+                # reaches in the same turns; and which share of that the engine reaches.
+                "flops?": float,
+                "matmul_flops_per_second?": float,
+                "matmul_share?": float,
             }
         ),
     },

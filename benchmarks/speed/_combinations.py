@@ -16,6 +16,7 @@ import combinability
 from benchmarks._ranges import check_counts, check_positive
 from benchmarks.models import MLP, ResNet
 from benchmarks.speed._interleaved import interleaved, ratio
+from benchmarks.speed._matmul import Matmul, flops
 from combinability._batch import fastest
 from combinability._program import make_task
 
@@ -82,7 +83,10 @@ def measure_combinations(
     Returns:
       {"baseline", "cases": {NAME: {"images", "samples" (in a round), "batch" and
       "lanes" (that the engine chose), "start_seconds" and "combinations_per_second":
-      {"engine", "loop"}, "speedup" (of the engine): {"median", "low", "high"}}}}.
+      {"engine", "loop"}, "speedup" (of the engine): {"median", "low", "high"}, "flops"
+      (of the metric, for one combination), "matmul_flops_per_second" (of a large
+      product, timed in the same turns), "matmul_share" (of that, what the engine
+      reaches)}}}.
     """
     selected = cases() if selected is None else selected
     results = {}
@@ -97,7 +101,7 @@ def measure_combinations(
 
 def combinations_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows of the measurement as text, a heading first."""
-    rows = [("case", "engine/s", "loop/s", "speedup", "batch", "lanes")]
+    rows = [("case", "engine/s", "loop/s", "speedup", "of matmul", "batch", "lanes")]
     for name, case in result["cases"].items():
         speed, times = case["combinations_per_second"], case["speedup"]
         rows.append(
@@ -106,6 +110,7 @@ def combinations_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
                 f"{speed['engine']:.1f}",
                 f"{speed['loop']:.1f}",
                 f"{times['median']:.2f} ({times['low']:.2f} to {times['high']:.2f})",
+                f"{100 * case['matmul_share']:.0f} %" if "matmul_share" in case else "",
                 str(case["batch"]),
                 str(case["lanes"]),
             )
@@ -134,7 +139,9 @@ def _measure(
         starts[name] = time.perf_counter() - began
     samples = _samples(runs[BASELINE], config.seconds)
     programs = {name: functools.partial(run, samples) for name, run in runs.items()}
-    times = interleaved(programs, config.rounds, progress)
+    matmul, each = Matmul(), flops(metric, models[0])
+    times = interleaved({**programs, "matmul": matmul}, config.rounds, progress)
+    ceiling = matmul.flops / float(np.median(times["matmul"]))
     return {
         "images": case.images,
         "samples": samples,
@@ -145,6 +152,9 @@ def _measure(
             name: samples / float(np.median(times[name])) for name in programs
         },
         "speedup": ratio(times[BASELINE], times["engine"]),
+        "flops": each,
+        "matmul_flops_per_second": ceiling,
+        "matmul_share": each * samples / float(np.median(times["engine"])) / ceiling,
     }
 
 
