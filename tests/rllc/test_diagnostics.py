@@ -11,9 +11,9 @@ import rllc
 
 def trained(optimizer, steps=20, seed=0):
     gradients = np.random.default_rng(seed).normal(size=(steps, 8)) + 0.5
-    state = optimizer.init(jnp.zeros(8))
-    for gradient in jnp.asarray(gradients, jnp.float32):
-        _, state = optimizer.update(gradient, state, jnp.zeros(8))
+    state, update = jax.jit(optimizer.init)(jnp.zeros(8)), jax.jit(optimizer.update)
+    for gradient in gradients.astype(np.float32):
+        _, state = update(gradient, state, jnp.zeros(8))
     return state
 
 
@@ -49,10 +49,13 @@ def test_diagnostics_reach_through_chains_and_wrappers():
 
 def test_diagnostics_work_under_vmap():
     optimizer = rllc.rllc(0.1)
-    states = jax.vmap(lambda x: optimizer.update(x, optimizer.init(x))[1])(
-        jnp.ones((4, 3))
-    )
-    assert rllc.diagnostics(states).law.shape == (4, 1, 3)
+
+    @jax.jit
+    @jax.vmap
+    def states(x):
+        return optimizer.update(x, optimizer.init(x))[1]
+
+    assert rllc.diagnostics(states(jnp.ones((4, 3)))).law.shape == (4, 1, 3)
 
 
 @pytest.mark.parametrize("count", [0, 2])
