@@ -42,11 +42,7 @@ _BUILDERS: dict[str, tuple[str, Callable[[Dataset, Any], nn.Module]]] = {
     "cnn": ("image", _cnn),
     "resnet20": ("image", _resnet("batch")),
     "resnet20_layernorm": ("image", _resnet("layer")),
-    # A quarter of the original's width: a sixteenth of its work.
-    "vgg": (
-        "image",
-        lambda dataset, dtype: VGG(dataset.classes, width=16, dtype=dtype),
-    ),
+    "vgg": ("image", _vgg),
     "vit": ("image", lambda dataset, dtype: ViT(dataset.classes, dtype=dtype)),
     "tiny10": ("image", lambda dataset, dtype: Tiny10(dataset.classes, dtype=dtype)),
     "transformer": ("text", _transformer),

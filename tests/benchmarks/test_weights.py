@@ -484,6 +484,7 @@ def test_what_cannot_be_written_is_refused_and_the_file_stays(variables, message
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path):
+def test_a_place_where_no_file_can_be_is_refused(path):
+    weights.save(path, mlp_variables())
     with pytest.raises(RunError, match="cannot write"):
-        weights.save(tmp_path / "no" / "weights.safetensors", mlp_variables())
+        weights.save(path / "weights.safetensors", mlp_variables())
