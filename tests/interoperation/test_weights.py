@@ -36,7 +36,7 @@ def test_pytorch_weights_are_permuted_and_go_back(tmp_path):
     a = weights.load(tmp_path / "a.safetensors", module, x)
     symmetry = combinability.infer_symmetry(module.apply, a, x, certify=False)
     backwards = {
-        name: np.arange(group.size)[::-1] for name, group in symmetry.groups.items()
+        name: jnp.arange(group.size)[::-1] for name, group in symmetry.groups.items()
     }
     b = symmetry.apply(backwards, a)
     weights.save(tmp_path / "b.safetensors", weights.to_pytorch(b, module))
