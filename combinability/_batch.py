@@ -12,7 +12,7 @@ from combinability._program import Program, Task
 # Seconds for which a candidate is timed, after its compilation, and how often.
 _TIMING_SECONDS = 0.1
 _TURNS = 3
-# A candidate must take at most this share of the best one's time to be preferred.
+# A larger batch must take at most this share of the best one's time to be preferred.
 _GAIN = 0.9
 _LARGEST = 1024
 
@@ -35,7 +35,7 @@ def fastest(task: Task, samples: int, batch: int | None = None) -> Program:
     best = Program(task, *first)
     lanes = min(_lanes(task), -(-samples // best.width))
     if lanes > 1:
-        best = _faster(best.in_lanes(lanes), best, samples)
+        best = _faster(best.in_lanes(lanes), best, samples, gain=1.0)
     for candidate in others:
         if _seconds_per_sample(best, samples) * samples < best.compile_seconds:
             break
@@ -53,14 +53,16 @@ def fastest(task: Task, samples: int, batch: int | None = None) -> Program:
     return best
 
 
-def _faster(program: Program, best: Program, samples: int) -> Program:
+def _faster(
+    program: Program, best: Program, samples: int, gain: float = _GAIN
+) -> Program:
     """The faster of two programs, timed in turns so that noise meets both alike."""
     turns = [
         (_seconds_per_sample(program, samples), _seconds_per_sample(best, samples))
         for _ in range(_TURNS)
     ]
     taken, before = map(min, zip(*turns, strict=True))
-    return program if taken < _GAIN * before else best
+    return program if taken < gain * before else best
 
 
 def _candidates(
