@@ -14,7 +14,12 @@ from rich.console import Console
 from benchmarks import report as reports
 from benchmarks._combine import combine
 from benchmarks._compare import compare
-from benchmarks._summaries import print_claims, print_comparison, print_tour
+from benchmarks._summaries import (
+    print_claims,
+    print_comparison,
+    print_side_by_side,
+    print_tour,
+)
 from benchmarks.combinability import Config as CombinabilityConfig
 from benchmarks.rllc import Config
 from benchmarks.speed import (
@@ -157,14 +162,27 @@ app.command(
 
 @app.command
 def report(
-    folder: Annotated[Path, tyro.conf.arg(metavar="DIR"), tyro.conf.Positional],
+    folders: Annotated[
+        tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]"), tyro.conf.Positional
+    ],
+    out: _Folder = None,
 ) -> None:
-    """Draw the figures and the page of a finished comparison again, without running it.
+    """Draw the figures and the page of finished runs again, without running them.
+
+    Of several runs of one experiment it shows side by side what differed and what came
+    out, and writes that as comparison.html.
 
     Args:
-        folder: Run folder, which holds result.json.
+        folders: Run folders, each of which holds result.json.
+        out: Folder for comparison.html; by default the first run's.
     """
-    print(f"Report: {reports.write(folder)}")
+    if len(folders) == 1:
+        print(f"Report: {reports.write(folders[0])}")
+        return
+    compared, page = reports.write_comparison(folders, out)
+    for folder in filter(reports.has_figures, folders):
+        print(f"Report: {reports.write(folder)}")
+    print_side_by_side(compared, page, Console())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.rule import Rule
 from rich.table import Table
 
@@ -49,6 +50,28 @@ def print_claims(result: dict[str, Any], page: Path, console: Console) -> None:
             grid.add_row(row["claim"], f"{number}, {bound}", row["verdict"])
         console.print(grid, "")
     _print_page(page, console)
+
+
+def print_side_by_side(
+    compared: report.Comparison, page: Path, console: Console
+) -> None:
+    """Prints what differs between runs, what came out, and where the page is."""
+    for title, rows in (
+        ("What differs", compared.different),
+        ("What came out", compared.numbers),
+    ):
+        grid = Table(title=title, **_LOOK)
+        grid.add_column("")
+        for name in compared.names:
+            grid.add_column(escape(name), justify="right", overflow="fold")
+        for name, values in rows.items():
+            texts = ("–" if value is None else str(value) for value in values)
+            grid.add_row(escape(name), *map(escape, texts))
+        if rows:
+            console.print(grid, "")
+    _print_sentences([compared.meaning], console)
+    said = f"Comparison: {page}"
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_schedules(result: dict[str, Any], console: Console) -> None:

@@ -13,6 +13,17 @@ def document(
     result: dict[str, Any], title: str, subtitle: str, sections: Iterable[str]
 ) -> str:
     """A page that needs nothing else: no network, no scripts, figures inside."""
+    origin = f"<section><h2>How it was made</h2>{_origin(result)}</section>"
+    footer = (
+        "Beside this page lie result.json, with every number, and every figure as PNG."
+    )
+    return plain_document(title, subtitle, [*sections, origin], footer)
+
+
+def plain_document(
+    title: str, subtitle: str, sections: Iterable[str], footer: str = ""
+) -> str:
+    """A page of sections that does not say where they come from."""
     style = Path(__file__).with_name("page.css").read_text()
     light, dark = css_variables(dark=False), css_variables(dark=True)
     title = html.escape(title)
@@ -32,9 +43,8 @@ def document(
 <header><h1>{title}</h1><p class="faint">{html.escape(subtitle)}</p></header>
 <main>
 {"".join(sections)}
-<section><h2>How it was made</h2>{_origin(result)}</section>
 </main>
-<footer>Beside this page lie result.json, with every number, and every figure as PNG.
+<footer>{html.escape(footer)}
 </footer>
 </body>
 </html>

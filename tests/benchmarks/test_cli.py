@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_a_bug_of_ours_keeps_its_traceback(tmp_path, monkeypatch):
         (["tour"], ["--out", "two minutes"]),
         (["speed"], ["rllc", "one step"]),
         (["speed", "rllc"], ["--rounds", "--out", "shown again", "(default: 10000000"]),
-        (["report"], ["DIR", "without running it"]),
+        (["report"], ["DIR", "without running them", "--out", "side by side"]),
     ],
 )
 def test_help_teaches(arguments, taught, capsys):
@@ -196,3 +197,35 @@ def test_a_killed_command_goes_on_and_ends_the_same(finished, tmp_path):
     for name, losses in _untimed(undisturbed["methods"]).items():
         found = result["methods"][name]["constant"]["validation_loss"]
         np.testing.assert_allclose(found, losses["validation_loss"], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_command_killed_again_and_again_ends_with_the_same_numbers(tmp_path):
+    def command(folder):
+        out = ["--out", str(tmp_path / folder)]
+        return [sys.executable, "-m", "benchmarks", *TINY, *out]
+
+    subprocess.run(command("whole"), capture_output=True, check=True, timeout=600)
+    # Until a first stage is finished it is compiling: what comes later is killed.
+    random = np.random.default_rng()
+    for stage in ("sgd.tune", "sgd.measure", "rllc.tune"):
+        killed = subprocess.Popen(command("run"), stderr=subprocess.PIPE, text=True)
+        assert killed.stderr is not None
+        while not killed.stderr.readline().startswith(stage):
+            pass
+        time.sleep(random.uniform(0, 2))
+        killed.kill()
+        killed.wait()
+    subprocess.run(command("run"), capture_output=True, check=True, timeout=600)
+    whole, run = (read_result(tmp_path / folder) for folder in ("whole", "run"))
+    assert _without_times(run) == _without_times(whole)
+
+
+def _without_times(value):
+    """A result without what is of one run only."""
+    if isinstance(value, list):
+        return [_without_times(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    own = {"command", "started", "seconds", "seconds_per_step"}
+    return {name: _without_times(v) for name, v in value.items() if name not in own}

@@ -14,6 +14,7 @@ import resource
 import tracemalloc
 import zipfile
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,7 @@ def test_no_change_of_an_npz_file_goes_unnoticed(
 
 
 TREE = {"b": np.arange(3.0), "w": np.ones((2, 3), jnp.bfloat16)}
-LEAVES = SimpleNamespace(outputs=(jax.ShapeDtypeStruct((), "float32"),))
+LEAVES: Any = SimpleNamespace(outputs=(jax.ShapeDtypeStruct((), "float32"),))
 
 
 def samples_file(path):

@@ -1,0 +1,113 @@
+"""`python -m benchmarks report DIR DIR`: runs of one experiment side by side."""
+
+import copy
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from benchmarks import report
+from benchmarks.__main__ import main
+from benchmarks.report._comparison import compare, over_seeds
+
+COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
+RESULTS = sorted(path.parent for path in COMMITTED.glob("*/result.json"))
+
+
+@pytest.fixture
+def runs(result, tmp_path):
+    """Two run folders: the second had more steps, another JAX, and a better SGD."""
+    other = copy.deepcopy(result)
+    other["config"]["steps"] = 120
+    other["versions"]["jax"] = "0.11"
+    other["command"] += " --steps 120"
+    losses = other["methods"]["sgd"]["constant"]["validation_loss"]
+    other["methods"]["sgd"]["constant"]["validation_loss"] = [x / 2 for x in losses]
+    del other["methods"]["adam"]
+    kept = [row for row in other["comparisons"] if row["against"] != "adam"]
+    other["comparisons"] = kept
+    folders = []
+    for name, content in (("short", result), ("long", other)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        (folders[-1] / "result.json").write_text(json.dumps(content))
+    return folders
+
+
+def test_what_differs_is_what_was_changed(runs):
+    compared, _ = report.write_comparison(runs)
+    assert compared.names == ["short", "long"]
+    assert compared.different == {
+        "steps": [60, 120],
+        "version of jax": ["0.10", "0.11"],
+    }
+
+
+def test_numbers_stand_side_by_side_with_their_intervals(runs, result):
+    compared, _ = report.write_comparison(runs)
+    found: list[Any] = compared.numbers["SGD, constant, validation loss"]
+    short, long = found
+    losses = result["methods"]["sgd"]["constant"]["validation_loss"]
+    assert short.value == pytest.approx(np.mean(losses))
+    assert long.value == pytest.approx(np.mean(losses) / 2)
+    interval = scipy.stats.ttest_1samp(losses, 0).confidence_interval(0.95)
+    assert (short.low, short.high) == pytest.approx((interval.low, interval.high))
+    assert compared.numbers["Adam, constant, validation loss"][1] is None
+
+
+def test_what_diverged_is_left_out_of_a_mean():
+    assert over_seeds([1.0, None, 3.0]).value == 2
+    assert math.isnan(over_seeds([None, None]).value)
+    assert str(over_seeds([0.5])) == "0.500"
+
+
+def test_the_command_draws_every_run_and_says_what_differs(runs, tmp_path, capsys):
+    out = tmp_path / "both"
+    assert main(["report", *map(str, runs), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "What differs" in said
+    assert "validation loss" in said
+    assert f"Comparison: {out / 'comparison.html'}" in said
+    assert all((folder / "report.html").exists() for folder in runs)
+    page = (out / "comparison.html").read_text()
+    assert "2 runs of rllc" in page
+    assert "--steps 120" in page
+    assert not re.search(r"<script|https?://", page)
+
+
+def test_without_a_folder_the_page_lies_beside_the_first_run(runs):
+    _, page = report.write_comparison(runs)
+    assert page == runs[0] / "comparison.html"
+
+
+def test_runs_that_cannot_be_compared_are_refused(runs, capsys):
+    first, second = map(str, runs)
+    content = json.loads((runs[1] / "result.json").read_text())
+    (runs[1] / "result.json").write_text(json.dumps({**content, "experiment": "other"}))
+    for folders, said in [
+        (
+            [first, second],
+            "expected runs of one experiment to compare, got rllc",
+        ),
+        ([first, first], "expected two or more different run folders"),
+        ([first, first + "/nothing"], "holds no result.json"),
+        ([], "expected two or more different run folders to compare, got none"),
+    ]:
+        assert main(["report", *folders]) == 2
+        assert said in capsys.readouterr().err
+    assert not (runs[0] / "comparison.html").exists()
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=[folder.name for folder in RESULTS])
+def test_a_committed_result_is_equal_to_itself_and_has_numbers(folder):
+    result = json.loads((folder / "result.json").read_text())
+    compared = compare({"one": result, "other": result})
+    assert compared.different == {}
+    assert compared.numbers
+    for one, other in compared.numbers.values():
+        assert str(one) == str(other)
