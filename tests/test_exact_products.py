@@ -18,7 +18,7 @@ import rllc
 import stitching
 from combinability._spoiling import _inner
 from combinability.matching._cross_moments import _moments
-from stitching import layers, similarity
+from stitching import layers, report, similarity
 
 PRODUCTS = (jax.lax.dot_general_p, jax.lax.conv_general_dilated_p)
 HIGHEST = (jax.lax.Precision.HIGHEST,) * 2
@@ -123,6 +123,7 @@ TRACED = {
     "residual": lambda: stitching.residual(
         stitching.least_squares(stitching.moments(X, Y)), stitching.moments(X, Y)
     ),
+    "Mahalanobis distance": lambda: report.mahalanobis(Y, stitching.moments(Y)),
     "affine layer": lambda: stitched(layers.Affine(4)),
     "low-rank layer": lambda: stitched(layers.LowRank(4, rank=2)),
     "orthogonal layer": lambda: stitched(layers.Orthogonal(4)),
