@@ -1,5 +1,7 @@
 """Law: the correction is the mathematics of it, in every basis and at every scale."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,12 @@ import rllc
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+def compiled(optimizer):
+    """Both functions as one program each, instead of one for every operation."""
+    return jax.jit(optimizer.init), jax.jit(optimizer.update)
+
+
+@functools.cache
 def quadratic(size=6, seed=0):
     """A loss with gradients that depend on where one is, and a start."""
     rng = np.random.default_rng(seed)
@@ -28,18 +36,20 @@ def quadratic(size=6, seed=0):
     return loss, jnp.asarray(rng.normal(size=size))
 
 
-def trajectory(optimizer, loss, start, steps, scale=1.0):
-    """Parameters and states after every step."""
+def trajectory(optimizer, loss, start, steps, seen=lambda state: None):
+    """Parameters, and what is seen of the states, after every step."""
 
     def step(carry, _):
         x, state = carry
-        gradient = scale * jax.grad(loss)(x)
-        updates, state = optimizer.update(gradient, state, x)
+        updates, state = optimizer.update(jax.grad(loss)(x), state, x)
         x = optax.apply_updates(x, updates)
-        return (x, state), (x, rllc.diagnostics(state))
+        return (x, state), (x, seen(state))
 
-    carry = (start, optimizer.init(start))
-    return jax.jit(lambda c: jax.lax.scan(step, c, length=steps))(carry)[1]
+    @jax.jit
+    def run(start):
+        return jax.lax.scan(step, (start, optimizer.init(start)), length=steps)[1]
+
+    return run(start)
 
 
 def changed_basis(memory, change):
@@ -100,18 +110,21 @@ def test_the_correction_is_the_preconditioned_hypergradient(seed):
     memory = rllc.decays(0.0, 0.6, 0.9)
     learning_rate, ridge = 0.02, 1e-3
     law = rllc.LearningLaw(0.0, initial=[0.2, 0.1, 0.3], solver=rllc.Ridge(ridge))
-    optimizer = rllc.scale_by_rllc(memory, law)
-    x, state = start, optimizer.init(start)
+    init, update = compiled(rllc.scale_by_rllc(memory, law))
+    slope = jax.jit(jax.grad(loss))
+    x, state = start, init(start)
     for _ in range(5):
-        step, state = optimizer.update(jax.grad(loss)(x), state)
+        step, state = update(slope(x), state)
         previous, x = x, x - learning_rate * step
-    units = jnp.stack(memory.units(state.memory), axis=-1)
+    units = np.stack(memory.units(state.memory), axis=-1)
 
-    def loss_of_law(coefficients):
+    @jax.jit
+    @jax.grad
+    def slope_of_law(coefficients):
         return loss(previous - learning_rate * units @ coefficients)
 
-    gradient = jax.grad(loss)(x)
-    hypergradient = jax.grad(loss_of_law)(state.law[0])
+    gradient = np.asarray(slope(x))
+    hypergradient = slope_of_law(state.law[0])
     np.testing.assert_allclose(
         hypergradient, -learning_rate * units.T @ gradient, rtol=1e-9
     )
@@ -122,7 +135,7 @@ def test_the_correction_is_the_preconditioned_hypergradient(seed):
             1.0, conserve_gain=False, solver=law.solver, initial=law.initial
         ),
     )
-    _, new = corrected.update(gradient, state)
+    _, new = jax.jit(corrected.update)(gradient, state)
     spectrum, gram = memory.spectrum, units.T @ units
     trace = np.trace(np.linalg.solve(spectrum.gramian, gram))
     metric = gram + ridge * (spectrum.resonance * gradient @ gradient + trace) * (
@@ -136,13 +149,14 @@ def test_the_pseudo_inverse_correction_is_numpys():
     loss, start = quadratic()
     memory = rllc.decays(0.0, 0.6)
     law = rllc.LearningLaw(1.0, conserve_gain=False, solver=rllc.PseudoInverse())
-    optimizer = rllc.scale_by_rllc(memory, law)
-    x, state = start, optimizer.init(start)
+    init, update = compiled(rllc.scale_by_rllc(memory, law))
+    slope = jax.jit(jax.grad(loss))
+    x, state = start, init(start)
     for _ in range(4):
         units = np.stack(memory.units(state.memory), axis=-1)
-        gradient = jax.grad(loss)(x)
+        gradient = slope(x)
         before = state.law[0]
-        step, state = optimizer.update(gradient, state)
+        step, state = update(gradient, state)
         expected = np.linalg.pinv(units, rcond=1e-7) @ gradient
         np.testing.assert_allclose(state.law[0] - before, expected, rtol=1e-6)
         x = x - 0.01 * step
@@ -179,10 +193,12 @@ def test_the_recursive_gram_matrix_is_the_units_own():
     loss, start = quadratic()
     memory = rllc.direct_sum(rllc.decays(0.0, 0.9), rllc.complex_block(0.8, 0.5))
     for refresh in (5, 10**6):
-        optimizer = rllc.rllc(0.01, memory, rllc.LearningLaw(0.01, refresh=refresh))
-        x, state = start, optimizer.init(start)
+        law = rllc.LearningLaw(0.01, refresh=refresh)
+        init, update = compiled(rllc.rllc(0.01, memory, law))
+        slope = jax.jit(jax.grad(loss))
+        x, state = start, init(start)
         for _ in range(12):
-            updates, state = optimizer.update(jax.grad(loss)(x), state)
+            updates, state = update(slope(x), state)
             x = optax.apply_updates(x, updates)
         units = np.stack(memory.units(state[0].memory), axis=-1)
         units = units @ memory.spectrum.whitening
@@ -191,13 +207,14 @@ def test_the_recursive_gram_matrix_is_the_units_own():
 
 def test_a_refresh_repairs_a_wrong_gram_matrix():
     memory = rllc.decays(0.0, 0.9)
-    optimizer = rllc.scale_by_rllc(memory, rllc.LearningLaw(0.01, refresh=3))
-    gradients = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)))
-    state = optimizer.init(gradients[0])
-    _, state = optimizer.update(gradients[0], state)
-    state = state._replace(gram=state.gram + 100 * jnp.eye(2))
+    law = rllc.LearningLaw(0.01, refresh=3)
+    init, update = compiled(rllc.scale_by_rllc(memory, law))
+    gradients = np.random.default_rng(0).normal(size=(6, 4))
+    state = init(gradients[0])
+    _, state = update(gradients[0], state)
+    state = state._replace(gram=state.gram + 100 * np.eye(2))
     for gradient in gradients[1:]:
-        _, state = optimizer.update(gradient, state)
+        _, state = update(gradient, state)
     units = np.stack(state.memory, axis=-1) @ memory.spectrum.whitening
     np.testing.assert_allclose(state.gram[0], units.T @ units, rtol=1e-10)
 
@@ -223,7 +240,8 @@ def test_the_conserved_gain_is_conserved_for_ten_thousand_steps(dtype):
 def test_without_conservation_the_gain_moves():
     loss, start = quadratic()
     law = rllc.LearningLaw(0.05, conserve_gain=False)
-    _, path = trajectory(rllc.rllc(0.02, law=law), loss, start, 20)
+    optimizer = rllc.rllc(0.02, law=law)
+    _, path = trajectory(optimizer, loss, start, 20, rllc.diagnostics)
     assert np.abs(path.gain[-1, 0] - 10.0) > 0.1
 
 
@@ -254,11 +272,11 @@ def test_corrections_of_units_do_not_depend_on_the_units_scales():
     def direction(scale):
         memory = rllc.units(optax.trace(0.9), optax.scale(scale))
         law = rllc.LearningLaw(0.05, initial=[0.1, 0.5 / scale])
-        optimizer = rllc.scale_by_rllc(memory, law)
-        gradients = jnp.asarray(np.random.default_rng(0).normal(size=(20, 8)))
-        state = optimizer.init(gradients[0])
+        init, update = compiled(rllc.scale_by_rllc(memory, law))
+        gradients = np.random.default_rng(0).normal(size=(20, 8))
+        state = init(gradients[0])
         for gradient in gradients:
-            updates, state = optimizer.update(gradient, state)
+            updates, state = update(gradient, state)
         return updates
 
     np.testing.assert_allclose(direction(64.0), direction(1.0), rtol=1e-9)
@@ -268,12 +286,13 @@ def test_the_trust_region_bounds_the_change_of_the_step():
     loss, start = quadratic()
     memory = rllc.decays(0.0, 0.9)
     law = rllc.LearningLaw(1.0, initial=[0.5, 0.5], trust_region=0.01)
-    optimizer = rllc.scale_by_rllc(memory, law)
-    x, state, changes = start, optimizer.init(start), []
+    init, update = compiled(rllc.scale_by_rllc(memory, law))
+    slope = jax.jit(jax.grad(loss))
+    x, state, changes = start, init(start), []
     for _ in range(20):
         units = np.stack(memory.units(state.memory), axis=-1)
         before = state.law[0]
-        step, state = optimizer.update(jax.grad(loss)(x), state)
+        step, state = update(slope(x), state)
         x = x - 0.01 * step
         length = np.linalg.norm(units @ before)
         changes.append(np.linalg.norm(units @ (state.law[0] - before)) / (length or 1))
@@ -286,8 +305,8 @@ def test_every_leaf_and_label_has_the_law_of_its_own_problem():
     rng = np.random.default_rng(0)
     gradients = [
         {
-            "a": jnp.asarray(rng.normal(size=4)),
-            "b": jnp.asarray(rng.normal(size=(2, 3))),
+            "a": rng.normal(size=4),
+            "b": rng.normal(size=(2, 3)),
         }
         for _ in range(15)
     ]
@@ -295,10 +314,10 @@ def test_every_leaf_and_label_has_the_law_of_its_own_problem():
 
     def run(groups, gradients):
         law = rllc.LearningLaw(0.05, groups=groups)
-        optimizer = rllc.scale_by_rllc(memory, law)
-        state = optimizer.init(gradients[0])
+        init, update = compiled(rllc.scale_by_rllc(memory, law))
+        state = init(gradients[0])
         for gradient in gradients:
-            updates, state = optimizer.update(gradient, state)
+            updates, state = update(gradient, state)
         return updates, state.law
 
     alone = [run(None, [{name: g[name]} for g in gradients]) for name in "ab"]
@@ -322,7 +341,7 @@ def test_the_rate_may_be_a_schedule():
         trajectory(constant, loss, start, 10)[0],
     )
     off = rllc.rllc(0.02, law=rllc.LearningLaw(lambda count: 0.01 * (count < 0)))
-    _, path = trajectory(off, loss, start, 10)
+    _, path = trajectory(off, loss, start, 10, rllc.diagnostics)
     initial = rllc.decays(0.0, 0.9, 0.99).initial_law
     np.testing.assert_allclose(path.law[-1, 0], initial, rtol=1e-12)
 
