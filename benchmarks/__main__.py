@@ -14,6 +14,7 @@ from rich.console import Console
 from benchmarks import report as reports
 from benchmarks._combine import combine
 from benchmarks._compare import compare
+from benchmarks._stitch import stitch
 from benchmarks._summaries import (
     print_claims,
     print_comparison,
@@ -25,11 +26,15 @@ from benchmarks.rllc import Config
 from benchmarks.speed import (
     CombinabilitySpeedConfig,
     SpeedConfig,
+    StitchingSpeedConfig,
     print_combinability,
     print_steps,
+    print_stitching,
     run_combinability,
     run_steps,
+    run_stitching,
 )
+from benchmarks.stitching import Config as StitchingConfig
 from benchmarks.tour import tour as run_tour
 
 _DESCRIPTION = """Experiments on networks and what lies between, each in one command.
@@ -105,6 +110,30 @@ def combinability(
     print_claims(result, run.folder / "report.html", Console())
 
 
+@app.command
+def stitching(
+    config: Annotated[StitchingConfig, tyro.conf.arg(name="")],
+    out: _Folder = None,
+    data: _Folder = None,
+) -> None:
+    """Join the front of one network to the back of another, at every layer.
+
+    Shows how well stitched networks do with maps that are fitted directly or trained on
+    the task, which ranks and sparsities are enough, whether similarity indices tell,
+    and whether the stitches may be believed.
+    For instance: python -m benchmarks stitching --dataset cifar10 --model tiny10
+    --weights tiny10/seed0.npz tiny10/seed1.npz tiny10/seed2.npz
+
+    Args:
+        config: The experiments.
+        out: Folder to write; by default one under runs/ that follows from the options.
+        data: Folder with the datasets, and with weights that are not found from here;
+            by default $BENCHMARKS_DATA or the user's cache.
+    """
+    run, result = stitch(config, out, data)
+    print_claims(result, run.folder / "report.html", Console())
+
+
 @speed.command(name="rllc")
 def speed_rllc(
     config: Annotated[SpeedConfig, tyro.conf.arg(name="")], out: _Folder = None
@@ -152,11 +181,33 @@ def speed_combinability(
     )
 
 
+@speed.command(name="stitching")
+def speed_stitching(
+    config: Annotated[StitchingSpeedConfig, tyro.conf.arg(name="")],
+    out: _Folder = None,
+) -> None:
+    """Time task-loss matching and measures from moments beside the usual ways.
+
+    Leave the machine alone meanwhile. A finished measurement is shown again rather than
+    repeated: to measure anew, name another folder.
+
+    Args:
+        config: The measurement.
+        out: Folder to write; by default one under runs/ that follows from the options.
+    """
+    run, result = run_stitching(config, out)
+    console = Console()
+    print_stitching(result, console)
+    console.print(
+        f"\nNumbers: {run.folder / 'result.json'}", markup=False, soft_wrap=True
+    )
+
+
 app.command(
     speed,
     name="speed",
     help="Time what is meant to be fast, against named baselines: `speed rllc`, "
-    "`speed combinability`.",
+    "`speed combinability`, `speed stitching`.",
 )
 
 

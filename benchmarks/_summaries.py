@@ -38,10 +38,12 @@ def print_tour(result: dict[str, Any], page: Path, console: Console) -> None:
 
 
 def print_claims(result: dict[str, Any], page: Path, console: Console) -> None:
-    """Prints what became of each claim, width by width."""
-    for width, found in result["widths"].items():
-        grid = Table(title=f"Width {width}", **_LOOK)
-        grid.add_column("combinations are")
+    """Prints what became of each claim, width by width where there are widths."""
+    widths = result.get("widths", {}).items()
+    parts = [(f"Width {width}", "combinations are", found) for width, found in widths]
+    for title, what, found in parts or [(None, "claim", result)]:
+        grid = Table(title=title, **_LOOK)
+        grid.add_column(what)
         grid.add_column("measured", justify="right", no_wrap=True)
         grid.add_column("verdict", no_wrap=True)
         for row in found["claims"]:

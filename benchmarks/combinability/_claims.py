@@ -8,6 +8,7 @@ whole interval is on the wrong side, and is undecided otherwise. Whether combina
 differ is moot where they do not work: a broken network differs from everything.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 TOLERANCE = 0.02
@@ -55,20 +56,21 @@ def claims(of_width: dict[str, Any]) -> list[dict[str, Any]]:
         ("robust", moved, spoilt["rows"][place]["excess"]["test_error"]),
     ]
     found = [
-        _judged(claim, measure, number, TOLERANCE, "at most")
+        judged(claim, measure, number, TOLERANCE, "at most")
         for claim, measure, number in rows
     ]
     works = found[0]["verdict"] == "holds"
     for kind, name in (("parents", "its parents"), ("combinations", "one another")):
         claim = f"different from {name}"
-        judged = _judged(claim, apart, relative[kind], DIFFERENT, "at least")
-        found.append(judged if works else judged | {"verdict": "moot"})
+        row = judged(claim, apart, relative[kind], DIFFERENT, "at least")
+        found.append(row if works else row | {"verdict": "moot"})
     return found
 
 
-def _judged(
-    claim: str, measure: str, number: dict[str, Any], bound: float, side: str
+def judged(
+    claim: str, measure: str, number: Mapping[str, Any], bound: float, side: str
 ) -> dict[str, Any]:
+    """A claim with the verdict that the interval of its number gives."""
     low, high = number["low"], number["high"]
     row = {"claim": claim, "measure": measure, "bound": bound, "side": side}
     row |= {name: number[name] for name in ("mean", "low", "high")}

@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -22,6 +22,23 @@ Progress = Callable[[int, int], None]
 Scaling = Callable[[], optax.GradientTransformation]
 
 
+class Training(Protocol):
+    """How many networks are trained, and how long; a `Config` says it."""
+
+    @property
+    def networks(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
 def network(config: Config, width: int, classes: int) -> nn.Module:
     """The module of one width."""
     dtype = module_dtype(config.dtype)
@@ -32,7 +49,7 @@ def network(config: Config, width: int, classes: int) -> nn.Module:
 
 
 def train_networks(
-    config: Config,
+    config: Training,
     task: training.Task,
     progress: Progress | None = None,
     checkpoint: str | os.PathLike[str] | None = None,

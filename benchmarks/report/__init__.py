@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report._combinability import with_interval
 from benchmarks.report._comparison import Comparison, compare, comparison_page
 from benchmarks.report._figure import Figure, Panel, png
 from benchmarks.report._findings import findings
+from benchmarks.report._numbers import with_interval
 from benchmarks.report._page import content, page
 from benchmarks.report._style import label
 from benchmarks.report._tables import table
@@ -39,7 +39,7 @@ def figures(result: dict[str, Any]) -> list[Figure]:
 
 def has_figures(folder: str | os.PathLike[str]) -> bool:
     """Whether a finished run is of an experiment that is drawn."""
-    return bool({"methods", "widths"} & read_result(folder).keys())
+    return bool({"methods", "widths", "stitches"} & read_result(folder).keys())
 
 
 def write(folder: str | os.PathLike[str]) -> Path:

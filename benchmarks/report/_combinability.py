@@ -1,7 +1,6 @@
 """What the report of experiments on combinability says around its figures."""
 
 import html
-from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.report._combinations import (
@@ -13,8 +12,9 @@ from benchmarks.report._combinations import (
     segments,
     transitivity,
 )
-from benchmarks.report._document import bullets, figure_section
+from benchmarks.report._document import bullets, figure_section, grid
 from benchmarks.report._figure import Figure
+from benchmarks.report._numbers import with_interval
 
 _LIMITS = (
     "Small networks, one data set, a handful of seeds. Intervals are over networks "
@@ -71,22 +71,6 @@ def sections(result: dict[str, Any], figures: list[Figure]) -> list[str]:
     ]
 
 
-def with_interval(number: dict[str, Any]) -> str:
-    """A mean with the ends of its interval.
-
-    Example:
-        >>> with_interval({"mean": 0.0123, "low": -0.002, "high": 0.0266})
-        '0.012 [−0.002, 0.027]'
-        >>> with_interval({"mean": 0.5, "low": None, "high": None})
-        '0.500'
-    """
-    texts = [
-        "" if number[key] is None else f"{number[key]:.3f}".replace("-", "−")
-        for key in ("mean", "low", "high")
-    ]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if texts[1] else texts[0]
-
-
 def combined(found: dict[str, Any]) -> list[str]:
     """What a taste of combinations says, in sentences."""
     parents = [scores["test_error"] for scores in found["parents"]]
@@ -115,7 +99,7 @@ def _claims(width: str, found: dict[str, Any]) -> str:
         )
         for row in found["claims"]
     ]
-    return f"<h3>Width {html.escape(width)}</h3>{_grid(_COLUMNS, rows)}"
+    return f"<h3>Width {html.escape(width)}</h3>{grid(_COLUMNS, rows)}"
 
 
 def _networks(result: dict[str, Any]) -> str:
@@ -133,22 +117,7 @@ def _networks(result: dict[str, Any]) -> str:
                 ", ".join(f"{name} {count}" for name, count in counts.items()),
             )
         )
-    return _grid(columns, rows)
-
-
-def _grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th class="text">{html.escape(name)}</th>' for name in columns)
-    body = "".join(
-        "<tr>"
-        + f"<th>{html.escape(row[0])}</th>"
-        + "".join(f'<td class="text">{html.escape(cell)}</td>' for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return grid(columns, rows)
 
 
 def _symmetry(width: str, found: dict[str, Any]) -> str:

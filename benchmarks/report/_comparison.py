@@ -149,10 +149,17 @@ def _of_optimizers(result: dict[str, Any]) -> dict[str, Number]:
 
 def _of_combinations(result: dict[str, Any]) -> dict[str, Number]:
     return {
-        f"Width {width}: {row['claim']}, {row['measure']}": Number(
+        f"Width {width}: {name}": number
+        for width, found in result["widths"].items()
+        for name, number in _of_claims(found).items()
+    }
+
+
+def _of_claims(found: dict[str, Any]) -> dict[str, Number]:
+    return {
+        f"{row['claim']}, {row['measure']}": Number(
             *array([row["mean"], row["low"], row["high"]])
         )
-        for width, found in result["widths"].items()
         for row in found["claims"]
     }
 
@@ -181,20 +188,32 @@ def _of_matching(result: dict[str, Any]) -> dict[str, Number]:
     }
 
 
+def _of_stitching_speed(result: dict[str, Any]) -> dict[str, Number]:
+    trained, measures = result["task_loss"], result["moments"]["measures"]
+    layers = {
+        f"{layer}: speed relative to {trained['baseline']}": _ratio(found["speedup"])
+        for layer, found in trained["layers"].items()
+    }
+    return layers | {
+        f"{name}: speed relative to {found['baseline']}": _ratio(found["speedup"])
+        for name, found in measures.items()
+    }
+
+
 def _ratio(found: dict[str, Any]) -> Number:
     return Number(*array([found["median"], found["low"], found["high"]]))
 
 
 _SEEDS = "Means over seeds, with 95 % t intervals that cover start and batches."
+_PAIRS = "Means over pairs of networks, with 95 % intervals over networks (jackknife)."
 _ROUNDS = "Medians over rounds, with quartiles."
 # Of each experiment: what its numbers mean, and where they are in a result.
 _NUMBERS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Number]]]] = {
     "rllc": (_SEEDS, _of_optimizers),
     "tour": (_SEEDS, _of_optimizers),
-    "combinability": (
-        "Means over pairs of networks, with 95 % intervals over networks (jackknife).",
-        _of_combinations,
-    ),
+    "combinability": (_PAIRS, _of_combinations),
+    "stitching": (_PAIRS, _of_claims),
     "speed rllc": (_ROUNDS, _of_steps),
     "speed combinability": (_ROUNDS, _of_matching),
+    "speed stitching": (_ROUNDS, _of_stitching_speed),
 }

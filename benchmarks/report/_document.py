@@ -1,7 +1,7 @@
 """The HTML that every report has: document, lists, figures, where it comes from."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,22 @@ def figure_body(figure: Figure) -> str:
     return (
         f'<p>{first}</p><figure>{legend}<div class="panels">{panels}</div></figure>'
         f"{limits}"
+    )
+
+
+def grid(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of text, the first cell of each row as its heading."""
+    head = "".join(f'<th class="text">{html.escape(name)}</th>' for name in columns)
+    body = "".join(
+        "<tr>"
+        + f"<th>{html.escape(row[0])}</th>"
+        + "".join(f'<td class="text">{html.escape(cell)}</td>' for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

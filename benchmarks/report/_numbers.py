@@ -90,6 +90,24 @@ def with_spread(values: Any) -> str:
     return f"({numbers})·10{str(exponent).translate(_RAISED)}" if scaled else numbers
 
 
+def with_interval(number: dict[str, Any]) -> str:
+    """A mean with the ends of its interval.
+
+    Example:
+        >>> with_interval({"mean": 0.0123, "low": -0.002, "high": 0.0266})
+        '0.012 [−0.002, 0.027]'
+        >>> with_interval({"mean": 0.5, "low": None, "high": None})
+        '0.500'
+    """
+    if number["mean"] is None:
+        return "–"
+    texts = [
+        "" if number[key] is None else f"{number[key]:.3f}".replace("-", "−")
+        for key in ("mean", "low", "high")
+    ]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if texts[1] else texts[0]
+
+
 def power_of_ten(value: float, _=None) -> str:
     """A tick on a logarithmic axis.
 

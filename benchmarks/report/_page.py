@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.report import _combinability, _optimizers, _tour
+from benchmarks.report import _combinability, _optimizers, _stitching, _tour
 from benchmarks.report._document import document
 from benchmarks.report._figure import Figure
 
@@ -11,6 +11,8 @@ def content(result: dict[str, Any]) -> Any:
     """The module that knows what a report of this experiment says."""
     if result["experiment"] == "tour":
         return _tour
+    if "stitches" in result:
+        return _stitching
     return _combinability if "widths" in result else _optimizers
 
 

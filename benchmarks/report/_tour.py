@@ -4,9 +4,8 @@ import html
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks.report import _optimizers
+from benchmarks.report import _combinations, _optimizers, _stitches
 from benchmarks.report._combinability import combined
-from benchmarks.report._combinations import taste
 from benchmarks.report._document import bullets, figure_body, folded
 from benchmarks.report._figure import Figure
 from benchmarks.report._findings import findings
@@ -19,12 +18,14 @@ from benchmarks.report._numbers import (
     schedules,
     significant,
 )
+from benchmarks.report._stitching import stitched
 from benchmarks.report._style import label
 
 _LIMITS = (
     "An easy task and small networks, chosen so that all of this fits into two "
     "minutes. The committed results are of larger ones.",
-    "One pair of networks was aligned and combined: no intervals over networks.",
+    "One pair of networks was aligned, combined and stitched: no intervals over "
+    "networks.",
 )
 
 
@@ -56,6 +57,7 @@ def chapters(result: dict[str, Any]) -> list[Chapter]:
         ("methods", _training),
         ("combinability", _symmetry),
         ("combinability", _combining),
+        ("stitching", _stitching),
     ]
     return [chapter(result) for key, chapter in parts if key in result]
 
@@ -200,5 +202,35 @@ def _combining(result: dict[str, Any]) -> Chapter:
         ),
         lead,
         combined(found),
-        [taste(found)],
+        [_combinations.taste(found)],
+    )
+
+
+def _stitching(result: dict[str, Any]) -> Chapter:
+    found = result["stitching"]
+    names = ("least squares", "task loss: affine")
+    worst = [
+        min(
+            maps[name]["relative_accuracy"]["mean"]
+            for maps in found["stitches"].values()
+        )
+        for name in names
+    ]
+    lead = (
+        "Run the first network up to a layer, translate what it gives by one affine "
+        "map of its units, and let the second network go on from there. If that does "
+        "the task, what the second network needs is in the first one's activation, and "
+        "a linear map finds it."
+    )
+    return Chapter(
+        "stitch",
+        "Stitch",
+        (
+            f"{100 * worst[0]:.0f} → {100 * worst[1]:.0f} %",
+            "of the second network's accuracy at the worst layer, by least squares and "
+            "by training on the task",
+        ),
+        lead,
+        stitched(found),
+        [_stitches.taste(found)],
     )

@@ -117,6 +117,11 @@ _OPTIMIZERS = {
 _INTERVAL = {"mean": VALUE, "low": VALUE, "high": VALUE}
 _PAIRS = _INTERVAL | {"pairs": [VALUE]}
 
+_CLAIMS = [
+    {"claim": str, "measure": str, "bound": float, "side": str, "verdict": str}
+    | _INTERVAL
+]
+
 _CUBE = Each(  # by distribution, granularity and whether networks are aligned
     {"cell": {"distribution": str, "granularity": str, "aligned": bool}}
     | {
@@ -182,10 +187,7 @@ _WIDTH = {
         "relative": {"parents": _INTERVAL, "combinations": _INTERVAL},
     },
     "landscape": {"aligned": _PLANE, "not matched": _PLANE, "vertices": _PLANE},
-    "claims": [
-        {"claim": str, "measure": str, "bound": float, "side": str, "verdict": str}
-        | _INTERVAL
-    ],
+    "claims": _CLAIMS,
 }
 
 _TASTE = {  # two networks of a tour
@@ -195,6 +197,79 @@ _TASTE = {  # two networks of a tour
     "starts": Each(VALUE),
     "parents": [Each(VALUE)],
     "hypercube": _CUBE,
+}
+
+# "stitching" joins the front of network 1 to the back of network 2, layer by layer.
+# Intervals are over networks, pairs are ordered.
+
+_STITCHES = Each(  # by map
+    {
+        "way": str,  # "direct", "task loss" or "control"
+        "kind": str,  # the class of maps
+        # The share of the full rank or of the largest penalty; the penalty; for "early"
+        # the steps so far; null for classes without.
+        "at": Maybe(float),
+        "density": VALUE,  # share of weights that are not zero
+        # Shares of test rows: misses or hits of the stitched network, in each misses or
+        # hits of network 2.
+        "hits": [[VALUE]],
+        "relative_accuracy": _PAIRS,  # to network 2's
+        "accuracy": _INTERVAL,
+        "agreement": _INTERVAL,  # with the classes of network 2
+        "cross_entropy": _INTERVAL,  # nats, against network 2's soft outputs
+        "residual": _INTERVAL,  # 1 − R² at the layer
+        # Mean squared Mahalanobis distance from network 2's own activations, in units
+        # of theirs; and the probability that it is larger than one of theirs.
+        "distance": _INTERVAL,
+        "auroc": _INTERVAL,
+    }
+)
+
+_AUDIT = {
+    "relative_accuracy": VALUE,
+    "chance": VALUE,  # the relative accuracy of the best constant answer
+    "r_squared": VALUE,
+    "distance": VALUE,
+    "own_distance": VALUE,  # that of network 2's own, held out
+    "distance_auroc": VALUE,
+    "energy_auroc": VALUE,  # of the logits' energies
+    "controls": {  # relative accuracies
+        "self_stitch": VALUE,
+        "shuffled": VALUE,
+        "noise": VALUE,
+        "untrained": VALUE,
+    },
+}
+
+_STITCHING = {
+    # A value per network, on the test rows used here.
+    "networks": {"test_accuracy": [VALUE], "test_loss": [VALUE]},
+    "layers": [{"name": str, "shape": [int]}],  # of the activation of one sample
+    "pairs": [[int]],  # network 1, network 2
+    "stitches": Each(_STITCHES),  # by layer; a map may be of the first pairs alone
+    "indices": Each(Each(_PAIRS)),  # by layer and index
+    # Spearman's over the layers of a pair, of an index with the relative accuracy of a
+    # map; by map and index.
+    "correlations": Each(Each(_PAIRS)),
+    "cross": Maybe(  # least squares from every layer to every layer
+        {
+            "pairs": [[int]],
+            "matrices": Each([[VALUE]]),  # by score; layers of network 1, network 2
+            # Share of network 2's layers to which the same layer of network 1 scores
+            # highest, by score.
+            "identification": Each(_PAIRS),
+            "correlations": Each(_PAIRS),  # of a score with the relative accuracy
+        }
+    ),
+    # Means over pairs by layer and method.
+    "audit": Maybe({"pairs": [[int]], "layers": Each(Each(_AUDIT))}),
+    "claims": _CLAIMS,
+}
+
+_STITCHING_TASTE = {  # the first of two networks of a tour to the second
+    "test_accuracy": [VALUE],
+    "stitches": Each(_STITCHES),
+    "CKA": Each(VALUE),  # by layer
 }
 
 # "speed …" times programs in turns. Times are medians over rounds, ratios are taken
@@ -251,10 +326,40 @@ _SPEED_COMBINABILITY = {
     },
 }
 
+_SPEED_STITCHING = {
+    "task_loss": {
+        "baseline": str,
+        "layers": Each(
+            {
+                "front_seconds": float,  # network 1's activations of all images, once
+                "images": int,
+                "samples_per_second": Each(float),  # by way of training
+                "speedup": _RATIO,  # of one map over the baseline
+                "many": _RATIO,  # the time of eight maps at once to eight times one
+                "difference": VALUE,  # of the losses of both ways, relative
+            }
+        ),
+    },
+    "moments": {
+        "samples": int,
+        "features": int,
+        "measures": Each(
+            {
+                "baseline": str,
+                "seconds": {"moments": float, "baseline": float},
+                "speedup": _RATIO,
+                "difference": VALUE,  # of the values, relative
+            }
+        ),
+    },
+}
+
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "rllc": _OPTIMIZERS,
-    "tour": _OPTIMIZERS | {"combinability": _TASTE},
+    "tour": _OPTIMIZERS | {"combinability": _TASTE, "stitching": _STITCHING_TASTE},
     "combinability": {"widths": Each(_WIDTH)},
+    "stitching": _STITCHING,
     "speed rllc": _SPEED_RLLC,
     "speed combinability": _SPEED_COMBINABILITY,
+    "speed stitching": _SPEED_STITCHING,
 }

@@ -21,7 +21,17 @@ from benchmarks.speed._matching import (
     matching_table,
     measure_matching,
 )
+from benchmarks.speed._moments import (
+    MomentsSpeedConfig,
+    measure_moments,
+    moments_table,
+)
 from benchmarks.speed._optimizer_step import SpeedConfig, measure_steps, step_table
+from benchmarks.speed._task_loss import (
+    TaskLossSpeedConfig,
+    measure_task_loss,
+    task_loss_table,
+)
 
 _Folder = str | os.PathLike[str] | None
 _Measure = Callable[[Callable[[int, int], None]], dict[str, Any]]
@@ -42,6 +52,27 @@ class CombinabilitySpeedConfig:
     widths: tuple[int, ...] = (4, 16)
     rounds: int = 5
     seconds: float = 2.0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class StitchingSpeedConfig:
+    """What is timed: task-loss matching of Tiny-10, and measures from moments.
+
+    Args:
+      rounds: How often each program is timed, in turns.
+      seconds: How long training takes in a round, about, for each layer and way.
+      batch_size: Images a step.
+      samples: Of the activations whose CKA and least squares are timed.
+      features: Of each of these.
+      seed: Of these.
+    """
+
+    rounds: int = 7
+    seconds: float = 1.0
+    batch_size: int = 100
+    samples: int = 10_000
+    features: int = 512
     seed: int = 0
 
 
@@ -78,6 +109,23 @@ def run_combinability(
         "combinations": lambda shown: measure_combinations(combining, shown),
     }
     return _run("speed combinability", config, stages, lambda v: v, folder, console)
+
+
+def run_stitching(
+    config: StitchingSpeedConfig,
+    folder: _Folder = None,
+    console: Console | None = None,
+) -> tuple[Run, dict[str, Any]]:
+    """Times stitching into a run folder, as `run_steps` does."""
+    training = TaskLossSpeedConfig(config.rounds, config.seconds, config.batch_size)
+    measures = MomentsSpeedConfig(
+        config.samples, config.features, config.rounds, config.seed
+    )
+    stages: dict[str, _Measure] = {
+        "task_loss": lambda shown: measure_task_loss(training, shown),
+        "moments": lambda shown: measure_moments(measures, shown),
+    }
+    return _run("speed stitching", config, stages, lambda v: v, folder, console)
 
 
 def _run(
@@ -140,6 +188,26 @@ def print_combinability(result: dict[str, Any], console: Console) -> None:
         "compiled metric. Compilation is left out.",
         "Of matmul: floating-point operations a second of the network's evaluation, "
         "relative to those of a large product of float32 matrices in the same rounds.",
+    ):
+        console.print(f"- {sentence}", highlight=False)
+
+
+def print_stitching(result: dict[str, Any], console: Console) -> None:
+    """Prints both measurements as tables, and what they compare."""
+    config, found = result["config"], result["moments"]
+    title = f"Task-loss matching of Tiny-10, {config['batch_size']} images a step"
+    _print(title, task_loss_table(result["task_loss"]), console)
+    title = f"{found['samples']:,} samples, {found['features']} features"
+    _print(title, moments_table(found), console)
+    for sentence in (
+        f"Medians of {config['rounds']} rounds, in each of which every way took its "
+        "turn; factors with quartiles.",
+        "Training: samples a second of an affine map through the frozen back, with "
+        "network 1's activations computed once before, against two full forward passes "
+        "a step. Both take the same steps. Eight maps are trained in one call.",
+        "Measures: from moments, seen in one pass, against centred Gram matrices of "
+        "all samples (CKA) and the pseudo-inverse (least squares), with the largest "
+        "relative difference of their values.",
     ):
         console.print(f"- {sentence}", highlight=False)
 

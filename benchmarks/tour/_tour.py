@@ -1,4 +1,4 @@
-"""The stages of the tour: optimizers compared; two networks aligned and combined."""
+"""The stages of the tour: optimizers compared; two networks combined and stitched."""
 
 import functools
 import os
@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks import combinability, stitching
 from benchmarks._compare import compare_stage, compared, compute_comparison
 from benchmarks._launch import Experiment, launch
-from benchmarks.combinability import taste, train_pair
 from benchmarks.rllc import Config
 from benchmarks.runs import Run
 
@@ -23,13 +23,16 @@ CONFIG = Config(
     strategy="vmap",  # timing the others would take longer than it saves
 )
 # What is made of the pair of networks: stage, and the result's name for its value.
-_OF_PAIR = {"combine": ("combinability", taste)}
+_OF_PAIR = {
+    "combine": ("combinability", combinability.taste),
+    "stitch": ("stitching", stitching.taste),
+}
 
 
 def tour(
     folder: str | os.PathLike[str] | None = None, console: Console | None = None
 ) -> tuple[Run, dict[str, Any]]:
-    """Trains small networks on digits, with RLLC and others, and combines two.
+    """Trains small networks on digits, with RLLC and others; combines and stitches two.
 
     Args:
         folder: the run folder; by default one under `runs/`.
@@ -42,7 +45,7 @@ def tour(
     def compute(stage, progress, dataset, run_folder):
         found = compute_comparison(CONFIG, stage, progress, dataset, run_folder)
         # Trained in seconds, always to the same networks: not worth keeping.
-        pair = functools.cache(lambda: train_pair(dataset))
+        pair = functools.cache(lambda: combinability.train_pair(dataset))
         for name, (key, make) in _OF_PAIR.items():
             shown = functools.partial(progress, name)
             found[key] = stage(name, lambda m=make, s=shown: m(pair(), s))

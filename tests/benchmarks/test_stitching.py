@@ -1,0 +1,348 @@
+"""The experiments on stitching: what they compute, keep, claim and draw."""
+
+import dataclasses
+import json
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import stitching
+from benchmarks import data, models, training, weights
+from benchmarks.__main__ import main
+from benchmarks.combinability import _networks as kept
+from benchmarks.combinability._statistics import over_networks
+from benchmarks.runs import RunError, read_result
+from benchmarks.runs._result import departures_of
+from benchmarks.stitching import Config, is_pair, run_experiment
+from benchmarks.stitching._claims import claims
+from benchmarks.stitching._config import spread_pairs
+from benchmarks.stitching._cross import rank_correlation
+from benchmarks.stitching._layers import even, find_layers
+from benchmarks.stitching._networks import read_networks
+
+SMALL = Config(
+    model="mlp",
+    width=8,
+    networks=3,
+    training_steps=200,
+    layers=("Dense_0", "Dense_2"),
+    pairs=3,
+    deep=1,
+    cross=1,
+    audited=1,
+    fit_rows=200,
+    test_rows=100,
+    cross_rows=100,
+    steps=12,
+    batch_size=32,
+    ranks=(0.25,),
+    penalties=(0.1,),
+    task_penalties=(1.0,),
+)
+OPTIONS = [
+    "--model=mlp",
+    "--width=8",
+    "--networks=3",
+    "--training-steps=200",
+    *("--layers", "Dense_0", "Dense_2"),
+    "--pairs=3",
+    "--deep=1",
+    "--cross=1",
+    "--audited=1",
+    "--fit-rows=200",
+    "--test-rows=100",
+    "--cross-rows=100",
+    "--steps=12",
+    "--batch-size=32",
+    "--ranks=0.25",
+    "--penalties=0.1",
+    "--task-penalties=1.0",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder of `python -m benchmarks stitching`."""
+    folder = tmp_path_factory.mktemp("stitching") / "run"
+    assert main(["stitching", *OPTIONS, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    return read_result(run)
+
+
+def test_the_command_asks_what_the_options_say(found):
+    asked = json.loads(json.dumps(dataclasses.asdict(SMALL)))
+    assert found["config"] == asked
+
+
+def test_a_result_has_what_the_schema_says_and_nothing_else(found):
+    assert not list(departures_of(found, exact=True))
+
+
+def test_finished_stages_are_not_computed_again(run, found):
+    stages = {path.stem for path in (run / "stages").iterdir()}
+    assert sum(map(is_pair, stages)) == 3
+
+    def stage(name, compute):
+        return json.loads((run / "stages" / f"{name}.json").read_text())["value"]
+
+    again = run_experiment(SMALL, stage, folder=run)
+    assert again["claims"] == found["claims"]
+    assert again["stitches"] == found["stitches"]
+
+
+def test_every_pair_has_the_main_maps_and_the_first_ones_all(found):
+    for maps in found["stitches"].values():
+        for name in ("least squares", "Procrustes", "task loss: affine"):
+            assert len(maps[name]["relative_accuracy"]["pairs"]) == 3
+        for name in ("sparse 0.1", "semi-matching", "task loss: orthogonal"):
+            assert len(maps[name]["relative_accuracy"]["pairs"]) == 1
+
+
+def test_a_map_that_forgets_its_input_is_at_chance_with_the_variance_as_residual(found):
+    for maps in found["stitches"].values():
+        assert maps["mean"]["relative_accuracy"]["mean"] < 0.35
+        assert maps["mean"]["residual"]["mean"] == pytest.approx(1, abs=0.05)
+        assert maps["mean"]["density"] == 0
+
+
+def test_least_squares_leaves_the_least_of_the_direct_maps(found):
+    # Held out, so a little more than nothing is allowed.
+    for maps in found["stitches"].values():
+        best = maps["least squares"]["residual"]["mean"]
+        for name in ("Procrustes", "permutation", "reduced rank 0.25"):
+            assert maps[name]["residual"]["mean"] > best - 0.02
+
+
+def test_bounds_hold_in_what_is_told_of_maps(found):
+    for maps in found["stitches"].values():
+        assert maps["permutation"]["density"] == pytest.approx(1 / 8)
+        assert maps["sparse 0.1"]["density"] < 1
+
+
+def test_a_network_is_matched_to_itself_but_noise_is_not(found):
+    for methods in found["audit"]["layers"].values():
+        controls = methods["least squares"]["controls"]
+        assert controls["self_stitch"] == pytest.approx(1, abs=0.02)
+        assert controls["noise"] < 0.5
+
+
+def test_layer_to_layer_has_least_squares_of_the_layer_itself(found):
+    # On fewer rows: near to what all rows give.
+    matrix = np.array(found["cross"]["matrices"]["r_squared"])
+    for place, maps in enumerate(found["stitches"].values()):
+        residual = maps["least squares"]["residual"]["mean"]
+        assert matrix[place, place] == pytest.approx(1 - residual, abs=0.2)
+
+
+def test_every_figure_is_drawn_and_the_page_holds_the_claims(run):
+    drawn = {path.stem for path in run.glob("*.png")}
+    expected = {"layers", "layer_to_layer", "curves", "indices", "audit", "classes"}
+    assert drawn == expected
+    page = (run / "report.html").read_text()
+    for claim in ("a low rank is enough", "CKA disagrees", "May it be believed?"):
+        assert claim in page
+
+
+def test_networks_that_a_run_has_kept_are_stitched_again(run, found, monkeypatch):
+    monkeypatch.chdir(run)
+    path = "networks/trained.npz"
+    few = dataclasses.replace(SMALL, weights=(path,), pairs=1, deep=0, cross=0)
+    few = dataclasses.replace(few, audited=0)
+    again = run_experiment(few)
+    assert again["networks"] == found["networks"]
+    assert again["cross"] is None
+    maps = again["stitches"]["Dense_0"]
+    first = found["stitches"]["Dense_0"]["least squares"]["relative_accuracy"]
+    assert maps["least squares"]["relative_accuracy"]["pairs"] == first["pairs"][:1]
+
+
+def _task(module):
+    return training.make_task(data.load("digits"), module)
+
+
+def test_published_files_are_found_in_the_data_folder(tmp_path):
+    task = _task(models.MLP(10, (4,)))
+    variables = task.init(jax.random.key(0))
+    weights.save(tmp_path / "one.safetensors", variables)
+    (read,) = read_networks(["one.safetensors"], task, tmp_path)
+    kernel = ("params", "Dense_0", "kernel")
+    for name in kernel:
+        read, variables = read[name], variables[name]
+    np.testing.assert_array_equal(read, variables)
+    with pytest.raises(RunError, match="there is no file two"):
+        read_networks(["two.npz"], task, tmp_path)
+
+
+def test_kept_networks_of_another_model_are_refused(tmp_path):
+    task = _task(models.MLP(10, (4,)))
+    path = tmp_path / "networks.npz"
+    kept.save_networks(path, [{"w": np.zeros(3)}])
+    with pytest.raises(RunError, match=r"cannot read the networks|shape"):
+        read_networks([str(path)], task)
+
+
+class _Residual(nn.Module):
+    """A layer with its input beside it."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dense(4, name="first")(x.reshape(len(x), -1))
+        x = x + nn.Dense(4, name="beside")(x)
+        return nn.Dense(10, name="last")(x)
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [(("beside",), "'beside' does not sever"), (("frst",), "nearest are 'first'")],
+)
+def test_layers_that_cannot_be_stitched_are_refused(layers, said):
+    config = dataclasses.replace(SMALL, layers=layers)
+    with pytest.raises(ValueError, match=said):
+        find_layers(config, _task(_Residual()))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "expected"),
+    [
+        ("mlp", (8, 8, 1), ["Dense_0", "Dense_1"]),
+        ("cnn", (8, 8, 1), ["Conv_0", "Conv_1", "Dense_0"]),
+        ("tiny10", (32, 32, 3), [f"bn{i}" for i in range(1, 9)]),
+        ("vit", (8, 8, 1), [f"_Block_{i}" for i in range(4)]),
+        ("resnet20", (32, 32, 3), [f"_Block_{i}" for i in range(9)]),
+    ],
+)
+def test_layers_suit_the_model(model, shape, expected):
+    split = data.Split(np.zeros((2, *shape), np.float32), np.zeros(2, np.int32))
+    dataset = data.Dataset("zeros", split, split, split, classes=10, kind="image")
+    task = training.make_task(dataset, models.build(model, dataset))
+    layers = find_layers(Config(model=model), task)
+    assert [layer.name for layer in layers] == expected
+    assert all(layer.cut.severs for layer in layers)
+
+
+def test_pairs_are_ordered_different_and_spread_over_the_networks():
+    pairs = spread_pairs(10, 10)
+    assert len(set(pairs)) == 10
+    assert sorted(i for i, _ in pairs) == sorted(j for _, j in pairs) == list(range(10))
+    assert len(set(sum(pairs[:5], ()))) == 10  # the first share no network
+    assert len(set(spread_pairs(4, 100))) == 12
+    assert all(i != j for i, j in spread_pairs(4, 100))
+
+
+def test_rows_are_whole_batches_of_one_size():
+    for rows in (1, 300, 500, 501, 1197, 5000):
+        batches = -(-rows // 500)
+        assert rows - batches < even(rows) <= rows
+        assert even(rows) % batches == 0
+
+
+def test_rank_correlation_ignores_gaps_and_monotone_change():
+    x = [[0.1, None], [0.5, 0.3]]
+    assert rank_correlation(x, np.exp(np.array(x, float))) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
+
+
+def _layers(relative, distance, low):
+    """One layer of three pairs, with the numbers that claims are of."""
+
+    def scores(kind, at, accuracy, far):
+        return {
+            "kind": kind,
+            "at": at,
+            "accuracy": accuracy,
+            "relative_accuracy": accuracy,
+            "distance": far,
+        }
+
+    maps = {
+        "least squares": scores("least squares", None, 0.9, 1.0),
+        "reduced rank 0.25": scores("reduced rank", 0.25, 0.9 * low, 1.0),
+        "task loss: affine": scores("affine", None, relative, distance),
+    }
+    return {"layer": [maps] * 3}
+
+
+@pytest.mark.parametrize(
+    ("relative", "distance", "low", "verdicts"),
+    [
+        (0.95, 10.0, 0.99, ("holds", "holds", "holds", "holds")),
+        (0.8, 0.5, 0.5, ("does not hold",) * 4),
+    ],
+)
+def test_claims_follow_from_the_numbers(relative, distance, low, verdicts):
+    pairs = [(0, 1), (1, 2), (2, 0)]
+    layers = _layers(relative, distance, low)
+    stitches = {
+        name: {m: {"relative_accuracy": _same(pairs, v)} for m, v in _relative(maps)}
+        for name, maps in layers.items()
+    }
+    related = {"task loss: affine": {i: _same(pairs, 0.9) for i in ("CKA", "CCA")}}
+    found = claims(
+        pairs, layers, {"stitches": stitches, "correlations": related, "cross": None}
+    )
+    told = {row["claim"]: row["verdict"] for row in found}
+    names = (
+        "networks match by one affine layer: task loss",
+        "task loss finds better maps",
+        "a low rank is enough: least squares",
+        "task loss leaves what network 2 knows",
+    )
+    assert tuple(told[name] for name in names) == verdicts
+    assert told["CKA disagrees with performance"] == "does not hold"
+
+
+def _relative(maps):
+    return [(name, scores["relative_accuracy"]) for name, scores in maps[0].items()]
+
+
+def _same(pairs, value):
+    return over_networks(pairs, [value] * len(pairs))
+
+
+def test_a_stitch_of_a_network_to_itself_by_the_identity_is_the_network():
+    # What `Judge` reports, seen from the networks' side.
+    task = _task(models.MLP(10, (4,)))
+    variables = task.init(jax.random.key(0))
+    (layer,) = find_layers(Config(model="mlp"), task)
+    x = task.test.inputs[:5]
+    unchanged = stitching.Fit(jnp.eye(4), jnp.zeros(4))
+    stitched = layer.cut.back(variables, unchanged(layer.cut.front(variables, x)))
+    whole: Any = task.module.apply(variables, x)
+    np.testing.assert_allclose(stitched, whole, rtol=1e-5, atol=1e-6)
+
+
+WRONG = {
+    "model": ({"model": "tiny11"}, "tiny10"),
+    "networks": ({"networks": 1}, "networks is 1"),
+    "ranks": ({"ranks": (0.0,)}, "ranks is"),
+    "penalties": ({"penalties": (1.0,)}, "penalties is"),
+    "task_penalties": ({"task_penalties": (-1.0,)}, "task_penalties is"),
+    "width": ({"width": 2}, "width is 2: expected none, as 'cnn' has one size"),
+    "batch_size": ({"batch_size": 6000}, "fit_rows is 5000: expected at least 6000"),
+    "learning_rate": ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+    "precision": ({"precision": "low"}, "precision"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_options_are_refused_by_name(case):
+    options, message = WRONG[case]
+    with pytest.raises(ValueError, match=message):
+        Config(**options)
+
+
+def test_one_network_cannot_be_stitched(tmp_path):
+    task = _task(models.MLP(10, (8,) * 3))
+    path = tmp_path / "one.safetensors"
+    weights.save(path, task.init(jax.random.key(0)))
+    with pytest.raises(ValueError, match="weights are of 1 network"):
+        run_experiment(dataclasses.replace(SMALL, weights=(str(path),)))
