@@ -109,12 +109,17 @@ def test_every_figure_is_drawn_and_the_page_holds_the_claims(outcome, tmp_path):
     assert "3 groups, 24 units" in page
 
 
-def test_a_taste_combines_matched_and_not(monkeypatch):
+@pytest.fixture(scope="module")
+def pair():
     small = Config(networks=2, steps=30, rows=40, calibration=20, samples=4, batch=1)
-    monkeypatch.setattr("benchmarks.combinability._taste.CONFIG", small)
-    monkeypatch.setattr("benchmarks.combinability._taste.WIDTH", 8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.combinability._taste.CONFIG", small)
+        patch.setattr("benchmarks.combinability._taste.WIDTH", 8)
+        yield train_pair(data.load("digits"))
+
+
+def test_a_taste_combines_matched_and_not(pair):
     seen = []
-    pair = train_pair(data.load("digits"))
     found = taste(pair, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (8, 8)
     assert np.isclose(10 ** found["log10_equivalent"], 40320**3)  # 8! for each layer
@@ -124,13 +129,10 @@ def test_a_taste_combines_matched_and_not(monkeypatch):
     ]
 
 
-def test_a_pair_computes_the_same_functions_after_its_alignment(monkeypatch):
-    small = Config(networks=2, steps=30, rows=40, calibration=20)
-    monkeypatch.setattr("benchmarks.combinability._taste.CONFIG", small)
-    monkeypatch.setattr("benchmarks.combinability._taste.WIDTH", 8)
-    pair = train_pair(data.load("digits"))
+def test_a_pair_computes_the_same_functions_after_its_alignment(pair):
+    apply = jax.jit(pair.judge.apply)
     outputs = [
-        pair.judge.apply(variables, pair.judge.test.inputs)
+        apply(variables, pair.judge.test.inputs)
         for variables in (pair.networks[1], pair.aligned)
     ]
     np.testing.assert_allclose(*outputs, atol=1e-5)

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.__main__ import main
+from benchmarks.combinability import Config
 from benchmarks.runs import read_result
 from benchmarks.tour import _tour as tour
 
@@ -28,6 +29,10 @@ def test_a_tour_ends_with_a_table_what_it_says_and_the_report(
     small = {"methods": ("sgd", "rllc"), "trials": 1, "seeds": 1, "curve_rows": 100}
     small |= {"steps": 12, "evaluations": 2, "batch_size": 32, "strategy": "scan"}
     monkeypatch.setattr(tour, "CONFIG", dataclasses.replace(tour.CONFIG, **small))
+    # Those of `test_combinability`, likewise.
+    pair = Config(networks=2, steps=30, rows=40, calibration=20, samples=4, batch=1)
+    monkeypatch.setattr("benchmarks.combinability._taste.CONFIG", pair)
+    monkeypatch.setattr("benchmarks.combinability._taste.WIDTH", 8)
     assert main(["tour", "--out", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
     result = read_result(tmp_path / "run")
