@@ -8,8 +8,9 @@ whole interval is on the wrong side, and is undecided otherwise. Whether combina
 differ is moot where they do not work: a broken network differs from everything.
 """
 
-from collections.abc import Mapping
 from typing import Any
+
+from benchmarks.networks import judged
 
 TOLERANCE = 0.02
 # A substantial perturbation moves this part of the matched units.
@@ -65,19 +66,3 @@ def claims(of_width: dict[str, Any]) -> list[dict[str, Any]]:
         row = judged(claim, apart, relative[kind], DIFFERENT, "at least")
         found.append(row if works else row | {"verdict": "moot"})
     return found
-
-
-def judged(
-    claim: str, measure: str, number: Mapping[str, Any], bound: float, side: str
-) -> dict[str, Any]:
-    """A claim with the verdict that the interval of its number gives."""
-    low, high = number["low"], number["high"]
-    row = {"claim": claim, "measure": measure, "bound": bound, "side": side}
-    row |= {name: number[name] for name in ("mean", "low", "high")}
-    if low is None or high is None:
-        return row | {"verdict": "undecided"}
-    inside, outside = high <= bound, low > bound
-    if side == "at least":
-        inside, outside = low >= bound, high < bound
-    verdict = "holds" if inside else "does not hold" if outside else "undecided"
-    return row | {"verdict": verdict}

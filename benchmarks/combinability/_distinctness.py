@@ -8,7 +8,7 @@ import numpy as np
 
 import combinability
 from benchmarks.combinability._scoring import Judge
-from benchmarks.combinability._statistics import over_networks
+from benchmarks.networks import over_networks
 
 # Combinations of each pair that are compared with their parents and in twos.
 _COMBINATIONS = 8

@@ -19,14 +19,10 @@ from benchmarks.combinability._controls import run_controls
 from benchmarks.combinability._distinctness import run_differences
 from benchmarks.combinability._hypercube import CELLS, run_cell
 from benchmarks.combinability._landscape import planes
-from benchmarks.combinability._networks import (
-    load_networks,
-    network,
-    save_networks,
-    train_networks,
-)
+from benchmarks.combinability._networks import network, training_of
 from benchmarks.combinability._robustness import run_robustness
 from benchmarks.combinability._scoring import make_judge
+from benchmarks.networks import load_networks, save_networks, train_networks
 
 # Stages of each width.
 STAGES = 7 + len(CELLS)
@@ -122,7 +118,9 @@ class _Width:
     def train(self, progress: Any) -> dict[str, Any]:
         """Trains and keeps the networks; returns their final scores."""
         checkpoint = self.folder / "checkpoints" / f"width-{self.width}.train.npz"
-        variables, scores = train_networks(self.config, self.task, progress, checkpoint)
+        variables, scores = train_networks(
+            training_of(self.config), self.task, progress, checkpoint
+        )
         save_networks(self._file, variables)
         return scores
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import combinability
 from benchmarks.combinability._scoring import Judge
-from benchmarks.combinability._statistics import interval_of, percentiles
+from benchmarks.networks import interval_of
 
 Make = Callable[[combinability.Symmetry], combinability.Coefficients]
 
@@ -134,7 +134,12 @@ def run_cell(
             ],
         }
         result[metric] = {
-            "percentiles": percentiles(np.concatenate(columns)),
+            "percentiles": _percentiles(np.concatenate(columns)),
             **interval_of(pairs, beyond),
         }
     return result
+
+
+def _percentiles(values: np.ndarray) -> list[float]:
+    """The 0th, 1st, …, 100th percentile."""
+    return np.percentile(values, np.arange(101)).tolist()

@@ -12,8 +12,9 @@ import rllc
 from benchmarks import data, training
 from benchmarks.combinability._config import Config
 from benchmarks.combinability._hypercube import CELLS, run_cell
-from benchmarks.combinability._networks import network, train_networks
+from benchmarks.combinability._networks import network, training_of
 from benchmarks.combinability._scoring import Judge, make_judge
+from benchmarks.networks import train_networks
 
 WIDTH = 256
 CONFIG = Config(
@@ -59,7 +60,7 @@ def train_pair(dataset: data.Dataset) -> Pair:
     task = training.make_task(dataset, module)
     judge = make_judge(task, CONFIG.rows, CONFIG.calibration, CONFIG.seed)
     trained, _ = train_networks(
-        CONFIG, task, strategy="vmap", scaling=rllc.scale_by_rllc_adam
+        training_of(CONFIG), task, strategy="vmap", scaling=rllc.scale_by_rllc_adam
     )
     a, b = (jax.tree.map(jax.numpy.asarray, variables) for variables in trained)
     example = judge.calibration.inputs[:2]

@@ -1,6 +1,5 @@
 """The networks that are stitched: read from files, or trained."""
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import data, models, training, weights
-from benchmarks.combinability._networks import (
+from benchmarks.networks import (
+    Training,
     load_networks,
     save_networks,
     train_networks,
@@ -21,18 +21,6 @@ from benchmarks.stitching._config import Config
 from combinability._arrays_file import read_arrays
 
 Progress = Callable[[int, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """How networks are trained, as `train_networks` asks."""
-
-    networks: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    rows: int = 1000
-    seed: int = 0
 
 
 def network(config: Config, dataset: data.Dataset) -> nn.Module:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.combinability._statistics import over_networks
+from benchmarks.networks import over_networks
 from benchmarks.stitching._cross import SCORES, rank_correlation
 from benchmarks.stitching._maps import TASK
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import stitching
-from benchmarks.combinability._taste import Pair
+from benchmarks.combinability import Pair
 from benchmarks.stitching._config import Config
 from benchmarks.stitching._layers import Fronts, find_layers
 from benchmarks.stitching._maps import DIRECT, TASK, Map

@@ -10,8 +10,7 @@ from benchmarks import data, report
 from benchmarks.combinability import Config, run_experiment, taste, train_pair
 from benchmarks.combinability._claims import claims
 from benchmarks.combinability._hypercube import CELLS
-from benchmarks.combinability._networks import load_networks, save_networks
-from benchmarks.combinability._statistics import over_networks
+from benchmarks.networks import load_networks, over_networks, save_networks
 from benchmarks.runs import RunError
 
 SMALL = Config(

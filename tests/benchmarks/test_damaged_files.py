@@ -23,8 +23,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.combinability._networks import load_networks, save_networks
 from benchmarks.data import DataError, _cifar, _idx, _mnist, load
+from benchmarks.networks import load_networks, save_networks
 from benchmarks.runs import Run, RunError, _run, read_result, write_atomically
 from benchmarks.training import CheckpointError, _checkpoint
 from combinability._arrays_file import read_arrays

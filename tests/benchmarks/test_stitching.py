@@ -13,8 +13,7 @@ import pytest
 import stitching
 from benchmarks import data, models, training, weights
 from benchmarks.__main__ import main
-from benchmarks.combinability import _networks as kept
-from benchmarks.combinability._statistics import over_networks
+from benchmarks.networks import over_networks, save_networks
 from benchmarks.runs import RunError, read_result
 from benchmarks.runs._result import departures_of
 from benchmarks.stitching import Config, is_pair, run_experiment
@@ -184,7 +183,7 @@ def test_published_files_are_found_in_the_data_folder(tmp_path):
 def test_kept_networks_of_another_model_are_refused(tmp_path):
     task = _task(models.MLP(10, (4,)))
     path = tmp_path / "networks.npz"
-    kept.save_networks(path, [{"w": np.zeros(3)}])
+    save_networks(path, [{"w": np.zeros(3)}])
     with pytest.raises(RunError, match=r"cannot read the networks|shape"):
         read_networks([str(path)], task)
 

@@ -54,8 +54,3 @@ def interval_of(
         metric: {"pairs": list(map(float, values)), **over_networks(pairs, values)}
         for metric, values in found.items()
     }
-
-
-def percentiles(values: np.ndarray) -> list[float]:
-    """The 0th, 1st, …, 100th percentile."""
-    return np.percentile(values, np.arange(101)).tolist()

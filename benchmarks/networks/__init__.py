@@ -1,0 +1,16 @@
+"""What experiments on trained networks share: training, files, intervals, verdicts."""
+
+from benchmarks.networks._files import load_networks, save_networks
+from benchmarks.networks._statistics import interval_of, over_networks
+from benchmarks.networks._train import Training, train_networks
+from benchmarks.networks._verdict import judged
+
+__all__ = [
+    "Training",
+    "interval_of",
+    "judged",
+    "load_networks",
+    "over_networks",
+    "save_networks",
+    "train_networks",
+]
