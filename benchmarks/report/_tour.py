@@ -226,7 +226,7 @@ def _stitching(result: dict[str, Any]) -> Chapter:
         "stitch",
         "Stitch",
         (
-            f"{100 * worst[0]:.0f} → {100 * worst[1]:.0f} %",
+            f"{100 * worst[0]:.0f} and {100 * worst[1]:.0f} %",
             "of the second network's accuracy at the worst layer, by least squares and "
             "by training on the task",
         ),

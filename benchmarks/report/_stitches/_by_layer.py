@@ -1,5 +1,6 @@
 """What stitches do, layer by layer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from benchmarks.report._stitches._look import (
     name_layers,
     ways,
 )
+from benchmarks.report._style import INK
 
 _MEASURES = {
     "relative_accuracy": "Relative accuracy",
@@ -38,17 +40,22 @@ def by_layer(result: dict[str, Any]) -> Figure:
 
 
 def taste(found: dict[str, Any]) -> Figure:
-    """Two networks stitched at every layer."""
-    panel = Panel("Relative accuracy", _drawing(found, "relative_accuracy"), 2.6)
+    """Two networks stitched at every layer, and what an index says of the layers."""
+    panels = (
+        Panel("Relative accuracy", _drawing(found, "relative_accuracy"), 2.6),
+        Panel("Linear CKA of the two activations", _similarity(found["CKA"]), 2.6),
+    )
     text = (
         "Two networks trained from different seeds; the front of one joined to the "
         "back of the other at each layer, by a map that is fitted directly or trained "
         "on the task. At 1 the stitched network does as well as the second one by "
-        "itself.",
-        "One pair of small networks on an easy task.",
+        "itself. Beside it, how alike the layers are by an index that knows nothing of "
+        "the task.",
+        "One pair of small networks on an easy task; on harder ones an index and "
+        "performance need not go together.",
     )
     looks = tuple(ways(found).values())
-    return Figure("stitches", "One network continued by another", text, (panel,), looks)
+    return Figure("stitches", "One network continued by another", text, panels, looks)
 
 
 def _drawing(result: dict[str, Any], measure: str):
@@ -58,6 +65,16 @@ def _drawing(result: dict[str, Any], measure: str):
             line_over_layers(axes, numbers, style)
         name_layers(axes, list(result["stitches"]))
         at_network_2(axes)
+        axes.set_ylim(0, 1.06)
+
+    return draw
+
+
+def _similarity(values: Mapping[str, float]):
+    def draw(axes: Axes) -> None:
+        places = range(len(values))
+        axes.plot(places, list(values.values()), "o-", color=INK, markersize=3.6)
+        name_layers(axes, list(values))
         axes.set_ylim(0, 1.06)
 
     return draw
