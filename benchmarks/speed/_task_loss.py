@@ -158,6 +158,7 @@ def _steps(way: Callable[[int], Any], seconds: float) -> int:
     """How many steps take so long, about."""
     steps = 4
     while True:
+        jax.block_until_ready(way(steps))  # may compile
         began = time.perf_counter()
         jax.block_until_ready(way(steps))
         taken = time.perf_counter() - began

@@ -64,18 +64,19 @@ class Run(NamedTuple):
     Attributes:
         params: of the layer.
         opt_state: of the optimizer.
-        losses: of each step; zeros where it is yet to come.
+        losses: of each step; zeros where it is yet to come, and at the end: its length
+            is a power of two, so that few programs serve all numbers of steps.
     """
 
     params: PyTree
     opt_state: PyTree
-    losses: Float[Array, " steps"]
+    losses: Float[Array, " room"]
 
 
 def start(program: Program, params: PyTree, data: Data, steps: int) -> Run:
     """A run before its first step, in buffers of its own, which may be given away."""
     opt_state = program.made(data.hyperparameters).init(params)
-    run = Run(params, opt_state, jnp.zeros(steps))
+    run = Run(params, opt_state, jnp.zeros(1 << (steps - 1).bit_length()))
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), run)
 
 

@@ -168,5 +168,8 @@ def _result(task: Task, given: Given, ended: Ended) -> Trained:
     if hasattr(task.program.stitched.layer, "fit"):
         fit = mapped(task.program, run.params, fixed, False)
     return Trained(
-        {**fixed, "params": run.params}, fit, np.asarray(run.losses), recorded
+        {**fixed, "params": run.params},
+        fit,
+        np.asarray(run.losses)[: task.steps],
+        recorded,
     )
