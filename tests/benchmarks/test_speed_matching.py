@@ -42,8 +42,8 @@ def test_progress_and_table_tell_of_every_program(measured):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"widths": ()}, "widths are"),
-        ({"widths": (0, 4)}, r"widths are \(0, 4\)"),
+        ({"widths": ()}, r"widths is \(\)"),
+        ({"widths": (0, 4)}, r"widths is \(0, 4\)"),
         ({"rounds": 2}, "rounds is 2"),
     ],
 )

@@ -576,7 +576,7 @@ BAD = {
     "a match that gives no permutation": (
         lambda: triple(match=matching({"h": jnp.zeros(UNITS, int)})),
         ValueError,
-        r"match: permutation\['h'\]: expected each of 0, …, 39 once, got \[0, 0",
+        r"match: permutation\['h'\]: .* 39 once in every row, got \[0, 0",
     ),
     "no key": (lambda: triple(key=0), TypeError, "key: expected a PRNG key"),
     "an unknown group": (
@@ -587,7 +587,7 @@ BAD = {
     "an index twice": (
         lambda: spoil_pair({"h": jnp.minimum(jnp.arange(UNITS), 38)}),
         ValueError,
-        r"permutation\['h'\]: expected each of 0, …, 39 once, got \[0, 1, .* 38, 38\]",
+        r"permutation\['h'\]: .* 39 once in every row, got \[0, 1, .* 38, 38\]",
     ),
     "a matching for its permutation": (
         lambda: spoil_pair(made({"h": jnp.arange(UNITS)})),
