@@ -36,6 +36,7 @@ def _source_digest() -> str:
         "_combine.py",
         "_compare.py",
         "_launch.py",
+        "_stitch.py",
         "_summaries.py",
         "runs",
     }

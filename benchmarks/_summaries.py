@@ -30,7 +30,7 @@ def print_tour(result: dict[str, Any], page: Path, console: Console) -> None:
     """Prints the chapters of the tour, each with what came out."""
     for number, chapter in enumerate(report.chapters(result), start=1):
         console.print(Rule(f"{number}  {chapter.title}", align="left", style="dim"))
-        if number == 1:
+        if chapter.name == "train":
             _print_schedules(result, console)
         else:
             _print_sentences(chapter.said, console)
