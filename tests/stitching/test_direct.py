@@ -113,6 +113,23 @@ class TestLeastSquares:
             fit.weight, expected / deviations[:, None], atol=1e-8
         )
 
+    @pytest.mark.parametrize("weakest", [1.0, 1e-3, 1e-6, 1e-9, 0.0])
+    def test_every_axis_counts_down_to_the_resolution(self, weakest):
+        """Whether by Cholesky or, where an axis is weak, by eigenvectors."""
+        rng = np.random.default_rng(0)
+        axes = np.linalg.qr(rng.normal(size=(40, 4)))[0]
+        x = (
+            axes
+            * np.sqrt([1, 1, 1, weakest])
+            @ np.linalg.qr(rng.normal(size=(4, 4)))[0]
+        )
+        y = rng.normal(size=(40, 3))
+        deviations = x.std(axis=0)
+        scaled = (x - x.mean(axis=0)) / deviations
+        expected = np.linalg.pinv(scaled, rcond=1e-7) @ (y - y.mean(axis=0))
+        weight = least_squares(moments(x, y)).weight * deviations[:, None]
+        np.testing.assert_allclose(weight, expected, rtol=1e-6, atol=1e-6)
+
     def test_fewer_samples_than_channels_are_fitted_exactly(self):
         x, y = draw(n=4)
         fit = least_squares(moments(x, y))
