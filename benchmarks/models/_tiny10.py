@@ -5,8 +5,12 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from ._products import convolve_by_products
+
 _CHANNELS = (16, 16, 32, 32, 32, 64, 64, 64)
 _STRIDED = (3, 6)
+# Of CIFAR-10's images it gives 2×2 positions.
+_TO_FEW_POSITIONS = 7
 # What eight unpadded convolutions need to leave one position.
 _SMALLEST = 27
 
@@ -58,6 +62,9 @@ class Tiny10(nn.Module):
                 stride,
                 padding="VALID",
                 dtype=self.dtype,
+                conv_general_dilated=(
+                    convolve_by_products if i == _TO_FEW_POSITIONS else None
+                ),
                 name=f"conv{i}",
             )
             # The epsilon that the published networks were trained with.

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from benchmarks import data, models
 from benchmarks.data._cifar import CIFAR10
+from benchmarks.models._products import convolve_by_products
 
 KEY = jax.random.key(0)
 
@@ -196,7 +198,7 @@ def test_the_transformer_knows_the_order_of_characters(transformer):
     assert not np.allclose(first[-1], second[-1])
 
 
-def test_without_positions_the_order_of_patches_does_not_matter():
+def test_without_positions_the_order_of_products_does_not_matter():
     model = models.ViT(3, width=16, layers=1, heads=2)
     inputs = images((8, 12, 3))
     # Patches are 4×4: the left third goes to the right, rows of patches change places.
@@ -291,7 +293,43 @@ def test_tiny10_leaves_one_position_of_the_smallest_image():
     assert state["intermediates"]["conv7"]["__call__"][0].shape == (2, 1, 1, 64)
 
 
+@pytest.mark.usefixtures("x64")
+def test_a_convolution_by_products_is_a_convolution_and_so_are_its_gradients():
+    random = np.random.default_rng(0)
+    inputs, kernel = random.normal(size=(2, 4, 5, 3)), random.normal(size=(3, 2, 3, 4))
+
+    def value_and_gradients(convolve):
+        def loss(inputs, kernel):
+            outputs = nn.Conv(
+                4, (3, 2), padding="VALID", conv_general_dilated=convolve
+            ).apply({"params": {"kernel": kernel, "bias": jnp.arange(4.0)}}, inputs)
+            return jnp.sin(outputs).sum()
+
+        return jax.value_and_grad(loss, (0, 1))(inputs, kernel)
+
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12),
+        value_and_gradients(convolve_by_products),
+        value_and_gradients(None),
+    )
+
+
 # What is refused.
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"strides": 2, "padding": "VALID"},
+        {"padding": "SAME"},
+        {"padding": "VALID", "kernel_dilation": 2},
+        {"padding": "VALID", "feature_group_count": 3},
+    ],
+)
+def test_a_convolution_by_products_refuses_what_it_does_not_do(asked):
+    layer = nn.Conv(3, (3, 3), conv_general_dilated=convolve_by_products, **asked)
+    with pytest.raises(ValueError, match="expected ones and 'VALID'"):
+        variables_of(layer, images((8, 8, 3)))
 
 
 def test_an_image_too_small_for_tiny10_is_refused():
@@ -334,7 +372,7 @@ def test_heads_that_do_not_divide_the_width_are_refused(family):
         family(65, heads=5)
 
 
-def test_an_image_that_patches_do_not_tile_is_refused():
+def test_an_image_that_products_do_not_tile_is_refused():
     with pytest.raises(
         ValueError, match=r"images of 8×10, expected .* patch=4 divides"
     ):
