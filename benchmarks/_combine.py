@@ -21,7 +21,8 @@ def combine(
     Args:
         config: the experiments.
         folder: the run folder; by default as `Run` chooses it.
-        data_directory: where datasets lie; by default as `benchmarks.data.load` does.
+        data_directory: where datasets lie, by default as `benchmarks.data.load` does,
+            and weights that are not found from here.
         console: what to show progress on; by default the terminal's errors.
 
     Returns:
@@ -33,7 +34,12 @@ def combine(
 
     def compute(stage, progress, dataset, run_folder):
         return run_experiment(
-            config, stage, progress, dataset=dataset, folder=run_folder
+            config,
+            stage,
+            progress,
+            dataset=dataset,
+            folder=run_folder,
+            data_directory=data_directory,
         )
 
     total = STAGES * len(config.chosen_widths)

@@ -11,6 +11,7 @@ WIDTHS: dict[str, tuple[int, ...]] = {
     "mlp": (32, 128, 512),
     "resnet20": (1,),
     "resnet20_layernorm": (1,),
+    "tiny10": (1,),
 }
 
 
@@ -21,9 +22,14 @@ class Config:
     Args:
       dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
         (found in the data folder, else downloaded).
-      model: "mlp" (three hidden layers), "resnet20_layernorm", "resnet20" (BatchNorm).
+      model: "mlp" (three hidden layers), "resnet20_layernorm", or with BatchNorm
+        "resnet20", "tiny10".
       widths: Hidden units of each layer of an MLP, or multiplier of a ResNet's
         channels; by default 32, 128 and 512, or 1.
+      weights: Trained networks of one width, at least 3: files of published ones (.npz
+        or .safetensors), or one that an earlier run has written (networks/*.npz in its
+        folder). They are looked for from here, then in the data folder. By default,
+        networks are trained.
       networks: Independently trained networks of each width, at least 3.
       steps: Training steps of Adam, under a cosine schedule.
       batch_size: Rows of a minibatch.
@@ -45,6 +51,7 @@ class Config:
     dataset: str = "digits"
     model: str = "mlp"
     widths: tuple[int, ...] | None = None
+    weights: tuple[str, ...] = ()
     networks: int = 5
     steps: int = 1500
     batch_size: int = 128
@@ -69,6 +76,15 @@ class Config:
         for name in ("widths", "batch"):
             if getattr(self, name) is not None:
                 check_counts(self, **{name: 1})
+        if self.model == "tiny10" and set(self.chosen_widths) != {1}:
+            raise ValueError(
+                f"widths is {self.widths}: expected 1, as 'tiny10' has one size."
+            )
+        if self.weights and len(self.chosen_widths) > 1:
+            raise ValueError(
+                f"widths is {self.chosen_widths}: expected one, that of the networks "
+                "in weights."
+            )
         check_positive(self, "learning_rate")
         if not self.fractions or not all(0 <= part <= 1 for part in self.fractions):
             raise ValueError(

@@ -1,6 +1,8 @@
 """The experiments, stage by stage, width by width."""
 
+import dataclasses
 import functools
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,13 @@ from benchmarks.combinability._landscape import planes
 from benchmarks.combinability._networks import network, training_of
 from benchmarks.combinability._robustness import run_robustness
 from benchmarks.combinability._scoring import make_judge
-from benchmarks.networks import load_networks, save_networks, train_networks
+from benchmarks.networks import (
+    load_networks,
+    read_networks,
+    save_networks,
+    scores_of,
+    train_networks,
+)
 
 # Stages of each width.
 STAGES = 7 + len(CELLS)
@@ -38,8 +46,9 @@ def run_experiment(
     *,
     dataset: data.Dataset | None = None,
     folder: Path | None = None,
+    data_directory: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
-    """Trains, aligns and combines networks of each width.
+    """Reads or trains, aligns and combines networks of each width.
 
     Args:
       config: What to train and how much to evaluate.
@@ -48,6 +57,7 @@ def run_experiment(
       progress: Called as `progress(stage, done, total)`.
       dataset: The dataset, if it is already loaded.
       folder: Where networks and unfinished work are kept; by default nowhere.
+      data_directory: Where datasets lie, and weights that are not found from here.
 
     Returns:
       "widths" of the schema in `benchmarks.runs`.
@@ -55,13 +65,20 @@ def run_experiment(
     Raises:
       ValueError: If the dataset does not suit the model or has too few rows, or there
         are too few networks.
+      RunError: If a file of weights cannot be used.
     """
-    dataset = data.load(config.dataset) if dataset is None else dataset
+    dataset = data.load(config.dataset, data_directory) if dataset is None else dataset
     if dataset.kind != "image":
         raise ValueError(
             f"dataset {dataset.name!r} is {dataset.kind} data: model {config.model!r} "
             "reads images"
         )
+    given = None
+    if config.weights:
+        module = network(config, config.chosen_widths[0], dataset.classes)
+        task = training.make_task(dataset, module)
+        given = read_networks(config.weights, task, data_directory)
+        config = dataclasses.replace(config, networks=len(given))
     if config.networks < 3:
         raise ValueError(
             f"networks is {config.networks}: expected at least 3, for transitivity "
@@ -70,9 +87,14 @@ def run_experiment(
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
             return run_experiment(
-                config, stage, progress, dataset=dataset, folder=Path(temporary)
+                config,
+                stage,
+                progress,
+                dataset=dataset,
+                folder=Path(temporary),
+                data_directory=data_directory,
             )
-    shared = (stage, progress, folder)
+    shared = (stage, progress, folder, given)
     with computed_in(config.precision):
         widths = {
             str(width): _run_width(_Width(config, dataset, width, *shared))
@@ -84,8 +106,9 @@ def run_experiment(
 class _Width:
     """What the stages of one width share."""
 
-    def __init__(self, config, dataset, width, stage, progress, folder):
+    def __init__(self, config, dataset, width, stage, progress, folder, given):
         self.config, self.width, self.folder = config, width, folder
+        self._given = given
         self._stage, self._progress = stage, progress
         module = network(config, width, dataset.classes)
         self.task = training.make_task(dataset, module)
@@ -100,7 +123,9 @@ class _Width:
 
     @functools.cached_property
     def networks(self) -> list[Any]:
-        """The variables of the trained networks, from the file that training wrote."""
+        """The variables of the networks: those given, or those that training kept."""
+        if self._given is not None:
+            return self._given
         like = jax.eval_shape(self.task.init, jax.random.key(0))
         found = load_networks(self._file, like, self.config.networks)
         return [jax.tree.map(jnp.asarray, variables) for variables in found]
@@ -116,7 +141,9 @@ class _Width:
         return self.folder / "networks" / f"width-{self.width}.npz"
 
     def train(self, progress: Any) -> dict[str, Any]:
-        """Trains and keeps the networks; returns their final scores."""
+        """Trains and keeps the networks, if none are given; returns final scores."""
+        if self._given is not None:
+            return scores_of(self.task, self._given, progress)
         checkpoint = self.folder / "checkpoints" / f"width-{self.width}.train.npz"
         variables, scores = train_networks(
             training_of(self.config), self.task, progress, checkpoint

@@ -25,5 +25,7 @@ def network(config: Config, width: int, classes: int) -> nn.Module:
     dtype = module_dtype(config.dtype)
     if config.model == "mlp":
         return models.MLP(classes, features=(width,) * 3, dtype=dtype)
+    if config.model == "tiny10":
+        return models.Tiny10(classes, dtype=dtype)
     norm = "layer" if config.model == "resnet20_layernorm" else "batch"
     return models.ResNet(classes, width=width, norm=norm, dtype=dtype)

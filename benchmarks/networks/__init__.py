@@ -1,6 +1,8 @@
 """What experiments on trained networks share: training, files, intervals, verdicts."""
 
 from benchmarks.networks._files import load_networks, save_networks
+from benchmarks.networks._read import read_networks
+from benchmarks.networks._scores import scores_of
 from benchmarks.networks._statistics import interval_of, over_networks
 from benchmarks.networks._train import Training, train_networks
 from benchmarks.networks._verdict import judged
@@ -11,6 +13,8 @@ __all__ = [
     "judged",
     "load_networks",
     "over_networks",
+    "read_networks",
     "save_networks",
+    "scores_of",
     "train_networks",
 ]

@@ -11,6 +11,7 @@ import jax
 
 from benchmarks import data, training
 from benchmarks._precision import computed_in
+from benchmarks.networks import read_networks
 from benchmarks.stitching._audit import Networks, audits
 from benchmarks.stitching._claims import claims
 from benchmarks.stitching._config import Config, spread_pairs
@@ -21,7 +22,6 @@ from benchmarks.stitching._maps import direct_maps
 from benchmarks.stitching._networks import (
     kept_networks,
     network,
-    read_networks,
     train_and_save,
 )
 from benchmarks.stitching._rows import choose_rows

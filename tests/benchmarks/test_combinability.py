@@ -1,5 +1,6 @@
 """The experiments on combinability: what they compute, keep, claim and draw."""
 
+import dataclasses
 import json
 
 import jax
@@ -49,13 +50,37 @@ def outcome(tmp_path_factory, cells):
         patch.setattr("benchmarks.combinability._experiment.CELLS", cells)
         found = run_experiment(SMALL, stage, folder=folder)
         again = run_experiment(SMALL, stage, folder=folder)
-    return found, again, stages
+    return found, again, stages, folder
 
 
 def test_finished_stages_are_not_computed_again(outcome):
-    found, again, stages = outcome
+    found, again, stages, _ = outcome
     assert json.dumps(found, default=str) == json.dumps(again, default=str)
     assert {name.split(".")[0] for name in stages} == {"width-8"}
+
+
+def test_given_networks_are_combined_as_those_that_were_trained(outcome, cells):
+    """What needs no training is the same: of it only the scores are computed here."""
+    found, _, stages, folder = outcome
+    file = str(folder / "networks" / "width-8.npz")
+    given = dataclasses.replace(SMALL, weights=(file,), networks=5)
+
+    def stage(name, compute):
+        return compute() if name.endswith(("train", "parents")) else stages[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.combinability._experiment.CELLS", cells)
+        again = run_experiment(given, stage)["widths"]["8"]
+    first = found["widths"]["8"]
+    for name, values in again["networks"].items():
+        np.testing.assert_allclose(values, first["networks"][name], rtol=1e-5)
+    assert again["parents"] == first["parents"]
+
+
+def test_given_networks_must_be_of_the_model_and_width(outcome):
+    file = str(outcome[3] / "networks" / "width-8.npz")
+    with pytest.raises(RunError, match="where the model has"):
+        run_experiment(dataclasses.replace(SMALL, widths=(16,), weights=(file,)))
 
 
 def test_a_result_is_json_with_an_interval_for_every_claim(outcome):
@@ -204,6 +229,8 @@ WRONG = {
     "fractions": ({"fractions": (0.0, 1.5)}, "fractions"),
     "widths": ({"widths": (0,)}, "widths"),
     "rows": ({"rows": 0}, "rows is 0"),
+    "width of tiny10": ({"model": "tiny10", "widths": (2,)}, "tiny10"),
+    "widths of weights": ({"weights": ("a.npz",)}, "expected one"),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 import stitching
 from benchmarks import data, models, training, weights
 from benchmarks.__main__ import main
-from benchmarks.networks import over_networks, save_networks
+from benchmarks.networks import over_networks, read_networks, save_networks
 from benchmarks.runs import RunError, read_result
 from benchmarks.runs._result import departures_of
 from benchmarks.stitching import Config, is_pair, run_experiment
@@ -21,7 +21,6 @@ from benchmarks.stitching._claims import claims
 from benchmarks.stitching._config import spread_pairs
 from benchmarks.stitching._cross import rank_correlation
 from benchmarks.stitching._layers import even, find_layers
-from benchmarks.stitching._networks import read_networks
 
 SMALL = Config(
     model="mlp",
