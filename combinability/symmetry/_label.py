@@ -296,7 +296,7 @@ def _split_factors(parts: list[Label], inner: int) -> tuple[Label, Label] | None
 
 
 def cut(label: Label, bounds: Sequence[int]) -> list[Label]:
-    """The labels of an axis cut into segments; pinned if impossible.
+    """The labels of an axis cut into segments.
 
     Args:
         label: the label of the axis.
@@ -314,19 +314,13 @@ def cut(label: Label, bounds: Sequence[int]) -> list[Label]:
         )
     pieces, done = [], 0
     for bound in bounds:
-        halves = _cut_in_two(label, bound - done)
-        if halves is None:
-            reason = "a cut falls between units that belong together"
-            pin(label, reason)
-            rest = label.resolve().size - (bound - done)
-            halves = variable(bound - done, reason), variable(rest, reason)
-        piece, label = halves
+        piece, label = _cut_in_two(label, bound - done)
         pieces.append(piece)
         done = bound
     return [*pieces, label]
 
 
-def _cut_in_two(label: Label, bound: int) -> tuple[Label, Label] | None:
+def _cut_in_two(label: Label, bound: int) -> tuple[Label, Label]:
     label = label.resolve()
     if label.kind == "uniform":
         return uniform(bound), uniform(label.size - bound)
@@ -336,20 +330,33 @@ def _cut_in_two(label: Label, bound: int) -> tuple[Label, Label] | None:
         return halves
     if label.kind == "product":
         first, *rest = factors(label)
-        inner = label.size // first.size
-        halves = None if bound % inner else _cut_in_two(first, bound // inner)
-        return halves and (product([halves[0], *rest]), product([halves[1], *rest]))
+        return _cut_factors(first, product(rest), bound)
     parts, before = segments(label), []
     while bound and bound >= parts[0].size:
         bound -= parts[0].size
         before.append(parts.pop(0))
     if bound:
         halves = _cut_in_two(parts.pop(0), bound)
-        if halves is None:
-            return None
         before.append(halves[0])
         parts.insert(0, halves[1])
     return concatenation(before), concatenation(parts)
+
+
+def _cut_factors(first: Label, rest: Label, bound: int) -> tuple[Label, Label]:
+    """A product cut in two, between units of its first factor or within one of them.
+
+    Within one, that unit is told apart from the others, and the rest is cut alike in
+    all of them.
+    """
+    units, within = divmod(bound, rest.size)
+    if not within:
+        before, after = _cut_in_two(first, units)
+        return product([before, rest]), product([after, rest])
+    inner = _cut_in_two(rest, within)
+    ends = [end for end in (units, units + 1) if 0 < end < first.size]
+    outer = [product([part, rest]) for part in cut(first, ends)]
+    before, after = outer[: units > 0], outer[(units > 0) + 1 :]
+    return concatenation([*before, inner[0]]), concatenation([inner[1], *after])
 
 
 def _like(label: Label, size: int) -> Label:

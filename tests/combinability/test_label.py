@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,11 +99,57 @@ def test_two_constants_side_by_side_differ():
     assert [segment.size for segment in _label.segments(label)] == [3, 2]
 
 
-def test_a_cut_between_units_that_belong_together_pins_them():
-    label = _label.variable(2)
-    whole = _label.product([label, _label.variable(3)])
-    _label.cut(whole, [2])
-    assert all(leaf.reason for leaf in _label.leaves(whole))
+@CALM
+@given(st.lists(st.integers(2, 4), min_size=2, max_size=3), st.data())
+def test_a_cut_within_a_product_leaves_the_permutations_that_respect_it(parts, data):
+    """What the pieces allow, laid side by side, is what the factors allow."""
+    labels = [_label.variable(size) for size in parts]
+    whole = _label.product(labels)
+    inside = st.integers(1, whole.size - 1)
+    bounds = sorted(data.draw(st.sets(inside, min_size=1, max_size=3)))
+    pieces = _label.cut(whole, bounds)
+    ends = [0, *bounds, whole.size]
+    assert [piece.size for piece in pieces] == np.diff(ends).tolist()
+    assert not any(leaf.reason for leaf in _label.leaves(whole))
+    random = np.random.default_rng(0)
+    moves: dict[_label.Label, np.ndarray] = {}
+    for leaf in _label.leaves(whole):
+        moves.setdefault(leaf, random.permutation(leaf.size))
+    moved = np.concatenate(
+        [start + permuted(p, moves) for start, p in zip(ends[:-1], pieces, strict=True)]
+    )
+    np.testing.assert_array_equal(permuted(whole, moves), moved)
+
+
+def test_copies_of_a_class_side_by_side_are_a_product_with_what_tells_them_apart():
+    """As patches of an image, whose channels meet a flattened kernel."""
+    channels, window = _label.variable(5), [_label.variable(3), _label.variable(2)]
+    _label.unify(
+        _label.product([*window, _label.variable(5)]),
+        _label.concatenation([channels] * 6),
+    )
+    assert channels.resolve().kind == "variable"
+    assert channels.resolve().size == 5
+    assert not channels.resolve().reason
+    for axis in window:
+        assert {leaf.size for leaf in _label.leaves(axis)} == {1}
+
+
+def permuted(label, moves):
+    """Where the positions of an axis come from, its units being permuted."""
+    label = label.resolve()
+    if label.kind == "variable":
+        return moves[label]
+    if label.kind == "uniform":
+        return np.arange(label.size)
+    parts = [permuted(part, moves) for part in label.parts]
+    if label.kind == "sum":
+        sizes = [part.size for part in label.parts]
+        starts = np.cumsum([0, *sizes[:-1]])
+        return np.concatenate([s + part for s, part in zip(starts, parts, strict=True)])
+    shape = [len(part) for part in parts]
+    grid = np.arange(label.size).reshape(shape)
+    return grid[np.ix_(*parts)].reshape(-1)
 
 
 def test_units_that_would_equal_a_part_of_themselves_are_pinned():
