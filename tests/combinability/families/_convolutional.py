@@ -63,6 +63,25 @@ def cnn_with_channels_first():
 
 
 @family
+def convolution_as_a_product_of_patches():
+    """Shifted copies of the channels side by side meet a flattened kernel."""
+
+    def apply(v, x):
+        x = jax.nn.relu(x @ v["a"])
+        shifted = [x[:, i : i + 3, j : j + 2] for i in range(2) for j in range(3)]
+        x = jax.nn.relu(jnp.concatenate(shifted, axis=-1) @ v["b"].reshape(-1, 4))
+        return x.mean((1, 2)) @ v["c"]
+
+    shapes = {"a": (2, 5), "b": (2, 3, 5, 4), "c": (4, 3)}
+    layout = """
+        a  _ a
+        b  _ _ a b
+        c  b _
+    """
+    return plain(apply, shapes, random(2, 4, 4, 2), layout=layout)
+
+
+@family
 def vgg_with_layer_norm():
     def body(x):
         for name, features in zip("abc", (5, 7, 6), strict=True):
