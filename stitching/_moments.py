@@ -83,10 +83,15 @@ def moments(
             f"x and y: expected the same samples, that is equal leading shapes, got "
             f"{x.shape} and {y.shape}"
         )
+    if 0 in x.shape[:-1]:
+        raise ValueError("x: expected at least 1 sample, got 0")
+    return _moments(x, y)
+
+
+@jax.jit
+def _moments(x: Array, y: Array) -> Moments:
     dtype = jnp.promote_types(x.dtype, y.dtype)
     count = math.prod(x.shape[:-1])
-    if count == 0:
-        raise ValueError("x: expected at least 1 sample, got 0")
     x = x.reshape(count, x.shape[-1]).astype(dtype)
     y = y.reshape(count, y.shape[-1]).astype(dtype)
     x, mean_x = centre(x)
@@ -149,6 +154,11 @@ def merge(moments: Moments, more: Moments) -> Moments:
             f"more: expected moments of {moments.xy.shape} channels (x, y), got "
             f"{more.xy.shape}"
         )
+    return _merged(moments, more)
+
+
+@jax.jit
+def _merged(moments: Moments, more: Moments) -> Moments:
     count = moments.count + more.count
     share = more.count / jnp.where(count > 0, count, 1)
     delta_x = more.mean_x - moments.mean_x

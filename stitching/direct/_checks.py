@@ -3,9 +3,10 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
+from stitching._finite import finite
 from stitching._moments import Moments, real
 
 
@@ -29,11 +30,11 @@ def pair_moments(moments: Any) -> Moments:
         )
     if any(isinstance(leaf, Tracer) for leaf in moments):
         return moments
-    if not moments.count >= 1:
+    if not float(moments.count) >= 1:
         raise ValueError(
             f"moments: expected at least 1 sample, got {moments.count:g}; merge some in"
         )
-    if not all(bool(jnp.isfinite(each).all()) for each in moments):
+    if not all(finite(*moments)):
         raise ValueError("moments: expected finite numbers, got NaN or infinity")
     return moments
 
@@ -55,8 +56,8 @@ def nonnegative(name: str, value: Any, like: jax.Array, axes: int = 0) -> jax.Ar
             f"{name}: expected {'one number' if axes == 0 else 'shape (k,)'}, got "
             f"shape {array.shape}"
         )
-    if not isinstance(array, Tracer) and not bool(
-        (jnp.isfinite(array) & (array >= 0)).all()
+    if not isinstance(array, Tracer) and not (
+        np.isfinite(array).all() and np.greater_equal(array, 0).all()
     ):
         raise ValueError(f"{name}: expected finite, at least 0, got {value}")
     return array

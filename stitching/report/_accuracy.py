@@ -1,5 +1,6 @@
 """How often networks predict the right class, or the same one."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -38,8 +39,12 @@ def accuracy(logits: Logits, labels: Labels) -> Float[Array, ""]:
         0.5
     """
     logits = checked("logits", logits)
-    hits = predicted(logits) == fitting(labels, logits)
-    return hits.mean(dtype=logits.dtype)
+    return _accuracy(logits, fitting(labels, logits))
+
+
+@jax.jit
+def _accuracy(logits: Array, labels: Array) -> Array:
+    return (predicted(logits) == labels).mean(dtype=logits.dtype)
 
 
 def relative_accuracy(
@@ -75,8 +80,13 @@ def relative_accuracy(
         Csiszárik et al., 2021, arXiv 2110.14633.
     """
     stitched, reference = pair(stitched, reference)
-    unit = accuracy(reference, labels)
-    share = accuracy(stitched, labels) / jnp.where(unit > 0, unit, 1)
+    return _relative_accuracy(stitched, reference, fitting(labels, stitched))
+
+
+@jax.jit
+def _relative_accuracy(stitched: Array, reference: Array, labels: Array) -> Array:
+    unit = _accuracy(reference, labels)
+    share = _accuracy(stitched, labels) / jnp.where(unit > 0, unit, 1)
     return jnp.where(unit > 0, share, jnp.nan)
 
 
@@ -108,7 +118,11 @@ def agreement(stitched: Logits, reference: Logits) -> Float[Array, ""]:
     References:
         Csiszárik et al., 2021, arXiv 2110.14633.
     """
-    stitched, reference = pair(stitched, reference)
+    return _agreement(*pair(stitched, reference))
+
+
+@jax.jit
+def _agreement(stitched: Array, reference: Array) -> Array:
     classes = predicted(stitched)
     same = (classes == predicted(reference)) & (classes >= 0)
     return same.mean(dtype=stitched.dtype)
@@ -155,10 +169,14 @@ def hits_table(*networks: Logits, labels: Labels) -> Int[Array, "2 2"]:
             f"networks: expected logits of the same samples and classes, got shapes "
             f"{', '.join(map(str, sorted(shapes)))}"
         )
-    labels = fitting(labels, arrays[0])
+    return _hits_table(arrays, fitting(labels, arrays[0]))
+
+
+@jax.jit
+def _hits_table(networks: list[Array], labels: Array) -> Array:
     cell = jnp.zeros(labels.shape, jnp.int32)
-    for each in arrays:
+    for each in networks:
         cell = 2 * cell + (predicted(each) == labels)
-    cells = jnp.arange(2 ** len(arrays))
+    cells = jnp.arange(2 ** len(networks))
     counts = (cell.reshape(-1, 1) == cells).sum(axis=0)
-    return counts.reshape((2,) * len(arrays))
+    return counts.reshape((2,) * len(networks))

@@ -82,7 +82,7 @@ def controls(
     return Controls(
         self_stitch=stitch(*own),
         shuffled=stitch(*map(shuffled, keys[0], source)),
-        noise=stitch(*map(jax.jit(gaussian_noise), keys[1], source)),
+        noise=stitch(*map(gaussian_noise, keys[1], source)),
         untrained=None if untrained is None else stitch(*untrained),
     )
 
@@ -140,7 +140,11 @@ def gaussian_noise(
         >>> noise.mean(0).round(0).tolist(), noise.std(0).round(0).tolist()
         ([2.0, 1.0], [2.0, 0.0])
     """
-    activation = real("activation", activation)
+    return _gaussian_noise(key, real("activation", activation))
+
+
+@jax.jit
+def _gaussian_noise(key: PRNGKeyArray, activation: Array) -> Array:
     seen = moments(activation)
     variances, axes = jnp.linalg.eigh(seen.xx)
     root = axes * jnp.sqrt(variances.clip(min=0))

@@ -49,8 +49,13 @@ def cross_entropy(
         Csiszárik et al., 2021, arXiv 2110.14633.
     """
     positive("temperature", temperature)
+    return _cross_entropy(*pair(stitched, reference), temperature)
+
+
+@jax.jit
+def _cross_entropy(stitched: Array, reference: Array, temperature: Any) -> Array:
     stitched, reference = (
-        jax.nn.log_softmax(each / temperature) for each in pair(stitched, reference)
+        jax.nn.log_softmax(each / temperature) for each in (stitched, reference)
     )
     # What has no probability does not count, though its logarithm be infinite.
     probabilities = jnp.exp(reference)

@@ -41,5 +41,9 @@ def energy(logits: Logits, temperature: Any = 1.0) -> Float[Array, "*samples"]:
         Liu et al., 2020, arXiv 2010.03759.
     """
     positive("temperature", temperature)
-    logits = checked("logits", logits)
+    return _energy(checked("logits", logits), temperature)
+
+
+@jax.jit
+def _energy(logits: Array, temperature: Any) -> Array:
     return -temperature * jax.nn.logsumexp(logits / temperature, axis=-1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
@@ -110,6 +111,11 @@ def identification(scores: Float[ArrayLike, "layers layers"]) -> Identification:
         raise ValueError(
             f"scores: expected a square matrix (layers, layers), got {scores.shape}"
         )
+    return _ranked(scores)
+
+
+@jax.jit
+def _ranked(scores: Array) -> Identification:
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
     own = jnp.diagonal(scores)[:, None]
     better = (scores > own).sum(axis=1)

@@ -1,5 +1,6 @@
 """How far an activation lies from those that a network has itself."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -78,6 +79,13 @@ def mahalanobis(
         )
     if not 0 <= shrinkage <= 1:
         raise ValueError(f"shrinkage: expected a number in [0, 1], got {shrinkage}")
+    return _distances(activation, mean, covariance, shrinkage)
+
+
+@jax.jit
+def _distances(
+    activation: Array, mean: Array, covariance: Array, shrinkage: float
+) -> Array:
     variances, axes = jnp.linalg.eigh(covariance)
     variances = variances.clip(min=0)
     shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()

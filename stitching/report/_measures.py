@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import Array, Float, Int
 
 from stitching.report._accuracy import (
@@ -11,7 +12,7 @@ from stitching.report._accuracy import (
     relative_accuracy,
 )
 from stitching.report._cross_entropy import cross_entropy
-from stitching.report._logits import Labels, Logits, pair
+from stitching.report._logits import Labels, Logits, fitting, pair, positive
 
 
 class Measures(NamedTuple):
@@ -69,6 +70,14 @@ def measures(
         (1.0, [[0, 0], [0, 2]])
     """
     stitched, reference = pair(stitched, reference)
+    positive("temperature", temperature)
+    return _measures(stitched, reference, fitting(labels, stitched), temperature)
+
+
+@jax.jit
+def _measures(
+    stitched: Array, reference: Array, labels: Array, temperature: Any
+) -> Measures:
     return Measures(
         accuracy=accuracy(stitched, labels),
         reference_accuracy=accuracy(reference, labels),

@@ -8,8 +8,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from stitching._finite import finite
 from stitching._moments import real
-from stitching.similarity._samples import is_finite
 
 Scores = Float[ArrayLike, " n"]
 
@@ -63,8 +63,13 @@ def out_of_distribution(scores: Scores, own: Scores) -> OutOfDistribution:
         (0.55, 0.875)
     """
     scores, own = _scores("scores", scores), _scores("own", own)
-    if not is_finite(own):
+    if not all(finite(own)):
         raise ValueError("own: expected finite scores, got NaN or infinity")
+    return _compared(scores, own)
+
+
+@jax.jit
+def _compared(scores: Array, own: Array) -> OutOfDistribution:
     scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
 
     def beyond(share: float) -> Array:

@@ -1,5 +1,8 @@
 """Canonical correlations and the indices that are means of them."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -10,7 +13,13 @@ from stitching.similarity._principal import (
     principal_pair,
     with_kept,
 )
-from stitching.similarity._samples import CONSTANT, Activation, defined
+from stitching.similarity._samples import (
+    CONSTANT,
+    Activation,
+    Seen,
+    defined,
+    pair_or_moments,
+)
 
 
 def canonical_correlations(
@@ -49,8 +58,13 @@ def canonical_correlations(
     References:
         Hotelling, 1936. By SVD: Björck and Golub, 1973.
     """
-    found = principal_pair(x, y, centred)
-    return defined("canonical_correlations", _correlations(found)[1], CONSTANT)
+    value = _canonical_correlations(pair_or_moments(x, y), centred)
+    return defined("canonical_correlations", value, CONSTANT)
+
+
+@functools.partial(jax.jit, static_argnames="centred")
+def _canonical_correlations(seen: Seen, centred: bool) -> Array:
+    return _directions(principal_pair(seen, centred))[1]
 
 
 def cca(
@@ -92,9 +106,13 @@ def cca(
     References:
         Kornblith et al., 2019, arXiv 1905.00414, R²_CCA.
     """
-    found = principal_pair(x, y, centred)
-    value = (found.cross**2).sum() / _rank(found)
-    return defined("cca", value.clip(0, 1), CONSTANT)
+    return defined("cca", _cca(pair_or_moments(x, y), centred), CONSTANT)
+
+
+@functools.partial(jax.jit, static_argnames="centred")
+def _cca(seen: Seen, centred: bool) -> Array:
+    found = principal_pair(seen, centred)
+    return ((found.cross**2).sum() / _rank(found)).clip(0, 1)
 
 
 def svcca(
@@ -133,10 +151,14 @@ def svcca(
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: expected a number in (0, 1], got {share}")
-    found = principal_pair(x, y)
+    return defined("svcca", _svcca(pair_or_moments(x, y), share), CONSTANT)
+
+
+@jax.jit
+def _svcca(seen: Seen, share: float) -> Array:
+    found = principal_pair(seen)
     found = with_kept(found, _leading(found.x, share), _leading(found.y, share))
-    value = _correlations(found)[1].sum() / _rank(found)
-    return defined("svcca", value.clip(0, 1), CONSTANT)
+    return (_directions(found)[1].sum() / _rank(found)).clip(0, 1)
 
 
 def pwcca(x: Activation | Moments, y: Activation | None = None) -> Float[Array, ""]:
@@ -174,16 +196,20 @@ def pwcca(x: Activation | Moments, y: Activation | None = None) -> Float[Array, 
     References:
         Morcos et al., 2018, arXiv 1806.05759.
     """
-    found = principal_pair(x, y)
-    left, correlations = _correlations(found)
+    return defined("pwcca", _pwcca(pair_or_moments(x, y)), CONSTANT)
+
+
+@jax.jit
+def _pwcca(seen: Seen) -> Array:
+    found = principal_pair(seen)
+    left, correlations = _directions(found)
     loadings = product(left, found.x.deviations[:, None] * found.x.axes)
     weights = jnp.abs(loadings).sum(axis=1)
     weights = jnp.where(jnp.arange(weights.size) < _rank(found), weights, 0)
-    value = (weights * correlations).sum() / weights.sum()
-    return defined("pwcca", value.clip(0, 1), CONSTANT)
+    return ((weights * correlations).sum() / weights.sum()).clip(0, 1)
 
 
-def _correlations(found: PrincipalPair) -> tuple[Array, Array]:
+def _directions(found: PrincipalPair) -> tuple[Array, Array]:
     """Canonical directions of x among its principal scores, and the correlations."""
     left, correlations, _ = jnp.linalg.svd(found.cross, full_matrices=False)
     rank = _rank(found)

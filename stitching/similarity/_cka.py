@@ -1,9 +1,11 @@
 """Centred kernel alignment."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
@@ -13,9 +15,9 @@ from stitching.similarity._distances import samples, squared_distances
 from stitching.similarity._samples import (
     CONSTANT,
     Activation,
+    Seen,
     defined,
-    pair,
-    pair_moments,
+    pair_or_moments,
 )
 
 Kernel = Callable[[Float[Array, "n p"]], Float[Array, "n n"]]
@@ -66,8 +68,13 @@ class RBF:
 
     def __call__(self, x: Float[Array, "n p"]) -> Float[Array, "n n"]:
         """The Gram matrix of samples."""
-        distances = squared_distances(x)
-        return jnp.exp(-distances / (2 * self.threshold**2 * jnp.median(distances)))
+        return _gaussian(samples(x), self.threshold)
+
+
+@jax.jit
+def _gaussian(x: Array, threshold: float) -> Array:
+    distances = squared_distances(x)
+    return jnp.exp(-distances / (2 * threshold**2 * jnp.median(distances)))
 
 
 def cka(
@@ -125,12 +132,12 @@ def cka(
             "x: expected activations, got Moments, which tell only the linear and not "
             "debiased index; pass x and y of shape (samples, features)"
         )
-    if isinstance(x, Moments):
-        hsic = _from_moments(pair_moments(x, y))
+    given = pair_or_moments(x, y, least=4 if debiased else 2)
+    if kernel is linear:
+        value = _linear(given, debiased)
     else:
-        hsic = _from_samples(*pair(x, y, least=4 if debiased else 2), kernel, debiased)
-    value = hsic.xy / (jnp.sqrt(hsic.xx) * jnp.sqrt(hsic.yy))
-    return defined("cka", value if debiased else value.clip(0, 1), WHY)
+        value = _of_grams(*(_gram(kernel, each) for each in given), debiased)
+    return defined("cka", value, WHY)
 
 
 class _HSIC(NamedTuple):
@@ -141,6 +148,32 @@ class _HSIC(NamedTuple):
     yy: Float[Array, ""]
 
 
+@functools.partial(jax.jit, static_argnames="debiased")
+def _linear(seen: Seen, debiased: bool) -> Array:
+    """From moments, by features or by Gram matrices, whichever is less work."""
+    if isinstance(seen, Moments):
+        return _ratio(_from_moments(seen), debiased)
+    x, y = seen
+    n, p, q = *x.shape, y.shape[1]
+    if p * p + p * q + q * q < n * (p + q):
+        return _ratio(_from_features(x, y, debiased), debiased)
+    return _of_grams(linear(x), linear(y), debiased)
+
+
+@functools.partial(jax.jit, static_argnames="debiased")
+def _of_grams(k: Array, l: Array, debiased: bool) -> Array:  # noqa: E741
+    k, l = _centred(k), _centred(l)  # noqa: E741
+    hsic = _HSIC((k * l).sum(), (k * k).sum(), (l * l).sum())
+    if debiased:
+        hsic = _unbiased(hsic, jnp.diagonal(k), jnp.diagonal(l))
+    return _ratio(hsic, debiased)
+
+
+def _ratio(hsic: _HSIC, debiased: bool) -> Array:
+    value = hsic.xy / (jnp.sqrt(hsic.xx) * jnp.sqrt(hsic.yy))
+    return value if debiased else value.clip(0, 1)
+
+
 def _from_moments(moments: Moments) -> _HSIC:
     """⟨K, L⟩ = ‖Σ_xy‖², scaled so that no square overflows."""
     x, y = jnp.sqrt(jnp.trace(moments.xx)), jnp.sqrt(jnp.trace(moments.yy))
@@ -148,18 +181,12 @@ def _from_moments(moments: Moments) -> _HSIC:
     return _HSIC((xy**2).sum(), (xx**2).sum(), (yy**2).sum())
 
 
-def _from_samples(x: Array, y: Array, kernel: Kernel, debiased: bool) -> _HSIC:
-    """By features or by Gram matrices, whichever is less work."""
-    n, p, q = *x.shape, y.shape[1]
-    if kernel is linear and p * p + p * q + q * q < n * (p + q):
-        x, y = _unit(x), _unit(y)
-        hsic = _HSIC(*((product(*m) ** 2).sum() for m in ((x, y), (x, x), (y, y))))
-        d, e = (x * x).sum(axis=1), (y * y).sum(axis=1)
-    else:
-        k, l = _centred_gram(kernel, x), _centred_gram(kernel, y)  # noqa: E741
-        hsic = _HSIC((k * l).sum(), (k * k).sum(), (l * l).sum())
-        d, e = jnp.diagonal(k), jnp.diagonal(l)
-    return _unbiased(hsic, d, e) if debiased else hsic
+def _from_features(x: Array, y: Array, debiased: bool) -> _HSIC:
+    x, y = _unit(x), _unit(y)
+    hsic = _HSIC(*((product(*m) ** 2).sum() for m in ((x, y), (x, x), (y, y))))
+    if not debiased:
+        return hsic
+    return _unbiased(hsic, (x * x).sum(axis=1), (y * y).sum(axis=1))
 
 
 def _unit(x: Array) -> Array:
@@ -168,8 +195,8 @@ def _unit(x: Array) -> Array:
     return x / jnp.sqrt((x * x).sum())
 
 
-def _centred_gram(kernel: Kernel, x: Array) -> Array:
-    """HKH, of trace 1."""
+def _gram(kernel: Kernel, x: Array) -> Array:
+    """The Gram matrix of samples by a kernel of the user's, as it is."""
     n = x.shape[0]
     if not callable(kernel):
         raise TypeError(f"kernel: expected a function of samples, got {kernel!r}")
@@ -179,6 +206,11 @@ def _centred_gram(kernel: Kernel, x: Array) -> Array:
             f"kernel: expected a function to a Gram matrix of shape {(n, n)}, got one "
             f"to shape {gram.shape}"
         )
+    return gram
+
+
+def _centred(gram: Array) -> Array:
+    """HKH, of trace 1."""
     gram, _ = centre(gram)
     gram, _ = centre(gram.T)
     return gram / jnp.trace(gram)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -48,6 +49,11 @@ def euclidean_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
         >>> similarity.euclidean_distance(jnp.array([[0.0, 0.0], [3.0, 4.0]])).tolist()
         [[0.0, 5.0], [5.0, 0.0]]
     """
+    return _euclidean(samples(x))
+
+
+@jax.jit
+def _euclidean(x: Array) -> Array:
     return jnp.sqrt(squared_distances(x))
 
 
@@ -68,12 +74,27 @@ def correlation_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
         >>> similarity.correlation_distance(x).tolist()
         [[0.0, 2.0], [2.0, 0.0]]
     """
-    features, _ = centre(samples(x).T)
+    return _correlation(samples(x))
+
+
+@jax.jit
+def _correlation(x: Array) -> Array:
+    features, _ = centre(x.T)
     features = features / jnp.sqrt((features**2).sum(axis=0))
     distances = (1 - product(features, features)).clip(0, 2)
     return jnp.where(
         jnp.eye(x.shape[0], dtype=bool) & ~jnp.isnan(distances), 0, distances
     )
+
+
+# Pure for certain, so that a program they are built into may be kept. A function of the
+# user's may close over what changes: it runs as it is.
+OWN = (euclidean_distance, correlation_distance)
+
+
+def is_one_of(function: Any, functions: tuple[Any, ...]) -> bool:
+    """Whether a function is among some, told by identity."""
+    return any(function is each for each in functions)
 
 
 def measured(distance: Distance, x: Float[Array, "n p"]) -> Float[Array, "n n"]:

@@ -1,7 +1,6 @@
 """How well single units of one activation match single units of another."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -9,7 +8,14 @@ from jaxtyping import Array, Float
 from scipy.optimize import linear_sum_assignment
 
 from stitching._moments import Moments
-from stitching.similarity._samples import CONSTANT, Activation, defined, pair_moments
+from stitching.similarity._samples import (
+    CONSTANT,
+    Activation,
+    Seen,
+    defined,
+    moments_of,
+    pair_or_moments,
+)
 
 
 def unit_correlations(
@@ -36,7 +42,7 @@ def unit_correlations(
         >>> similarity.unit_correlations(x, x).round(3).tolist()
         [[1.0, -1.0], [-1.0, 1.0]]
     """
-    return _correlations(pair_moments(x, y))
+    return _correlations(pair_or_moments(x, y))[0]
 
 
 def max_correlation(
@@ -72,9 +78,13 @@ def max_correlation(
     References:
         Li et al., 2015, arXiv 1511.07543.
     """
-    moments = pair_moments(x, y)
-    value = _correlations(moments).max(axis=1).mean()
-    return defined("max_correlation", _where_varying(moments, value), CONSTANT)
+    return defined("max_correlation", _highest(pair_or_moments(x, y)), CONSTANT)
+
+
+@jax.jit
+def _highest(seen: Seen) -> Array:
+    correlations, vary = _correlations(seen)
+    return jnp.where(vary, correlations.max(axis=1).mean(), jnp.nan)
 
 
 def matched_correlation(
@@ -110,26 +120,25 @@ def matched_correlation(
     References:
         Li et al., 2015, arXiv 1511.07543.
     """
-    moments = pair_moments(x, y)
-    correlations: Any = _correlations(moments)
+    correlations, vary = _correlations(pair_or_moments(x, y))
     if isinstance(correlations, Tracer):
         raise TypeError(
             "x: expected arrays with values, got traced ones; the assignment runs on "
             "the host: call matched_correlation outside jit and vmap, or use "
             "max_correlation"
         )
-    matched = linear_sum_assignment(np.asarray(correlations), maximize=True)
-    value = correlations[matched].mean()
-    return defined("matched_correlation", _where_varying(moments, value), CONSTANT)
+    correlations = np.asarray(correlations)
+    matched = linear_sum_assignment(correlations, maximize=True)
+    value = correlations[matched].mean() if vary else np.full((), np.nan)
+    value = jnp.asarray(value, correlations.dtype)
+    return defined("matched_correlation", value, CONSTANT)
 
 
-def _correlations(moments: Moments) -> Array:
+@jax.jit
+def _correlations(seen: Seen) -> tuple[Array, Array]:
+    """All correlations, and whether any feature of x and any of y varies."""
+    moments = moments_of(seen)
     x, y = jnp.diagonal(moments.xx), jnp.diagonal(moments.yy)
     left, right = (1 / jnp.sqrt(jnp.where(v > 0, v, jnp.inf)) for v in (x, y))
-    return (left[:, None] * moments.xy * right).clip(-1, 1)
-
-
-def _where_varying(moments: Moments, value: Array) -> Array:
-    """The value, NaN where no feature of x or none of y varies."""
-    varies = (jnp.trace(moments.xx) > 0) & (jnp.trace(moments.yy) > 0)
-    return jnp.where(varies, value, jnp.nan)
+    vary = (x.sum() > 0) & (y.sum() > 0)
+    return (left[:, None] * moments.xy * right).clip(-1, 1), vary

@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from stitching.similarity._distances import Distance, euclidean_distance, measured
+from stitching.similarity._distances import (
+    OWN,
+    Distance,
+    euclidean_distance,
+    is_one_of,
+    measured,
+)
 from stitching.similarity._samples import Activation, pair
 
 
@@ -59,11 +65,19 @@ def mutual_neighbours(
             f"k: expected an integer from 1 to {n - 1}, one less than the samples, got "
             f"{k!r}"
         )
+    share = _compiled if is_one_of(distance, OWN) else _share
+    return share(x, y, k, distance)
+
+
+def _share(x: Array, y: Array, k: int, distance: Distance) -> Array:
     near_x = _nearest(measured(distance, x), k)
     near_y = _nearest(measured(distance, y), k)
     common = (near_x[:, :, None] == near_y[:, None, :]).sum(axis=(1, 2))
     finite = jnp.isfinite(x).all() & jnp.isfinite(y).all()
     return jnp.where(finite, common.mean(dtype=x.dtype) / k, jnp.nan)
+
+
+_compiled = jax.jit(_share, static_argnames=("k", "distance"))
 
 
 def _nearest(distances: Float[Array, "n n"], k: int) -> Int[Array, "n k"]:

@@ -1,13 +1,13 @@
 """Principal axes of a pair of activations: what CCA and regression are made of."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stitching._moments import Moments, centre, product
-from stitching.similarity._samples import pair, pair_moments
+from stitching.similarity._samples import Seen
 
 
 class Principal(NamedTuple):
@@ -39,22 +39,21 @@ class PrincipalPair(NamedTuple):
     cross: Float[Array, "r s"]
 
 
-def principal_pair(x: Any, y: Any, centred: bool = True) -> PrincipalPair:
+def principal_pair(seen: Seen, centred: bool = True) -> PrincipalPair:
     """Principal axes from samples (SVD), or from moments (eigenvectors).
 
     From moments, deviations are roots, so axes are lost that are weaker than the root
     of what samples resolve.
 
     Args:
-        x: (n, p), or the moments of the pair.
-        y: (n, q), or None.
+        seen: activations (n, p) and (n, q), or the moments of the pair.
         centred: whether means are taken off.
     """
-    if isinstance(x, Moments):
-        return _from_moments(pair_moments(x, y), centred)
-    x, y = pair(x, y)
-    scores_x, principal_x = _of_samples(x, centred)
-    scores_y, principal_y = _of_samples(y, centred)
+    if isinstance(seen, Moments):
+        return _from_moments(seen, centred)
+    (scores_x, principal_x), (scores_y, principal_y) = (
+        _of_samples(activation, centred) for activation in seen
+    )
     cross = product(scores_x, scores_y)
     return with_kept(PrincipalPair(principal_x, principal_y, cross))
 

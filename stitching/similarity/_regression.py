@@ -1,10 +1,17 @@
 """How much of one activation a linear map of the other explains."""
 
+import jax
 from jaxtyping import Array, Float
 
 from stitching._moments import Moments
 from stitching.similarity._principal import principal_pair
-from stitching.similarity._samples import CONSTANT, Activation, defined
+from stitching.similarity._samples import (
+    CONSTANT,
+    Activation,
+    Seen,
+    defined,
+    pair_or_moments,
+)
 
 
 def linear_regression(
@@ -47,9 +54,13 @@ def linear_regression(
     References:
         Kornblith et al., 2019, arXiv 1905.00414, R²_LR.
     """
-    found = principal_pair(x, y)
+    return defined("linear_regression", _explained(pair_or_moments(x, y)), CONSTANT)
+
+
+@jax.jit
+def _explained(seen: Seen) -> Array:
+    found = principal_pair(seen)
     variances = found.y.deviations**2
     explained = (found.cross**2 * variances).sum()
     # Without any axis of x nothing is explained and nothing could be.
-    value = explained / (variances.sum() * found.x.kept.any())
-    return defined("linear_regression", value.clip(0, 1), CONSTANT)
+    return (explained / (variances.sum() * found.x.kept.any())).clip(0, 1)

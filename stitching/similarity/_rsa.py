@@ -3,12 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jax.scipy.stats
 import numpy as np
 from jaxtyping import Array, Float
 
-from stitching.similarity._distances import Distance, correlation_distance, measured
+from stitching.similarity._distances import (
+    OWN,
+    Distance,
+    correlation_distance,
+    is_one_of,
+    measured,
+)
 from stitching.similarity._samples import Activation, defined, pair
 
 Comparison = Callable[[Float[Array, " m"], Float[Array, " m"]], Float[Array, ""]]
@@ -20,10 +27,7 @@ def pearson(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
     Raises:
         ValueError: if they are not two vectors of one length.
     """
-    u, v = _vectors(u, v)
-    u, v = (w - w.mean() for w in (u, v))
-    u, v = (w / jnp.sqrt((w * w).sum()) for w in (u, v))
-    return (u * v).sum().clip(-1, 1)
+    return _correlation(*_vectors(u, v))
 
 
 def spearman(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
@@ -32,9 +36,20 @@ def spearman(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
     Raises:
         ValueError: if they are not two vectors of one length.
     """
-    u, v = _vectors(u, v)
+    return _rank_correlation(*_vectors(u, v))
+
+
+@jax.jit
+def _correlation(u: Array, v: Array) -> Array:
+    u, v = (w - w.mean() for w in (u, v))
+    u, v = (w / jnp.sqrt((w * w).sum()) for w in (u, v))
+    return (u * v).sum().clip(-1, 1)
+
+
+@jax.jit
+def _rank_correlation(u: Array, v: Array) -> Array:
     ranks = (jax.scipy.stats.rankdata(w).astype(w.dtype) for w in (u, v))
-    return pearson(*ranks)
+    return _correlation(*ranks)
 
 
 def _vectors(u: Any, v: Any) -> tuple[Array, Array]:
@@ -91,11 +106,19 @@ def rsa(
         Kriegeskorte, Mur and Bandettini, 2008.
     """
     x, y = pair(x, y, least=3)
-    upper = np.triu_indices(x.shape[0], 1)
-    value = compare(measured(distance, x)[upper], measured(distance, y)[upper])
+    own = is_one_of(distance, OWN) and is_one_of(compare, (spearman, pearson))
+    compared = _compiled if own else _compared
     return defined(
         "rsa",
-        value,
+        compared(x, y, distance, compare),
         "all distances in x, or all in y, are equal, or a sample has equal features "
         "where correlations are taken over them (use distance=euclidean_distance)",
     )
+
+
+def _compared(x: Array, y: Array, distance: Distance, compare: Comparison) -> Array:
+    upper = np.triu_indices(x.shape[0], 1)
+    return compare(measured(distance, x)[upper], measured(distance, y)[upper])
+
+
+_compiled = jax.jit(_compared, static_argnames=("distance", "compare"))

@@ -2,16 +2,18 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from stitching._finite import finite
 from stitching._moments import Moments, moments, real
 
-# What the linear indices take: an activation, or the moments of a pair.
 Activation = Float[ArrayLike, "n p"]
+# What the linear indices see, once it is checked: a pair, or its moments.
+Seen = tuple[Array, Array] | Moments
 
 
 def positions(activation: Float[ArrayLike, "*samples p"]) -> Float[Array, "n p"]:
@@ -98,12 +100,20 @@ def pair(x: Any, y: Any, least: int = 2) -> tuple[Array, Array]:
         raise ValueError(
             f"x and y: expected at least {least} samples, got {x.shape[0]}"
         )
+    for name, is_finite in zip("xy", finite(x, y), strict=True):
+        if not is_finite:
+            raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
     dtype = jnp.promote_types(x.dtype, y.dtype)
     return x.astype(dtype), y.astype(dtype)
 
 
 def matrix(name: str, array: Any) -> Array:
-    """One activation as a matrix; raises as `pair` does."""
+    """One activation as a matrix.
+
+    Raises:
+        TypeError: if it is complex, not numeric, or moments.
+        ValueError: if the shape does not fit.
+    """
     if isinstance(array, Moments):
         raise TypeError(
             f"{name}: expected an activation (samples, features), got Moments; "
@@ -121,20 +131,18 @@ def matrix(name: str, array: Any) -> Array:
             f"or tokens samples with similarity.positions({name}) or features with "
             f"similarity.flattened({name})"
         )
-    if not is_finite(array):
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
     return array
 
 
-def pair_moments(x: Any, y: Any) -> Moments:
-    """The moments of a pair, given as they are or as two activations.
+def pair_or_moments(x: Any, y: Any, least: int = 2) -> Seen:
+    """A pair, given as two activations or by its moments alone.
 
     Raises:
         TypeError, ValueError: as `pair` does, and for moments of fewer than 2 samples,
             of one activation only, or that are not finite.
     """
     if not isinstance(x, Moments):
-        return moments(*pair(x, y))
+        return pair(x, y, least)
     if y is not None:
         raise TypeError(f"y: expected None beside Moments, got {type(y).__name__}")
     if 0 in x.xy.shape:
@@ -144,18 +152,14 @@ def pair_moments(x: Any, y: Any) -> Moments:
         )
     if not isinstance(x.count, Tracer) and not float(x.count) >= 2:
         raise ValueError(f"x: expected at least 2 samples, got {float(x.count):g}")
-    if not all(map(is_finite, x)):
+    if not all(finite(*x)):
         raise ValueError("x: expected finite moments, got NaN or infinity")
     return x
 
 
-def is_finite(array: Array) -> bool:
-    """Whether an array has no NaN and no infinity, or is traced and cannot tell."""
-    if isinstance(array, Tracer):
-        return True
-    # One that is known may meet others that are traced.
-    with jax.ensure_compile_time_eval():
-        return bool(jnp.isfinite(array).all())
+def moments_of(seen: Seen) -> Moments:
+    """The moments of what is seen."""
+    return seen if isinstance(seen, Moments) else moments(*seen)
 
 
 def defined(index: str, value: Array, why: str) -> Array:
@@ -164,7 +168,7 @@ def defined(index: str, value: Array, why: str) -> Array:
     Raises:
         ValueError: if it is NaN and not traced, where NaN can only say as much.
     """
-    if not isinstance(value, Tracer) and bool(jnp.isnan(value).any()):
+    if not isinstance(value, Tracer) and np.isnan(value).any():
         raise ValueError(f"{index} is not defined: {why}")
     return value
 

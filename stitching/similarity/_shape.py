@@ -1,7 +1,6 @@
 """Distances between activations as shapes: what no rotation and no scaling can undo."""
 
-from typing import Any
-
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -10,9 +9,10 @@ from stitching.similarity._principal import Principal, principal_pair
 from stitching.similarity._samples import (
     CONSTANT,
     Activation,
+    Seen,
     defined,
-    pair,
-    pair_moments,
+    moments_of,
+    pair_or_moments,
 )
 
 
@@ -54,9 +54,7 @@ def procrustes(
         Ding, Denain and Steinhardt, 2021, arXiv 2108.01661; Williams et al., 2021,
         arXiv 2110.14739.
     """
-    cosine = _cosine(*_given(x, y), 1.0)
-    value = jnp.sqrt(2 * (1 - cosine))
-    return defined("procrustes", value, CONSTANT)
+    return defined("procrustes", _chord(pair_or_moments(x, y)), CONSTANT)
 
 
 def shape_distance(
@@ -104,32 +102,38 @@ def shape_distance(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number in [0, 1], got {alpha}")
-    value = jnp.arccos(_cosine(*_given(x, y), alpha))
+    pair = pair_or_moments(x, y)
+    value = _angle(pair) if alpha == 1 else _angle_partly_whitened(pair, alpha)
     return defined("shape_distance", value, CONSTANT)
 
 
-def _given(x: Any, y: Any) -> tuple[Any, Any, Array]:
-    """Checked arguments and the number of samples."""
-    if isinstance(x, Moments):
-        moments = pair_moments(x, y)
-        return moments, None, moments.count
-    x, y = pair(x, y)
-    return x, y, jnp.asarray(x.shape[0], x.dtype)
+@jax.jit
+def _chord(seen: Seen) -> Array:
+    return jnp.sqrt(2 * (1 - _cosine(seen)))
 
 
-def _cosine(x: Any, y: Any, count: Array, alpha: float) -> Array:
+@jax.jit
+def _angle(seen: Seen) -> Array:
+    return jnp.arccos(_cosine(seen))
+
+
+def _cosine(seen: Seen) -> Array:
     """Of the best aligned shapes: a nuclear norm over two Frobenius norms."""
-    if alpha == 1:
-        moments = pair_moments(x, y)
-        scale_x = jnp.sqrt(jnp.trace(moments.xx))
-        scale_y = jnp.sqrt(jnp.trace(moments.yy))
-        return _nuclear(moments.xy / scale_x / scale_y)
-    found = principal_pair(x, y)
+    moments = moments_of(seen)
+    scale_x = jnp.sqrt(jnp.trace(moments.xx))
+    scale_y = jnp.sqrt(jnp.trace(moments.yy))
+    return _nuclear(moments.xy / scale_x / scale_y)
+
+
+@jax.jit
+def _angle_partly_whitened(seen: Seen, alpha: float) -> Array:
+    count = seen.count if isinstance(seen, Moments) else len(seen[0])
+    found = principal_pair(seen)
     left, right = _weights(found.x, count, alpha), _weights(found.y, count, alpha)
-    return _nuclear(left[:, None] * found.cross * right)
+    return jnp.arccos(_nuclear(left[:, None] * found.cross * right))
 
 
-def _weights(principal: Principal, count: Array, alpha: float) -> Array:
+def _weights(principal: Principal, count: Array | int, alpha: float) -> Array:
     """Singular values of φ(x), of norm 1."""
     weights = alpha * jnp.sqrt(count) * principal.deviations + (1 - alpha)
     weights = jnp.where(principal.kept, weights, 0)
