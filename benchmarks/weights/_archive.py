@@ -1,15 +1,17 @@
 """Named arrays on disk: safetensors and NumPy archives, without pickles."""
 
-import io
-import zipfile
-import zlib
+import itertools
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from combinability._arrays_file import read_arrays
 
 _DTYPES = {
     "BOOL": np.bool_,
@@ -28,27 +30,42 @@ _DTYPES = {
     "C64": np.complex64,
 }
 _SUPPORTED = {np.dtype(dtype) for dtype in _DTYPES.values()}
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_ZIP = b"PK\x03\x04"
 
 
 class WeightsError(ValueError):
     """A file of weights that is missing, damaged, or of another network."""
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
+def read(path: Path, limit: int) -> dict[str, np.ndarray]:
     """Read all arrays of a safetensors file or of a NumPy archive.
 
+    Takes no more memory than a few times the limit, whatever the file claims.
+
+    Args:
+      path: the file.
+      limit: bytes that its arrays may take.
+
     Raises:
-      WeightsError: the file cannot be read, is damaged, is a pickle, or holds numbers
-        of a kind that JAX does not have.
+      WeightsError: the file cannot be read, is damaged, is a pickle, holds more than
+        the limit, or numbers of a kind that JAX does not have.
     """
     try:
-        content = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise WeightsError(f"cannot read {path}: it is not a regular file")
+        with open(path, "rb") as file:
+            beginning = file.read(128)
+        zipped = beginning.startswith(_ZIP)
+        if _is_pickle(beginning):
+            raise _pickled(path)
+        if path.stat().st_size > limit:
+            raise WeightsError(
+                f"{path} has {path.stat().st_size} bytes, expected at most {limit}: it "
+                "is damaged, or holds another network"
+            )
+        return _read_numpy(path, limit) if zipped else _read_safetensors(path)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}") from error
-    if content.startswith(_ZIP):
-        return _read_numpy(path, content)
-    return _read_safetensors(path, content)
 
 
 def safetensors_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -69,56 +86,66 @@ def safetensors_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     )
 
 
-def _read_safetensors(path: Path, content: bytes) -> dict[str, np.ndarray]:
-    if content.startswith(_PICKLE):
-        raise _pickled(path)
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    content = path.read_bytes()
     try:
         stored = dict(safetensors.deserialize(content))
-    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
+        _check_names(content)
+        for name, tensor in stored.items():
+            if tensor["dtype"] not in _DTYPES:
+                raise _of_another_kind(path, name, tensor["dtype"])
+        return {name: _array(**tensor) for name, tensor in stored.items()}
+    except WeightsError:
+        raise
+    # A parser of damaged bytes may raise anything.
+    except Exception as error:
         raise WeightsError(
             f"{path} is damaged, or neither a safetensors file nor a NumPy archive: "
             f"{error}"
         ) from error
-    for name, tensor in stored.items():
-        if tensor["dtype"] not in _DTYPES:
-            raise WeightsError(
-                f"{path}: {name!r} has dtype {tensor['dtype']}, expected one of "
-                f"{', '.join(_DTYPES)}"
-            )
-    return {
-        name: np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(
-            tensor["shape"]
-        )
-        for name, tensor in stored.items()
-    }
 
 
-def _read_numpy(path: Path, content: bytes) -> dict[str, np.ndarray]:
+def _check_names(content: bytes) -> None:
+    """Refuses a header that names a thing twice, where the format's parser does not."""
+
+    def once(pairs: list[tuple[str, Any]]) -> None:
+        for name, following in itertools.pairwise(sorted(name for name, _ in pairs)):
+            if name == following:
+                raise ValueError(f"two entries named {name!r}")
+
+    length = int.from_bytes(content[:8], "little")
+    json.loads(content[8 : 8 + length], object_pairs_hook=once)
+
+
+def _array(dtype: str, shape: list[int], data: bytearray) -> np.ndarray:
+    return np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
+
+
+def _read_numpy(path: Path, limit: int) -> dict[str, np.ndarray]:
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            if any(name.endswith("data.pkl") for name in archive.files):
-                raise _pickled(path)
-            arrays = dict(archive)
-    except WeightsError:
-        raise
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        MemoryError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise WeightsError(f"{path} is damaged as a NumPy archive: {error}") from error
+        arrays = read_arrays(path, limit)
+    except ValueError as error:
+        raise WeightsError(
+            f"{path} is damaged as a NumPy archive, or holds another network: {error}"
+        ) from error
     for name, array in arrays.items():
-        # An entry that is no array comes as its bytes.
-        dtype = getattr(array, "dtype", type(array))
-        if dtype not in _SUPPORTED:
-            raise WeightsError(f"{path}: {name!r} has dtype {dtype}, expected numbers")
+        if array.dtype not in _SUPPORTED:
+            raise _of_another_kind(path, name, array.dtype)
     return arrays
+
+
+def _of_another_kind(path: Path, name: str, dtype: Any) -> WeightsError:
+    return WeightsError(
+        f"{path}: {name!r} has dtype {dtype}, expected one of {', '.join(_DTYPES)}"
+    )
+
+
+def _is_pickle(beginning: bytes) -> bool:
+    """Whether a file that begins so is a pickle, or PyTorch's zip file with one."""
+    if beginning.startswith(_ZIP):
+        return b"/data.pkl" in beginning
+    # So may the length of a safetensors header begin, before its brace.
+    return beginning.startswith(b"\x80") and beginning[8:9] != b"{"
 
 
 def _pickled(path: Path) -> WeightsError:

@@ -1,7 +1,8 @@
 """Whether named arrays are those of a network, and if not, what differs."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Set
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +28,11 @@ def check(
         *_listed("missing", missing, unexpected),
         *_listed("unexpected", unexpected, missing or expected.keys()),
         *_first(
-            f"{name!r} is {_described(found[name])}, expected {_described(wanted)}"
-            for name, wanted in expected.items()
-            if name in found and not _fits(found[name], wanted)
+            [n for n in expected if n in found and not _fits(found[n], expected[n])],
+            lambda name: (
+                f"{name!r} is {_described(found[name])}, expected "
+                + _described(expected[name])
+            ),
         ),
     ]
     if complaints:
@@ -38,19 +41,21 @@ def check(
 
 def _listed(fault: str, names: Set[str], others: Iterable[str]) -> list[str]:
     others = sorted(others)
+    nearest = functools.partial(difflib.get_close_matches, possibilities=others, n=1)
     return _first(
-        f"{name!r} is {fault}"
-        + "".join(
-            f" (nearest: {n!r})" for n in difflib.get_close_matches(name, others, 1)
-        )
-        for name in sorted(names)
+        sorted(names),
+        lambda name: (
+            f"{name!r} is {fault}"
+            + "".join(f" (nearest: {near!r})" for near in nearest(name))
+        ),
     )
 
 
-def _first(complaints: Iterable[str]) -> list[str]:
-    complaints = list(complaints)
-    rest = len(complaints) - _LISTED
-    return complaints[:_LISTED] + ([f"{rest} more such"] if rest > 0 else [])
+def _first(names: Sequence[str], complaint: Callable[[str], str]) -> list[str]:
+    """What there is to say of the first names, and how many more there are."""
+    rest = len(names) - _LISTED
+    said = [complaint(name) for name in names[:_LISTED]]
+    return said + ([f"{rest} more such"] if rest > 0 else [])
 
 
 def _fits(found: np.ndarray, wanted: jax.ShapeDtypeStruct) -> bool:

@@ -1,5 +1,6 @@
 """Reading a network's variables from a file, and writing them."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from ._archive import WeightsError, read, safetensors_bytes
 from ._check import check
 from ._names import expected_of, flatten, unflatten
 from ._pytorch import from_pytorch
+
+# Bytes in a file besides its weights: headers, PyTorch's counters.
+_BESIDE = 2**20
 
 
 def load(
@@ -34,7 +38,8 @@ def load(
 
     Raises:
       WeightsError: the file is missing, damaged or a pickle; or its names, shapes or
-        kinds of number are not those of the network.
+        kinds of number are not those of the network; or it claims more than the network
+        takes in float64.
 
     Example:
       >>> import tempfile, jax, jax.numpy as jnp
@@ -48,14 +53,21 @@ def load(
       True
     """
     path = Path(path)
-    arrays = read(path)
+    expected = expected_of(module, inputs)
+    arrays = read(path, _room_for(expected))
     try:
         if any("/" in name for name in arrays):
-            check(arrays, expected_of(module, inputs))
+            check(arrays, expected)
             return unflatten(arrays)
         return from_pytorch(arrays, module, inputs)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}") from error
+
+
+def _room_for(expected: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """Bytes that a file of such arrays takes at most, in whatever precision."""
+    numbers = sum(math.prod(leaf.shape) for leaf in expected.values())
+    return 8 * numbers + _BESIDE
 
 
 def save(path: str | os.PathLike[str], variables: Mapping[str, Any]) -> None:

@@ -125,11 +125,13 @@ def _usual_names(
 ) -> dict[str, np.ndarray]:
     """The state dict under the names of `pytorch_layers`, without counters."""
     usual = {}
-    for name, array in state.items():
-        name = name.removeprefix("module.")
+    for theirs, array in state.items():
+        name = theirs.removeprefix("module.")
         if isinstance(module, ResNet):
             name = name.replace(".downsample.", ".shortcut.")
             name = re.sub("^fc[.]", "linear.", name)
+        if name in usual:
+            raise WeightsError(f"{theirs!r} is {name!r}, which is there twice")
         if not name.endswith(".num_batches_tracked"):
             usual[name] = np.asarray(array)
     return usual

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import time
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors.numpy import save_file
 
 from benchmarks import data, models, weights
 from benchmarks.runs import RunError
+from benchmarks.weights._check import check
 from tests.benchmarks.pytorch_networks import (
     random_state,
     resnet,
@@ -358,6 +360,24 @@ def test_a_shortcut_that_lacks_only_some_of_its_weights_is_refused():
         weights.from_pytorch(state, RESNET, COLOUR)
 
 
+def test_two_names_of_one_array_are_refused():
+    _, state = state_of("resnet")
+    state["module.fc.bias"] = state["linear.bias"] + 1
+    with pytest.raises(
+        weights.WeightsError, match=r"'module.fc.bias' is 'linear.bias'"
+    ):
+        weights.from_pytorch(state, RESNET, COLOUR)
+
+
+def test_names_without_end_are_refused_in_no_time():
+    wanted = {f"layer{i}/kernel": ROW for i in range(50)}
+    found = {f"layer/kernel{i:05}": np.zeros(1) for i in range(10_000)}
+    began = time.process_time()
+    with pytest.raises(weights.WeightsError, match=r"kernel00002' is .* 9997 more"):
+        check(found, wanted)
+    assert time.process_time() - began < 2
+
+
 def test_variables_of_another_network_are_refused(path):
     weights.save(path, mlp_variables())
     with pytest.raises(weights.WeightsError, match=r"Dense_2/kernel' is missing"):
@@ -412,9 +432,9 @@ def claiming(shape):
         ((2).to_bytes(8, "little") + b"\xff\xff", "is damaged, or neither"),
         (pickle.dumps({"a": 1}), "is a pickle, which can run code"),
         (zipped("archive/data.pkl", b"\x80"), "is a pickle, which can run code"),
-        (archive(a=np.asarray([{}])), "damaged as a NumPy archive: .*allow_pickle"),
-        (archive(a=np.asarray(["text"])), "'a' has dtype <U4, expected numbers"),
-        (zipped("readme.txt", b"hello"), "'readme.txt' has dtype .*expected numbers"),
+        (archive(a=np.asarray([{}])), "'a.npy': an array of pickled objects"),
+        (archive(a=np.asarray(["text"])), "'a' has dtype <U4, expected one of BOOL"),
+        (zipped("readme.txt", b"hello"), "is damaged as .*: 'readme.txt': EOF"),
         (claiming((10**14,)), "is damaged as a NumPy archive"),
     ],
 )
@@ -427,7 +447,7 @@ def test_what_holds_no_weights_is_refused(content, message, path):
 def test_a_file_that_cannot_be_read_is_refused(path, tmp_path):
     with pytest.raises(weights.WeightsError, match=r"cannot read .*No such file"):
         weights.load(path, MLP, ROW)
-    with pytest.raises(weights.WeightsError, match=r"cannot read .*directory"):
+    with pytest.raises(weights.WeightsError, match="is not a regular file"):
         weights.load(tmp_path, MLP, ROW)
 
 
