@@ -6,7 +6,7 @@ Losses are mean cross entropies in nats; accuracies and errors are shares in [0,
 
 from typing import Any
 
-from benchmarks.runs._forms import Each, Maybe
+from benchmarks.runs._forms import Apart, Each, Maybe, Per
 
 NUMBER = 1
 
@@ -32,7 +32,7 @@ COMMON = {
     "seconds": float,
 }
 
-# "rllc" and "tour" compare optimizers. Lists over points follow `curves.steps`.
+# "rllc" and "tour" compare optimizers.
 
 _HYPER = Each(object)  # a value by hyper-parameter
 
@@ -44,15 +44,15 @@ _TUNED = {
     "at_border": bool,  # whether its rate was the lowest or highest that was tried
     # The law of the selected trial, its mean over the second half of training: one
     # coefficient a unit; null for a method without one.
-    "learned_law": Maybe([VALUE]),
-    "seeds": [int],  # fresh, and the same for every method: runs are paired
-    "diverged": [bool],  # for each seed, as all lists below that are not nested
+    "learned_law": Maybe(Per("unit", VALUE)),
+    "seeds": Per("seed", int),  # fresh, the same for every method: runs are paired
+    "diverged": Per("seed", bool),
 }
 
 _LAW = {
-    "steps": [int],
-    "law": [[[VALUE]]],  # seeds, points, units
-    "gain": [[VALUE]],  # seeds, points
+    "steps": Per("point", int),
+    "law": Per("seed", Per("point", Per("unit", VALUE))),
+    "gain": Per("seed", Per("point", VALUE)),
     # Entry j is the weight of the gradient of j steps ago in the final update, averaged
     # over the seeds.
     "response": [VALUE],
@@ -63,20 +63,20 @@ _METHOD = _TUNED | {
         _TRIAL
         | {"train_loss": VALUE, "validation_loss": VALUE, "validation_accuracy": VALUE}
     ],
-    "train_loss": [VALUE],
-    "validation_loss": [VALUE],
-    "validation_accuracy": [VALUE],
-    "test_loss": [VALUE],
-    "test_accuracy": [VALUE],
-    "curves": {  # seeds, points
-        "steps": [int],
-        "train_loss": [[VALUE]],
-        "validation_loss": [[VALUE]],
+    "train_loss": Per("seed", VALUE),
+    "validation_loss": Per("seed", VALUE),
+    "validation_accuracy": Per("seed", VALUE),
+    "test_loss": Per("seed", VALUE),
+    "test_accuracy": Per("seed", VALUE),
+    "curves": {
+        "steps": Per("point", int),
+        "train_loss": Per("seed", Per("point", VALUE)),
+        "validation_loss": Per("seed", Per("point", VALUE)),
     },
     "law": Maybe(_LAW),  # null for a method without a learned law
     "seconds_per_step": VALUE,  # of one run, median, compilation excluded
     "bytes_per_parameter": VALUE,  # of the optimizer's state
-    "steps_to_target": [Maybe(int)],  # null where it was never reached
+    "steps_to_target": Per("seed", Maybe(int)),  # null where it was never reached
 }
 
 # Method minus baseline over paired seeds, with a 95 % t interval. The metrics are
@@ -97,17 +97,19 @@ _COMPARISON = {
 _PROBLEM = {
     "steps": int,
     "comparisons": [_COMPARISON],
-    "methods": Each(  # by method; starting points are the seeds
-        _TUNED | {"trials": [_TRIAL | {"log10_loss": VALUE}], "log10_loss": [VALUE]}
+    "methods": Apart(  # by method; starting points are the seeds
+        _TUNED
+        | {"trials": [_TRIAL | {"log10_loss": VALUE}]}
+        | {"log10_loss": Per("seed", VALUE)}
     ),
 }
 
 _OPTIMIZERS = {
     "strategy": str,  # how runs were advanced, of `benchmarks.training.STRATEGIES`
-    "methods": Each(Each(_METHOD)),  # by method and schedule
+    "methods": Each(Apart(_METHOD)),  # by method and schedule
     "targets": Each(VALUE),  # training loss by schedule, set by the baselines alone
     "comparisons": [_COMPARISON],
-    "problems": Each(_PROBLEM),  # deterministic ones, by name
+    "problems": Apart(_PROBLEM),  # deterministic ones, by name
 }
 
 # "combinability" trains, aligns and combines networks. A metric is "train_loss",
@@ -115,7 +117,8 @@ _OPTIMIZERS = {
 
 # Means over pairs of networks with a 95 % interval over networks (jackknife).
 _INTERVAL = {"mean": VALUE, "low": VALUE, "high": VALUE}
-_PAIRS = _INTERVAL | {"pairs": [VALUE]}
+_PAIRS = _INTERVAL | {"pairs": Per("pair", VALUE)}
+_RING = _INTERVAL | {"pairs": Per("pair of neighbours in a ring", VALUE)}
 
 _CLAIMS = [
     {"claim": str, "measure": str, "bound": float, "side": str, "verdict": str}
@@ -128,39 +131,43 @@ _CUBE = Each(  # by distribution, granularity and whether networks are aligned
         # Over all combinations, 0th to 100th; and beyond the parents' mean, of each
         # pair: the mean and the 95th percentile of its combinations.
         f"{split}_{score}": {
-            "percentiles": [VALUE],
-            "excess": _PAIRS,
-            "excess_95": _PAIRS,
+            "percentiles": Per("percentile", VALUE),
+            "excess": _RING,
+            "excess_95": _RING,
         }
         for split in ("train", "test")
         for score in ("loss", "error")
     }
 )
 
-_MATCHING = {  # lists have a value per pair
-    "pairs": [[int]],
-    "objective": [VALUE],
-    "starts": Each([VALUE]),  # the objective by start
-    "best_start": [str],
-    "moved": [VALUE],  # share of units that do not stay where they were
+_MATCHING = {
+    "pairs": Per("pair", [int]),
+    "objective": Per("pair", VALUE),
+    "starts": Each(Per("pair", VALUE)),  # the objective by start
+    "best_start": Per("pair", str),
+    "moved": Per("pair", VALUE),  # share of units that do not stay where they were
 }
 
 _TRANSITIVITY = {
     "barriers": {"unmatched": Each(_PAIRS)}
     | {"direct": Each(_PAIRS), "through": Each(_PAIRS)},
-    "matrices": Each(Each([[VALUE]])),  # barriers by way and metric
+    # Barriers by way and metric.
+    "matrices": Each(Each(Per("network", Per("network", VALUE)))),
     "cycles": Each({"mean": VALUE, "chance": VALUE}),  # defect by group
 }
 
-_ROBUSTNESS = {  # lists follow "fractions" of units moved
-    "fractions": [float],
-    "moved": [VALUE],
-    "lost": [VALUE],
-    "rows": [{"barrier": Each(_PAIRS), "excess": Each(_PAIRS)}],  # by metric
+_ROBUSTNESS = {
+    "fractions": Per("fraction of units moved", float),
+    "moved": Per("fraction of units moved", VALUE),
+    "lost": Per("fraction of units moved", VALUE),
+    "rows": Per(
+        "fraction of units moved",
+        {"barrier": Each(_RING), "excess": Each(_RING)},  # by metric
+    ),
 }
 
-_PLANE = {"x": [float], "y": [float], "marks": [[float]]} | {
-    f"{split}_{score}": [[VALUE]]  # by y, then x
+_PLANE = {"x": Per("x", float), "y": Per("y", float), "marks": [[float]]} | {
+    f"{split}_{score}": Per("y", Per("x", VALUE))
     for split in ("train", "test")
     for score in ("loss", "error")
 }
@@ -168,15 +175,14 @@ _PLANE = {"x": [float], "y": [float], "marks": [[float]]} | {
 _WIDTH = {
     "parameters": int,
     "symmetry": str,  # its table
-    # A value per network, on whole splits.
-    "networks": Each([VALUE]),
-    "parents": [Each(VALUE)],  # metrics of each network, on the rows used here
+    "networks": Each(Per("network", VALUE)),  # on whole splits
+    "parents": Per("network", Each(VALUE)),  # metrics, on the rows used here
     "matching": _MATCHING,
     "transitivity": _TRANSITIVITY,
     "controls": {
-        "fractions": [float],
+        "fractions": Per("fraction of a segment", float),
         "barriers": Each(Each(_PAIRS)),  # by control and metric
-        "curves": Each(Each([VALUE])),  # a value per fraction
+        "curves": Each(Each(Per("fraction of a segment", VALUE))),
     },
     "hypercube": _CUBE,
     "robustness": _ROBUSTNESS,
@@ -195,14 +201,14 @@ _TASTE = {  # two networks of a tour
     "symmetry": str,
     "log10_equivalent": VALUE,  # of the number of permutations of its units
     "starts": Each(VALUE),
-    "parents": [Each(VALUE)],
+    "parents": Per("network", Each(VALUE)),
     "hypercube": _CUBE,
 }
 
 # "stitching" joins the front of network 1 to the back of network 2, layer by layer.
 # Intervals are over networks, pairs are ordered.
 
-_STITCHES = Each(  # by map
+_STITCHES = Each(  # by map; one may be of the first pairs alone
     {
         "way": str,  # "direct", "task loss" or "control"
         "kind": str,  # the class of maps
@@ -213,7 +219,8 @@ _STITCHES = Each(  # by map
         # Shares of test rows: misses or hits of the stitched network, in each misses or
         # hits of network 2.
         "hits": [[VALUE]],
-        "relative_accuracy": _PAIRS,  # to network 2's
+        # To network 2's.
+        "relative_accuracy": _INTERVAL | {"pairs": [VALUE]},
         "accuracy": _INTERVAL,
         "agreement": _INTERVAL,  # with the classes of network 2
         "cross_entropy": _INTERVAL,  # nats, against network 2's soft outputs
@@ -241,24 +248,30 @@ _AUDIT = {
     },
 }
 
+_CROSSED = _INTERVAL | {"pairs": Per("pair crossed", VALUE)}
+
 _STITCHING = {
-    # A value per network, on the test rows used here.
-    "networks": {"test_accuracy": [VALUE], "test_loss": [VALUE]},
-    "layers": [{"name": str, "shape": [int]}],  # of the activation of one sample
-    "pairs": [[int]],  # network 1, network 2
-    "stitches": Each(_STITCHES),  # by layer; a map may be of the first pairs alone
+    "networks": {  # on the test rows used here
+        "test_accuracy": Per("network", VALUE),
+        "test_loss": Per("network", VALUE),
+    },
+    # The shape is that of the activation of one sample.
+    "layers": Per("layer", {"name": str, "shape": [int]}),
+    "pairs": Per("pair", [int]),  # network 1, network 2
+    "stitches": Each(_STITCHES),  # by layer
     "indices": Each(Each(_PAIRS)),  # by layer and index
     # Spearman's over the layers of a pair, of an index with the relative accuracy of a
     # map; by map and index.
     "correlations": Each(Each(_PAIRS)),
     "cross": Maybe(  # least squares from every layer to every layer
         {
-            "pairs": [[int]],
-            "matrices": Each([[VALUE]]),  # by score; layers of network 1, network 2
+            "pairs": Per("pair crossed", [int]),
+            # By score; layers of network 1, then of network 2.
+            "matrices": Each(Per("layer", Per("layer", VALUE))),
             # Share of network 2's layers to which the same layer of network 1 scores
             # highest, by score.
-            "identification": Each(_PAIRS),
-            "correlations": Each(_PAIRS),  # of a score with the relative accuracy
+            "identification": Each(_CROSSED),
+            "correlations": Each(_CROSSED),  # of a score with the relative accuracy
         }
     ),
     # Means over pairs by layer and method.
@@ -357,7 +370,7 @@ _SPEED_STITCHING = {
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "rllc": _OPTIMIZERS,
     "tour": _OPTIMIZERS | {"combinability": _TASTE, "stitching": _STITCHING_TASTE},
-    "combinability": {"widths": Each(_WIDTH)},
+    "combinability": {"widths": Apart(_WIDTH)},
     "stitching": _STITCHING,
     "speed rllc": _SPEED_RLLC,
     "speed combinability": _SPEED_COMBINABILITY,
