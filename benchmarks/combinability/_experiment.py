@@ -146,7 +146,11 @@ class _Width:
             return scores_of(self.task, self._given, progress)
         checkpoint = self.folder / "checkpoints" / f"width-{self.width}.train.npz"
         variables, scores = train_networks(
-            training_of(self.config), self.task, progress, checkpoint
+            training_of(self.config),
+            self.task,
+            progress,
+            checkpoint,
+            self.config.strategy,
         )
         save_networks(self._file, variables)
         return scores

@@ -6,6 +6,7 @@ import math
 from benchmarks._names import lookup
 from benchmarks._precision import Precision, check_precision
 from benchmarks._ranges import check_counts, check_positive
+from benchmarks.training import Strategy
 
 # By model, the layers whose outputs are stitched: a pattern that names match whole.
 LAYERS: dict[str, str] = {
@@ -62,6 +63,8 @@ class Config:
       precision: Of float32 products of networks on accelerators: "default" (GPUs: TF32,
         TPUs: bfloat16 passes), "high" or "highest"; CPUs have float32.
       seed: Of all that is drawn.
+      strategy: How networks and maps are trained, of `benchmarks.training.STRATEGIES`;
+        by default the fastest here, by timing. Results of two differ by rounding.
     """
 
     dataset: str = "digits"
@@ -88,6 +91,7 @@ class Config:
     task_penalties: tuple[float, ...] = (1.0, 0.3, 0.1)
     precision: Precision = "default"
     seed: int = 0
+    strategy: Strategy | None = None
 
     def __post_init__(self):
         lookup(LAYERS, self.model, "model")

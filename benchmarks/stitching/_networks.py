@@ -35,7 +35,6 @@ def train_and_save(
     task: training.Task,
     folder: Path,
     progress: Progress | None = None,
-    strategy: training.Strategy | None = None,
 ) -> None:
     """Trains the networks of an experiment and keeps them in its folder."""
     asked = Training(
@@ -46,7 +45,7 @@ def train_and_save(
         seed=config.seed,
     )
     checkpoint = folder / "checkpoints" / "train.npz"
-    variables, _ = train_networks(asked, task, progress, checkpoint, strategy)
+    variables, _ = train_networks(asked, task, progress, checkpoint, config.strategy)
     save_networks(_kept(folder), variables)
 
 

@@ -149,6 +149,7 @@ class TaskLoss:
             key=self._key(),
             steps=self._config.steps,
             batch_size=self._config.batch_size,
+            strategy=self._config.strategy,
             **options,
         )
 

@@ -16,7 +16,12 @@ from stitching import similarity
 
 # Least squares is near to what labels can teach: small steps from there.
 CONFIG = Config(
-    model="mlp", steps=100, learning_rate=1e-3, fit_rows=1000, test_rows=300
+    model="mlp",
+    steps=100,
+    learning_rate=1e-3,
+    fit_rows=1000,
+    test_rows=300,
+    strategy="scan",
 )
 
 
