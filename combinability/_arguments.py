@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from combinability._combine import check_like, is_combined
@@ -21,13 +22,22 @@ def check_networks(networks: dict[str, PyTree]) -> list[PyTree]:
     first, like = next(iter(networks.items()))
     for name, network in networks.items():
         check_like(network, like, name, first)
-        for path, leaf in jax.tree_util.tree_flatten_with_path(network)[0]:
-            if is_combined(leaf) and not jnp.isfinite(jnp.asarray(leaf)).all():
-                raise ValueError(
-                    f"{name}: expected finite parameters, got NaN or infinity at "
-                    f"{path_name(path)!r}"
-                )
+        check_finite(name, network)
     return [jax.tree.map(jnp.asarray, network) for network in networks.values()]
+
+
+def check_finite(name: str, network: PyTree) -> None:
+    """Refuses a network whose parameters are not numbers.
+
+    Raises:
+        ValueError: if one is NaN or infinite.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(network)[0]:
+        if is_combined(leaf) and not np.isfinite(leaf).all():
+            raise ValueError(
+                f"{name}: expected finite parameters, got NaN or infinity at "
+                f"{path_name(path)!r}"
+            )
 
 
 def check_bijections(

@@ -2,22 +2,20 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from combinability._advance import advance
-from combinability._checks import check_count
-from combinability._combine import check_like, combine, combine_many, is_combined
+from combinability._arguments import check_finite
+from combinability._combine import check_like, combine, combine_many
 from combinability._distribution import Coefficients
-from combinability._keys import Key, check_key
+from combinability._keys import Key
+from combinability._options import Options, checked
+from combinability._processes import check_local, gather, own_file, own_part
 from combinability._program import make_task
 from combinability._samples_file import SamplesFile, describe
-from combinability.symmetry._symmetry import path_name
 
 
 def evaluate(
@@ -166,17 +164,6 @@ def evaluate_many(
     return _evaluate(metric, named, combine_many, distribution, options)
 
 
-class Options(NamedTuple):
-    """The keyword arguments of `evaluate`."""
-
-    key: Any
-    samples: int
-    batch: int | None
-    devices: Sequence[Any] | None
-    progress: Callable[[int, int], None] | None
-    checkpoint: str | os.PathLike[str] | None
-
-
 def _evaluate(
     metric: Callable[[PyTree], PyTree],
     models: Mapping[str, PyTree],
@@ -185,10 +172,11 @@ def _evaluate(
     options: Options,
 ) -> PyTree:
     """The metric on combinations of named models."""
-    options = _checked(options, distribution)
+    options = checked(options, distribution)
     for name, model in models.items():
-        _check_values(name, model)
-    part = _part(options.samples)
+        check_local(name, model)
+        check_finite(name, model)
+    part = own_part(options.samples)
     devices = tuple(options.devices or ())[: max(1, len(part))]
     task = make_task(
         metric, tuple(models.values()), combined, distribution, options.key, devices
@@ -196,80 +184,6 @@ def _evaluate(
     file = None
     if options.checkpoint is not None:
         about = describe(task, distribution, samples=part)
-        file = SamplesFile(_own(options.checkpoint), about, task.metric)
+        file = SamplesFile(own_file(options.checkpoint), about, task.metric)
     values = advance(task, part, options.batch, options.progress, file)
-    return jax.tree.unflatten(task.metric.structure, _gather(values, options.samples))
-
-
-def _checked(options: Options, distribution: Coefficients) -> Options:
-    """The options with a typed key and all devices named.
-
-    Raises:
-        TypeError: if something is of the wrong kind.
-        ValueError: if something is out of range.
-    """
-    if not isinstance(distribution, Coefficients):
-        raise TypeError(
-            "distribution: expected an object with a method `sample`, as uniform() "
-            f"gives, got {distribution!r}"
-        )
-    for name, count in (("samples", options.samples), ("batch", options.batch)):
-        if count is None and name == "batch":
-            continue
-        check_count(name, count, 1)
-    points = getattr(distribution, "points", None)
-    if points not in (None, options.samples):
-        raise ValueError(
-            f"samples: expected {points}, as many as the line has points, got "
-            f"{options.samples}"
-        )
-    devices = jax.local_devices() if options.devices is None else options.devices
-    strangers = [d for d in devices if d not in jax.local_devices(backend=d.platform)]
-    if not devices or strangers or len(set(devices)) < len(devices):
-        raise ValueError(
-            "devices: expected different devices of this process, as "
-            f"jax.local_devices() names them, got {devices!r}"
-        )
-    return options._replace(key=check_key(options.key), devices=tuple(devices))
-
-
-def _check_values(name: str, model: PyTree) -> None:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(model)[0]:
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            raise ValueError(
-                f"{name}: expected arrays of this process, got one that spans several "
-                f"processes at {path_name(path)!r}; gather the network by "
-                "multihost_utils.process_allgather(…, tiled=True)"
-            )
-        if is_combined(leaf) and not np.isfinite(np.asarray(leaf)).all():
-            raise ValueError(
-                f"{name}: expected finite parameters, got NaN or infinity at "
-                f"{path_name(path)!r}"
-            )
-
-
-def _part(samples: int) -> range:
-    """The samples of this process."""
-    each = -(-samples // jax.process_count())
-    first = min(samples, each * jax.process_index())
-    return range(first, min(samples, first + each))
-
-
-def _own(checkpoint: str | os.PathLike[str]) -> Path:
-    """The file of this process."""
-    path = Path(checkpoint)
-    if jax.process_count() == 1:
-        return path
-    return path.with_name(f"{path.name}.{jax.process_index()}")
-
-
-def _gather(values: list[np.ndarray], samples: int) -> list[np.ndarray]:
-    """The samples of all processes."""
-    if jax.process_count() == 1:
-        return values
-    each = -(-samples // jax.process_count())
-    padded = [np.zeros((each, *value.shape[1:]), value.dtype) for value in values]
-    for whole, value in zip(padded, values, strict=True):
-        whole[: len(value)] = value
-    found = multihost_utils.process_allgather(padded)
-    return [np.concatenate(np.asarray(whole))[:samples] for whole in found]
+    return jax.tree.unflatten(task.metric.structure, gather(values, options.samples))
