@@ -22,13 +22,12 @@ def identity(symmetry: Symmetry) -> Permutations:
         their units, shape (*blocks, size).
 
     Example:
-        >>> import combinability
-        >>> from combinability import _permutation as permutation
+        >>> import jax, jax.numpy as jnp, combinability
         >>> variables = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
-        >>> permutation.identity(symmetry)["in"].tolist()
+        >>> combinability.identity(symmetry)["in"].tolist()
         [0, 1, 2]
     """
     return {
@@ -48,13 +47,12 @@ def random(key: PRNGKeyArray, symmetry: Symmetry) -> Permutations:
         Group name -> index array (*blocks, size).
 
     Example:
-        >>> import combinability
-        >>> from combinability import _permutation as permutation
+        >>> import jax, jax.numpy as jnp, combinability
         >>> variables = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
-        >>> drawn = permutation.random(jax.random.key(0), symmetry)
+        >>> drawn = combinability.random(jax.random.key(0), symmetry)
         >>> sorted(drawn["in"].tolist())
         [0, 1, 2]
     """
@@ -89,14 +87,13 @@ def compose(symmetry: Symmetry, outer: Permutation, inner: Permutation) -> Permu
             or does not name each unit once.
 
     Example:
-        >>> import combinability
-        >>> from combinability import _permutation as permutation
+        >>> import jax, jax.numpy as jnp, combinability
         >>> variables = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
         >>> turn = {"in": jnp.array([1, 2, 0])}
-        >>> permutation.compose(symmetry, turn, turn)["in"].tolist()
+        >>> combinability.compose(symmetry, turn, turn)["in"].tolist()
         [2, 0, 1]
     """
     outer = _complete(symmetry, outer, "outer")
@@ -124,13 +121,12 @@ def invert(symmetry: Symmetry, permutation: Permutation) -> Permutations:
             or does not name each unit once.
 
     Example:
-        >>> import combinability
-        >>> from combinability import _permutation as permutation
+        >>> import jax, jax.numpy as jnp, combinability
         >>> variables = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 1))}
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
-        >>> permutation.invert(symmetry, {"in": jnp.array([1, 2, 0])})["in"].tolist()
+        >>> combinability.invert(symmetry, {"in": jnp.array([1, 2, 0])})["in"].tolist()
         [2, 0, 1]
     """
     given = _complete(symmetry, permutation, "permutation")
@@ -164,9 +160,9 @@ def perturb(
         ValueError: if the fraction is outside [0, 1].
 
     Example:
-        >>> from combinability import _permutation as permutation
+        >>> import jax, jax.numpy as jnp, combinability
         >>> start = {"hidden": jnp.arange(10)}
-        >>> moved = permutation.perturb(jax.random.key(0), start, 0.4)
+        >>> moved = combinability.perturb(jax.random.key(0), start, 0.4)
         >>> int((moved["hidden"] != start["hidden"]).sum())
         4
     """
@@ -199,9 +195,9 @@ def distance(first: Permutation, second: Permutation) -> Float[Array, ""]:
         ValueError: if an index array of both has different shapes.
 
     Example:
-        >>> from combinability import _permutation as permutation
+        >>> import jax, jax.numpy as jnp, combinability
         >>> stay, swap = {"h": jnp.arange(4)}, {"h": jnp.array([1, 0, 2, 3])}
-        >>> float(permutation.distance(stay, swap))
+        >>> float(combinability.distance(stay, swap))
         0.5
     """
     differ, total = jnp.zeros((), int), 0

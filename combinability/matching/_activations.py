@@ -95,22 +95,21 @@ def activation_matching(
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> from combinability.matching import activation_matching
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> a = {"in": jnp.array([[1.0, 2.0, -1.0]]), "out": jnp.ones((3, 1))}
         >>> x = jnp.array([[1.0], [-0.5]])
         >>> symmetry = combinability.infer_symmetry(apply, a, x)
         >>> b = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
-        >>> matching = activation_matching(
+        >>> matching = combinability.activation_matching(
         ...     symmetry, a, b, [x, 2 * x], key=jax.random.key(0)
         ... )
         >>> matching.permutation["in"].tolist()
         [1, 2, 0]
 
     References:
-      Li et al., 2015 (arXiv 1511.07543); Ainsworth et al., 2022 (arXiv 2209.04836),
-      section 3.1. Several groups on one value, and nested ones, are ours.
+        Li et al., 2015 (arXiv 1511.07543); Ainsworth et al., 2022 (arXiv 2209.04836),
+        section 3.1. Several groups on one value, and nested ones, are ours.
     """
     key = check_any_key(key)
     check_count("max_units", max_units, 1)

@@ -130,7 +130,7 @@ def merge(
         batches: the number of the earlier batches.
 
     References:
-      Chan, Golub and LeVeque, 1979.
+        Chan, Golub and LeVeque, 1979.
     """
     return [_merged(*pair, batches) for pair in zip(moments, more, strict=True)]
 

@@ -79,19 +79,20 @@ def match_many(
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> from combinability.matching import match_many
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> a = {"in": jnp.eye(2, 3), "out": jnp.array([[1.0], [2.0], [3.0]])}
         >>> symmetry = combinability.infer_symmetry(apply, a, jnp.ones((1, 2)))
         >>> moved = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
-        >>> matching = match_many(symmetry, [a, moved, a], key=jax.random.key(0))
+        >>> matching = combinability.match_many(
+        ...     symmetry, [a, moved, a], key=jax.random.key(0)
+        ... )
         >>> [permutation["in"].tolist() for permutation in matching.permutations]
         [[0, 1, 2], [1, 2, 0], [0, 1, 2]]
 
     References:
-      After Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 3; the beginning is
-      ours.
+        After Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 3; the beginning is
+        ours.
     """
     key = check_any_key(key)
     check_count("max_rounds", max_rounds, 0)

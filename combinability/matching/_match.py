@@ -67,19 +67,20 @@ def match(
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> from combinability.matching import match
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> a = {"in": jnp.eye(2, 3), "out": jnp.array([[1.0], [2.0], [3.0]])}
         >>> symmetry = combinability.infer_symmetry(apply, a, jnp.ones((1, 2)))
         >>> b = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
-        >>> matching = match(symmetry, a, b, key=jax.random.key(0), restarts=1)
+        >>> matching = combinability.match(
+        ...     symmetry, a, b, key=jax.random.key(0), restarts=1
+        ... )
         >>> matching.permutation["in"].tolist(), sorted(matching.starts)
         ([1, 2, 0], ['annealed', 'identity', 'pinned', 'random 1', 'signatures'])
 
     References:
-      Coordinate descent: Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 1.
-      Annealing: after Gold and Rangarajan, 1996. The choice of starts is ours.
+        Coordinate descent: Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 1.
+        Annealing: after Gold and Rangarajan, 1996. The choice of starts is ours.
     """
     key = check_any_key(key)
     check_count("restarts", restarts, 0)

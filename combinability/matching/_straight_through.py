@@ -83,7 +83,6 @@ def straight_through_matching(
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> from combinability.matching import straight_through_matching
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> a = {"in": jnp.array([[1.0, 2.0, -1.0]]), "out": jnp.ones((3, 1))}
@@ -92,15 +91,15 @@ def straight_through_matching(
         >>> b = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
         >>> def loss(variables, x):
         ...     return jnp.mean((apply(variables, x) - apply(a, x)) ** 2)
-        >>> matching = straight_through_matching(
+        >>> matching = combinability.straight_through_matching(
         ...     symmetry, loss, a, b, [x], key=jax.random.key(0), steps=2
         ... )
         >>> matching.permutation["in"].tolist(), float(matching.objective)
         ([1, 2, 0], 0.0)
 
     References:
-      Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 2; starting each matching
-      from the last one, and the choice of the best, are ours.
+        Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 2; starting each matching
+        from the last one, and the choice of the best, are ours.
     """
     key = check_any_key(key)
     check_count("steps", steps, 1)

@@ -74,19 +74,19 @@ def weight_matching(
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> from combinability.matching import weight_matching
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> a = {"in": jnp.eye(2, 3), "out": jnp.array([[1.0], [2.0], [3.0]])}
         >>> symmetry = combinability.infer_symmetry(apply, a, jnp.ones((1, 2)))
         >>> b = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
-        >>> matching = weight_matching(symmetry, a, b, key=jax.random.key(0))
+        >>> key = jax.random.key(0)
+        >>> matching = combinability.weight_matching(symmetry, a, b, key=key)
         >>> matching.permutation["in"].tolist(), float(matching.objective)
         ([1, 2, 0], 16.0)
 
     References:
-      Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 1; nested groups and groups
-      on two axes are ours.
+        Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 1; nested groups and groups
+        on two axes are ours.
     """
     key = check_any_key(key)
     check_count("max_sweeps", max_sweeps, 1)

@@ -30,9 +30,8 @@ class Cut:
             unknown.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from stitching.cutting import Cut
-        >>> cut = Cut(
+        >>> import jax.numpy as jnp, stitching
+        >>> cut = stitching.Cut(
         ...     front=lambda variables, x: jnp.tanh(x @ variables["in"]),
         ...     back=lambda variables, activation: activation @ variables["out"],
         ... )
@@ -93,13 +92,11 @@ def cut(
             not fit, or without x where the cut does not sever.
 
     Example:
-        >>> import jax, jax.numpy as jnp
-        >>> from flax import linen as nn
-        >>> from stitching.cutting import cut
+        >>> import flax.linen as nn, jax, jax.numpy as jnp, stitching
         >>> module = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(2)])
         >>> x = jnp.ones((4, 3))
         >>> variables = module.init(jax.random.key(0), x)
-        >>> middle = cut(module, "layers_0", x)
+        >>> middle = stitching.cut(module, "layers_0", x)
         >>> activation = middle.front(variables, x)
         >>> activation.shape, middle.severs
         ((4, 8), True)

@@ -70,13 +70,11 @@ def cut_points(
         ValueError: if the network is not frozen.
 
     Example:
-        >>> import jax
-        >>> from flax import linen as nn
-        >>> from stitching.cutting import cut_points
+        >>> import flax.linen as nn, jax, stitching
         >>> module = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(2)])
         >>> x = jax.ShapeDtypeStruct((4, 3), "float32")
         >>> variables = jax.eval_shape(module.init, jax.random.key(0), x)
-        >>> for point in cut_points(module, variables, x):
+        >>> for point in stitching.cut_points(module, variables, x):
         ...     print(point.path, point.shape, point.dtype, point.severs)
         layers_0 (4, 8) float32 True
         layers_2 (4, 2) float32 True
