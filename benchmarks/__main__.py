@@ -12,9 +12,8 @@ import tyro
 from rich.console import Console
 
 from benchmarks import report as reports
-from benchmarks._combine import combine
-from benchmarks._compare import compare
-from benchmarks._stitch import stitch
+from benchmarks._experiments import combining, comparing, joining
+from benchmarks._launch import launch
 from benchmarks._summaries import (
     print_claims,
     print_comparison,
@@ -85,7 +84,7 @@ def rllc(
         out: Folder to write; by default one under runs/ that follows from the options.
         data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
     """
-    run, result = compare("rllc", config, out, data)
+    run, result = launch(comparing(config), out, data)
     print_comparison(result, run.folder / "report.html", Console())
 
 
@@ -106,7 +105,7 @@ def combinability(
         out: Folder to write; by default one under runs/ that follows from the options.
         data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
     """
-    run, result = combine(config, out, data)
+    run, result = launch(combining(config, data), out, data)
     print_claims(result, run.folder / "report.html", Console())
 
 
@@ -130,7 +129,7 @@ def stitching(
         data: Folder with the datasets, and with weights that are not found from here;
             by default $BENCHMARKS_DATA or the user's cache.
     """
-    run, result = stitch(config, out, data)
+    run, result = launch(joining(config, data), out, data)
     print_claims(result, run.folder / "report.html", Console())
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -29,15 +28,15 @@ class Experiment(NamedTuple):
     Attributes:
         name: how the result names it.
         config: a dataclass with every option, among them `dataset`.
-        compute: `compute(stage, progress, dataset, folder)` gives the result, by the
-            schema of `benchmarks.runs`.
+        compute: `compute(stage, progress, dataset=…, folder=…)` gives the result, by
+            the schema of `benchmarks.runs`.
         counted: whether a stage, by its name, moves the bar of the whole.
         total: how many such stages there are.
     """
 
     name: str
     config: Any
-    compute: Callable[[Callable, Callable, data.Dataset, Path], dict[str, Any]]
+    compute: Callable[..., dict[str, Any]]
     counted: Callable[[str], bool]
     total: int
 
@@ -74,7 +73,7 @@ def launch(
         _bars(experiment, run, console) as (stage, progress),
         _compile_once(run),
     ):
-        found = experiment.compute(stage, progress, dataset, run.folder)
+        found = experiment.compute(stage, progress, dataset=dataset, folder=run.folder)
     result = run.finish(found)
     for finished in ("checkpoints", "compilations"):
         shutil.rmtree(run.folder / finished, ignore_errors=True)

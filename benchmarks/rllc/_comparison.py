@@ -1,6 +1,5 @@
 """The comparison: every method tuned, then trained on fresh seeds, paired."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,9 @@ from benchmarks.rllc._trainer import Progress, Trainer, checkpoint_path
 from benchmarks.rllc._variants import LEARNED_FROM, VARIANTS
 
 Stage = Callable[[str, Callable[[], Any]], Any]
+
+# Stages of each method: it is tuned, then measured.
+STAGES = 2
 
 # A target is this much above the best baseline's median final training loss.
 _TARGET_SLACK = 1.05
@@ -35,7 +37,7 @@ def run_comparison(
     progress: Progress | None = None,
     *,
     dataset: data.Dataset | None = None,
-    checkpoints: str | os.PathLike[str] | None = None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     """Runs a comparison of optimizers.
 
@@ -51,8 +53,8 @@ def run_comparison(
         comparison was run before. Names have letters, digits, "." and "_".
       progress: Called as `progress(stage, done, total)`, in steps.
       dataset: The dataset, if it is already loaded.
-      checkpoints: A folder for the training of the stage under way, which goes on from
-        there when the comparison is run again.
+      folder: Where the training of the stage under way is kept, which goes on from
+        there when the comparison is run again; by default nowhere.
 
     Returns:
       "methods", "targets", "comparisons" and "problems" of the schema in
@@ -72,9 +74,14 @@ def run_comparison(
       [5, 10]
     """
     dataset = data.load(config.dataset) if dataset is None else dataset
-    folder = None if checkpoints is None else Path(checkpoints)
+    checkpoints = None if folder is None else folder / "checkpoints"
     with computed_in(config.precision):
-        return _run(config, stage, progress, dataset, folder)
+        return _run(config, stage, progress, dataset, checkpoints)
+
+
+def is_counted(stage: str) -> bool:
+    """Whether a stage, by its name, is one of the `STAGES` of a method."""
+    return stage.endswith((".tune", ".measure"))
 
 
 def _run(
@@ -82,7 +89,7 @@ def _run(
     stage: Stage,
     progress: Progress | None,
     dataset: data.Dataset,
-    folder: Path | None,
+    checkpoints: Path | None,
 ) -> dict[str, Any]:
     module = models.build(config.model, dataset, module_dtype(config.dtype))
     task = training.make_task(dataset, module)
@@ -90,8 +97,8 @@ def _run(
     strategy = config.strategy or stage(
         "strategy", lambda: training.fastest_strategy(task, config.batch_size, runs)
     )
-    trainer = Trainer(config, task, strategy, progress, folder)
-    trained = stage if folder is None else _forgetting(stage, folder)
+    trainer = Trainer(config, task, strategy, progress, checkpoints)
+    trained = stage if checkpoints is None else _forgetting(stage, checkpoints)
     methods: dict[str, dict[str, Any]] = {}
     laws: dict[str, dict[str, Any]] = {}
     for name in config.ordered_methods:

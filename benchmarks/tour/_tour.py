@@ -6,14 +6,12 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import combinability, stitching
-from benchmarks._compare import compare_stage, compared, compute_comparison
+from benchmarks import combinability, rllc, stitching
 from benchmarks._launch import Experiment, launch
-from benchmarks.rllc import Config
 from benchmarks.runs import Run
 
 # As many seeds as trials: both then run in one compiled program.
-CONFIG = Config(
+CONFIG = rllc.Config(
     methods=("sgd", "momentum", "adam", "rllc", "rllc_adam"),
     trials=6,
     seeds=6,
@@ -42,8 +40,10 @@ def tour(
         The run, and its result by the schema of `benchmarks.runs`.
     """
 
-    def compute(stage, progress, dataset, run_folder):
-        found = compute_comparison(CONFIG, stage, progress, dataset, run_folder)
+    def compute(stage, progress, *, dataset, folder):
+        found = rllc.run_comparison(
+            CONFIG, stage, progress, dataset=dataset, folder=folder
+        )
         # Trained in seconds, always to the same networks: not worth keeping.
         pair = functools.cache(lambda: combinability.train_pair(dataset))
         for name, (key, make) in _OF_PAIR.items():
@@ -51,10 +51,10 @@ def tour(
             found[key] = stage(name, lambda m=make, s=shown: m(pair(), s))
         return found
 
-    total = compared(CONFIG) + len(_OF_PAIR)
+    total = rllc.STAGES * len(CONFIG.methods) + len(_OF_PAIR)
     asked = Experiment("tour", CONFIG, compute, _is_counted, total)
     return launch(asked, folder, console=console)
 
 
 def _is_counted(stage: str) -> bool:
-    return compare_stage(stage) or stage in _OF_PAIR
+    return rllc.is_counted(stage) or stage in _OF_PAIR

@@ -209,7 +209,7 @@ def single(digits, tmp_path):
             stage,
             lambda *report: reports.append(report),
             dataset=digits,
-            checkpoints=tmp_path,
+            folder=tmp_path,
         )
         return result, reports
 
@@ -230,10 +230,12 @@ def test_a_training_is_kept_until_its_stage_is_stored(single, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         single(stop_before_storing)
-    assert [path.name for path in tmp_path.iterdir()] == ["sgd.tune.npz"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [
+        "sgd.tune.npz"
+    ]
     _, reports = single()
     assert {stage for stage, *_ in reports} == {"sgd.measure"}
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 def updates_of(optimizer: Any) -> np.ndarray:
