@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from benchmarks._names import lookup
-from benchmarks._precision import Precision, check_precision
+from benchmarks._precision import Dtype, Precision, check_precision
 from benchmarks._ranges import check_counts, check_positive
 from benchmarks.training import Strategy
 
@@ -62,6 +62,8 @@ class Config:
         of about the learning rate; a penalty of 1 takes off as much.
       precision: Of float32 products of networks on accelerators: "default" (GPUs: TF32,
         TPUs: bfloat16 passes), "high" or "highest"; CPUs have float32.
+      dtype: What all layers of a network but the last compute in: "float32" or
+        "bfloat16". Parameters, losses, moments and maps are float32.
       seed: Of all that is drawn.
       strategy: How networks and maps are trained, of `benchmarks.training.STRATEGIES`;
         by default the fastest here, by timing. Results of two differ by rounding.
@@ -90,12 +92,13 @@ class Config:
     penalties: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01)
     task_penalties: tuple[float, ...] = (1.0, 0.3, 0.1)
     precision: Precision = "default"
+    dtype: Dtype = "float32"
     seed: int = 0
     strategy: Strategy | None = None
 
     def __post_init__(self):
         lookup(LAYERS, self.model, "model")
-        check_precision(self.precision, "float32")
+        check_precision(self.precision, self.dtype)
         check_counts(self, networks=2, pairs=1, deep=0, cross=0, audited=0, seed=0)
         check_counts(self, training_steps=1, training_batch_size=1)
         check_counts(self, steps=1, batch_size=1, fit_rows=self.batch_size)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import data, models, training
+from benchmarks._precision import module_dtype
 from benchmarks.networks import (
     Training,
     load_networks,
@@ -22,12 +23,13 @@ Progress = Callable[[int, int], None]
 
 def network(config: Config, dataset: data.Dataset) -> nn.Module:
     """The module that all networks are variables of."""
+    dtype = module_dtype(config.dtype)
     if config.width is None:
-        return models.build(config.model, dataset)
+        return models.build(config.model, dataset, dtype)
     if config.model == "mlp":
-        return models.MLP(dataset.classes, features=(config.width,) * 3)
+        return models.MLP(dataset.classes, features=(config.width,) * 3, dtype=dtype)
     norm = "layer" if config.model == "resnet20_layernorm" else "batch"
-    return models.ResNet(dataset.classes, width=config.width, norm=norm)
+    return models.ResNet(dataset.classes, width=config.width, norm=norm, dtype=dtype)
 
 
 def train_and_save(

@@ -8,16 +8,21 @@ from jax.extend.core import jaxprs_in_params
 
 from benchmarks import combinability as combinability_benchmark
 from benchmarks import data, models, rllc
+from benchmarks import stitching as stitching_benchmark
 from benchmarks.__main__ import main
 from benchmarks.combinability._networks import network
 from benchmarks.runs import read_result
+from benchmarks.stitching._networks import network as stitched_network
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
-CONFIGS = (rllc.Config, combinability_benchmark.Config)
+CONFIGS = (rllc.Config, combinability_benchmark.Config, stitching_benchmark.Config)
 EXPERIMENTS = {
     "rllc": lambda stage, **options: rllc.run_comparison(rllc.Config(**options), stage),
     "combinability": lambda stage, **options: combinability_benchmark.run_experiment(
         combinability_benchmark.Config(**options), stage
+    ),
+    "stitching": lambda stage, **options: stitching_benchmark.run_experiment(
+        stitching_benchmark.Config(**options), stage
     ),
 }
 
@@ -76,6 +81,18 @@ def test_networks_that_are_combined_compute_in_the_dtype(model):
     assert logits == "float32"
 
 
+@pytest.mark.parametrize(
+    ("model", "width"), [("mlp", 8), ("resnet20", 1), ("cnn", None)]
+)
+def test_networks_that_are_stitched_compute_in_the_dtype(model, width):
+    config = stitching_benchmark.Config(model=model, width=width, dtype="bfloat16")
+    module = stitched_network(config, data.load("digits"))
+    (*hidden, last), _, logits = dtypes(module, jnp.zeros((1, 8, 8, 1)))
+    assert all(found == {"bfloat16"} for found in hidden)
+    assert last == {"float32"}
+    assert logits == "float32"
+
+
 class Seen(Exception):
     """Stops an experiment in its first stage."""
 
@@ -113,7 +130,7 @@ def test_unknown_names_are_refused(config):
         config(dtype="float16")
 
 
-@pytest.mark.parametrize("command", ["rllc", "combinability"])
+@pytest.mark.parametrize("command", EXPERIMENTS)
 def test_the_command_line_refuses_unknown_names(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--dtype", "float8"])
