@@ -11,7 +11,7 @@ import optax
 
 from rllc._law import FixedLaw, LearningLaw
 from rllc._memory import LinearMemory, Memory, decays, direct_sum
-from rllc._solver import Scalar, check_scalar
+from rllc._solver import AT_LEAST_0, Scalar, check_scalar
 from rllc._transform import scale_by_rllc
 
 Mask = Any | Callable[[optax.Params], Any]
@@ -166,8 +166,8 @@ def scale_by_rllc_adam(
     if memory is None:
         memory = direct_sum(decays(0.0, 0.9, 0.99), decays(0.999))
     law = _with_unit_gain(memory, LearningLaw(rate=1e-3) if law is None else law)
-    check_scalar("b2", b2, lambda b2: 0 <= b2 < 1, "non-negative, less than 1")
-    check_scalar("eps", eps, lambda eps: eps >= 0, "non-negative")
+    check_scalar("b2", b2, lambda b2: 0 <= b2 < 1, "a number in [0, 1)")
+    check_scalar("eps", eps, lambda eps: eps >= 0, AT_LEAST_0)
     if isinstance(b2, float):
         # As float32 will see it, so that 1 - b2 and the bias correction agree.
         b2 = float(np.float32(b2))

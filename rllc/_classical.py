@@ -53,5 +53,5 @@ def nesterov(decay: float) -> tuple[LinearMemory, FixedLaw]:
       >>> optimizer = rllc.rllc(0.01, *rllc.nesterov(0.9))
     """
     if decay == 0:
-        raise ValueError("decay must not be 0, got 0: use sgd().")
+        raise ValueError("decay: expected one other than 0, got 0; use sgd()")
     return decays(0.0, decay), FixedLaw([1.0, decay])

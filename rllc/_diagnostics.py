@@ -106,11 +106,11 @@ def response(
     """
     if not isinstance(memory, LinearMemory):
         raise TypeError(
-            f"memory must be a LinearMemory, got {type(memory).__name__}: only linear "
-            "units respond to past gradients with fixed weights."
+            f"memory: expected a LinearMemory, got {type(memory).__name__}; only "
+            "linear units respond to past gradients with fixed weights"
         )
     if not isinstance(length, int) or length < 1:
-        raise ValueError(f"length must be an integer of at least 1, got {length!r}.")
+        raise ValueError(f"length: expected an integer of at least 1, got {length!r}")
     if isinstance(law, FixedLaw):
         law = law.coefficients
     elif isinstance(law, LearningLaw):
@@ -118,8 +118,8 @@ def response(
     law = np.asarray(law, dtype=np.float64)
     if law.ndim not in (1, 2) or law.shape[-1] != memory.size:
         raise ValueError(
-            f"law must have shape ({memory.size},) or (groups, {memory.size}), got "
-            f"{law.shape}."
+            f"law: expected shape ({memory.size},) or (groups, {memory.size}), got "
+            f"{law.shape}"
         )
     rows = [memory.input]
     for _ in range(length - 1):
@@ -153,8 +153,8 @@ def freeze(state: optax.OptState, groups: Groups = None) -> FixedLaw:
     law = np.asarray(rllc_state(state).law)
     if groups is None and len(law) != 1:
         raise ValueError(
-            f"groups must be given: the state holds {len(law)} laws, and which leaves "
-            "share one is known to the LearningLaw only. Pass its groups."
+            f"groups: expected those of the LearningLaw, got None; the state holds "
+            f"{len(law)} laws, and the LearningLaw alone knows which leaves share one"
         )
     return FixedLaw(law if groups is not None else law[0], groups)
 
@@ -168,11 +168,11 @@ def rllc_state(state: optax.OptState) -> ScaleByRllcState:
     found = [node for node in jax.tree.leaves(state, is_leaf=is_rllc) if is_rllc(node)]
     if len(found) != 1:
         raise ValueError(
-            f"state must hold exactly one RLLC state, found {len(found)}. "
+            f"state: expected exactly one RLLC state in it, found {len(found)}; "
             + (
-                "Pass the part that belongs to one of them."
+                "pass the part that belongs to one of them"
                 if found
-                else "Was it made by an optimizer that contains scale_by_rllc?"
+                else "was it made by an optimizer that contains scale_by_rllc?"
             )
         )
     return found[0]

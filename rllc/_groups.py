@@ -33,8 +33,8 @@ def leaf_groups(groups: Groups, tree: Any) -> tuple[tuple[int, ...], int]:
         labels = jax.tree.leaves(jax.tree.broadcast(labels, tree))
     except ValueError as error:
         raise ValueError(
-            "groups must be None, 'leaf', or labels whose structure is the parameters' "
-            f"or a prefix of it, as in optax.partition: {error}"
+            "groups: expected None, 'leaf', or labels whose structure is the "
+            f"parameters' or a prefix of it, as in optax.partition; {error}"
         ) from error
     names = sorted(set(labels), key=str)
     return tuple(names.index(label) for label in labels), len(names)

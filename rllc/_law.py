@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from rllc._groups import Groups
 from rllc._memory import Memory
-from rllc._solver import PseudoInverse, Ridge, Scalar, check_scalar
+from rllc._solver import ABOVE_0, AT_LEAST_0, PseudoInverse, Ridge, Scalar, check_scalar
 
 ScalarOrSchedule = Scalar | Callable[[Array], Scalar]
 
@@ -87,19 +87,19 @@ class LearningLaw:
 
     def __post_init__(self):
         if not callable(self.rate):
-            check_scalar("rate", self.rate, lambda rate: rate >= 0, "non-negative")
+            check_scalar("rate", self.rate, lambda rate: rate >= 0, AT_LEAST_0)
         if self.trust_region is not None:
-            check_scalar("trust_region", self.trust_region, lambda r: r > 0, "positive")
+            check_scalar("trust_region", self.trust_region, lambda r: r > 0, ABOVE_0)
         if self.initial is not None:
             object.__setattr__(self, "initial", _coefficients("initial", self.initial))
         if not isinstance(self.solver, Ridge | PseudoInverse):
             raise TypeError(
-                "solver must be a Ridge or a PseudoInverse object, got "
-                f"{self.solver!r}."
+                "solver: expected a Ridge or a PseudoInverse object, got "
+                f"{self.solver!r}"
             )
         if not isinstance(self.refresh, int) or self.refresh < 1:
             raise ValueError(
-                f"refresh must be an integer of at least 1, got {self.refresh!r}."
+                f"refresh: expected an integer of at least 1, got {self.refresh!r}"
             )
 
     def check(self, memory: Memory) -> None:
@@ -156,29 +156,29 @@ def _coefficients(name: str, value: Any) -> Any:
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be real numbers, got {value!r}.") from error
+        raise ValueError(f"{name}: expected real numbers, got {value!r}") from error
     if array.ndim not in (1, 2):
         raise ValueError(
-            f"{name} must have shape (k,) or (groups, k), got {array.shape}."
+            f"{name}: expected shape (k,) or (groups, k), got {array.shape}"
         )
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite, got {array.tolist()}.")
+        raise ValueError(f"{name}: expected finite numbers, got {array.tolist()}")
     return array
 
 
 def _check_units(name: str, law: Any, memory: Memory) -> None:
     if law.shape[-1] != memory.size:
         raise ValueError(
-            f"{name} must have one coefficient for each of the memory's {memory.size} "
-            f"unit(s), got shape {law.shape}."
+            f"{name}: expected one coefficient for each of the memory's {memory.size} "
+            f"unit(s), got shape {law.shape}"
         )
 
 
 def _rows(name: str, law: Any, groups: int) -> Any:
     if law.ndim == 2 and groups and law.shape[0] not in (1, groups):
         raise ValueError(
-            f"{name} must have one row for each of the {groups} group(s), got shape "
-            f"{law.shape}."
+            f"{name}: expected one row for each of the {groups} group(s), got shape "
+            f"{law.shape}"
         )
     rows = law if law.ndim == 2 else law[None]
     return rows if rows.shape[0] == groups else rows[[0] * groups]

@@ -103,14 +103,14 @@ class LinearMemory:
         size = len(propagator)
         if propagator.shape != (size, size) or size == 0:
             raise ValueError(
-                "propagator must be a square matrix with at least one row, got shape "
-                f"{propagator.shape}."
+                "propagator: expected a square matrix with at least one row, got shape "
+                f"{propagator.shape}"
             )
         input = _finite_array("input", input, ndim=1)
         if input.shape != (size,):
             raise ValueError(
-                f"input must have shape ({size},) to match the propagator, got "
-                f"{input.shape}."
+                f"input: expected shape ({size},) to match the propagator, got "
+                f"{input.shape}"
             )
         object.__setattr__(self, "propagator", propagator)
         object.__setattr__(self, "input", input)
@@ -120,8 +120,8 @@ class LinearMemory:
             law = _finite_array("initial_law", initial_law, ndim=1)
             if law.shape != (size,):
                 raise ValueError(
-                    f"initial_law must have shape ({size},), one coefficient a unit, "
-                    f"got {law.shape}."
+                    f"initial_law: expected shape ({size},), one coefficient a unit, "
+                    f"got {law.shape}"
                 )
         object.__setattr__(self, "initial_law", law)
 
@@ -232,7 +232,7 @@ def decays(*rates: float) -> LinearMemory:
       The default law: ours, by experiment.
     """
     if not rates:
-        raise ValueError("decays needs at least one rate, got none.")
+        raise ValueError("rates: expected at least one, got none")
     values = _finite_array("rates", rates, ndim=1)
     for rate in values:
         _check_radius("rates", rate)
@@ -308,11 +308,11 @@ def complex_block(radius: float, angle: float, size: int = 1) -> LinearMemory:
     """
     _check_size("size", size)
     if not 0 <= radius < 1:
-        raise ValueError(f"radius must lie in [0, 1), got {radius}.")
+        raise ValueError(f"radius: expected a number in [0, 1), got {radius}")
     if not math.isfinite(angle) or abs(math.sin(angle)) < 1e-12:
         raise ValueError(
-            "angle must be finite and no multiple of π (there the imaginary units stay "
-            f"empty: use real_block), got {angle}."
+            "angle: expected a finite number that is no multiple of π (there the "
+            f"imaginary units stay empty: use real_block), got {angle}"
         )
     cosine, sine = radius * math.cos(angle), radius * math.sin(angle)
     rotation = np.array([[cosine, sine], [-sine, cosine]])
@@ -366,12 +366,13 @@ def direct_sum(*memories: LinearMemory) -> LinearMemory:
       3
     """
     if not memories:
-        raise ValueError("direct_sum needs at least one memory, got none.")
+        raise ValueError("memories: expected at least one, got none")
     for memory in memories:
         if not isinstance(memory, LinearMemory):
+            kind = type(memory).__name__
             raise TypeError(
-                f"memories must be LinearMemory objects, got {type(memory).__name__}; "
-                "units from other transformations go into one `units(…)`."
+                f"memories: expected LinearMemory objects, got {kind}; units from "
+                "other transformations go into one `units(…)`"
             )
     propagator = scipy.linalg.block_diag(*(m.propagator for m in memories))
     law = np.zeros(sum(memory.size for memory in memories))
@@ -455,12 +456,12 @@ def units(*transformations: optax.GradientTransformation) -> TransformationUnits
       array([1., 0.])
     """
     if not transformations:
-        raise ValueError("units needs at least one transformation, got none.")
+        raise ValueError("transformations: expected at least one, got none")
     for transformation in transformations:
         if not isinstance(transformation, optax.GradientTransformation):
             raise TypeError(
-                "transformations must be optax.GradientTransformation objects, got "
-                f"{type(transformation).__name__}."
+                "transformations: expected optax.GradientTransformation objects, got "
+                f"{type(transformation).__name__}"
             )
     return TransformationUnits(
         tuple(optax.with_extra_args_support(t) for t in transformations)
@@ -470,28 +471,28 @@ def units(*transformations: optax.GradientTransformation) -> TransformationUnits
 def _finite_array(name: str, value: Any, ndim: int) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name} must be real numbers, got dtype {array.dtype}.")
+        raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
     array = array.astype(np.float64)
     if array.ndim != ndim:
         raise ValueError(
-            f"{name} must have {ndim} dimension(s), got shape {array.shape}."
+            f"{name}: expected {ndim} dimension(s), got shape {array.shape}"
         )
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite, got {array.tolist()}.")
+        raise ValueError(f"{name}: expected finite numbers, got {array.tolist()}")
     return array
 
 
 def _check_radius(name: str, value: float) -> None:
     if not -1 < value < 1:
         raise ValueError(
-            f"{name} must lie in (-1, 1), got {value}: at 1 and beyond nothing decays. "
-            "An undamped memory can be built with LinearMemory and PseudoInverse()."
+            f"{name}: expected a number in (-1, 1), got {value}; at 1 and beyond "
+            "nothing decays (an undamped memory: LinearMemory with PseudoInverse())"
         )
 
 
 def _check_size(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+        raise ValueError(f"{name}: expected an integer of at least 1, got {value!r}")
 
 
 def _unit_vector(size: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 Scalar = float | Array
+ABOVE_0, AT_LEAST_0 = "a finite number above 0", "a finite number, at least 0"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Ridge:
 
     def __post_init__(self):
         if self.ridge is not None:
-            check_scalar("ridge", self.ridge, lambda ridge: ridge > 0, "positive")
+            check_scalar("ridge", self.ridge, lambda ridge: ridge > 0, ABOVE_0)
 
     def relative(self, linear: bool) -> Scalar:
         """ρ for a memory that is linear or not."""
@@ -88,17 +89,26 @@ class PseudoInverse:
 
     def __post_init__(self):
         if self.rcond is not None:
-            check_scalar("rcond", self.rcond, lambda cut: cut >= 0, "non-negative")
+            check_scalar("rcond", self.rcond, lambda cut: cut >= 0, AT_LEAST_0)
 
 
 def check_scalar(
     name: str, value: Any, valid: Callable[[float], bool], wanted: str
 ) -> None:
-    """Refuses concrete numbers that are not finite or not valid; tracers pass."""
+    """Refuses concrete numbers that are not finite or not valid; tracers pass.
+
+    Args:
+      name: what the argument is called.
+      value: what came.
+      valid: whether a finite number will do.
+      wanted: what will do, for the error.
+
+    Raises:
+      ValueError: if the value will not do.
+    """
     if isinstance(value, Tracer):
         return
     array = np.asarray(value)
-    if array.ndim or not jnp.issubdtype(array.dtype, jnp.number):
-        raise ValueError(f"{name} must be a {wanted} number, got {value!r}.")
-    if not (np.isfinite(float(array)) and valid(float(array))):
-        raise ValueError(f"{name} must be {wanted} and finite, got {value}.")
+    real = any(jnp.issubdtype(array.dtype, k) for k in (jnp.floating, jnp.integer))
+    if array.ndim or not real or not np.isfinite(array) or not valid(float(array)):
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")

@@ -40,18 +40,19 @@ def spectrum(propagator: np.ndarray, input: np.ndarray) -> Spectrum:
     radii = np.abs(np.linalg.eigvals(propagator))
     if radii.max() >= 1:
         raise ValueError(
-            "propagator must have a spectral radius below 1 to have a Gramian, got "
-            f"{radii.max():.6g}. Damp it, or use "
-            "LearningLaw(solver=PseudoInverse(), conserve_gain=False)."
+            "propagator: expected a spectral radius below 1, for there is no Gramian "
+            f"else, got {radii.max():.6g}; damp it, or use "
+            "LearningLaw(solver=PseudoInverse(), conserve_gain=False)"
         )
     gramian = scipy.linalg.solve_discrete_lyapunov(propagator.T, np.outer(input, input))
     lengths = np.sqrt(np.diag(gramian).clip(min=0))
     if not lengths.all() or _smallest_eigenvalue(gramian, lengths) < _SINGULAR:
         raise ValueError(
-            "(propagatorᵀ, input) must be controllable: some combination of the units "
-            "stays zero whatever the gradients (duplicate decays, say). Got propagator "
-            f"{propagator.tolist()} and input {input.tolist()}; remove the redundant "
-            "unit, or use LearningLaw(solver=PseudoInverse(), conserve_gain=False)."
+            "propagator and input: expected (propagatorᵀ, input) to be controllable, "
+            f"got {propagator.tolist()} and {input.tolist()}, with which some "
+            "combination of the units stays zero whatever the gradients (duplicate "
+            "decays, say); remove the redundant unit, or use "
+            "LearningLaw(solver=PseudoInverse(), conserve_gain=False)"
         )
     lower = np.linalg.cholesky(gramian)
     size = len(input)

@@ -91,7 +91,7 @@ def scale_by_rllc(
         memory_dtype = jax.dtypes.canonicalize_dtype(memory_dtype)
         if not jnp.issubdtype(memory_dtype, jnp.inexact):
             raise ValueError(
-                f"memory_dtype must be a floating-point dtype, got {memory_dtype}."
+                f"memory_dtype: expected a floating-point dtype, got {memory_dtype}"
             )
     if isinstance(law, FixedLaw):
         return _fixed(memory, law, memory_dtype)
@@ -263,11 +263,13 @@ def _law_dtype(params: optax.Params) -> Any:
 def _check_objects(memory: Any, law: Any) -> None:
     if not isinstance(memory, Memory):
         raise TypeError(
-            "memory must be a memory object such as decays(0.0, 0.9), with the members "
-            f"of rllc.Memory, got {memory!r}."
+            "memory: expected an object such as decays(0.0, 0.9), with the members of "
+            f"rllc.Memory, got {memory!r}"
         )
     if not isinstance(law, LearningLaw | FixedLaw):
-        raise TypeError(f"law must be a LearningLaw or a FixedLaw object, got {law!r}.")
+        raise TypeError(
+            f"law: expected a LearningLaw or a FixedLaw object, got {law!r}"
+        )
     law.check(memory)
 
 
@@ -278,14 +280,13 @@ def _check_same_tree(updates: Any, units: tuple[Any, ...]) -> None:
     for (path, leaf), (expected_path, unit) in zip(got, expected, strict=False):
         if path != expected_path or leaf.shape != unit.shape:
             raise ValueError(
-                "updates must have the structure and shapes of the parameters given to "
-                f"init: first difference at {jax.tree_util.keystr(path)} of shape "
-                f"{leaf.shape}, expected {jax.tree_util.keystr(expected_path)} of "
-                f"shape {unit.shape}."
+                "updates: expected the structure and shapes of the parameters given to "
+                f"init, got {jax.tree_util.keystr(path)} of shape {leaf.shape} where "
+                f"they have {jax.tree_util.keystr(expected_path)} of shape {unit.shape}"
             )
     if jax.tree.structure(updates) != jax.tree.structure(units[0]):
         raise ValueError(
-            "updates must have the structure of the parameters given to init: got "
-            f"{len(got)} arrays in {jax.tree.structure(updates)}, expected "
-            f"{len(expected)} in {jax.tree.structure(units[0])}."
+            "updates: expected the structure of the parameters given to init, "
+            f"{len(expected)} arrays in {jax.tree.structure(units[0])}, got "
+            f"{len(got)} in {jax.tree.structure(updates)}"
         )

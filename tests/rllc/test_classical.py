@@ -68,5 +68,5 @@ def test_fixed_laws_compute_no_inner_products():
 
 
 def test_nesterov_without_momentum_is_sent_to_sgd():
-    with pytest.raises(ValueError, match="decay must not be 0"):
+    with pytest.raises(ValueError, match="decay: expected one other than 0"):
         rllc.nesterov(0.0)

@@ -6,15 +6,14 @@ beside their own tests.
 """
 
 import inspect
-import re
 
 import flax.linen as nn
 import jax
 import numpy as np
-import pytest
 
 import stitching
 from stitching import layers, similarity
+from tests.bad_input import check_refused, each_row
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 FEWER, NARROW, ROW = X[:4], X[:, :2], X[0]
@@ -370,16 +369,10 @@ ELSEWHERE = {
     "train_many",
 }
 
-ROWS = [(name, *row) for name, rows in BAD.items() for row in rows]
 
-
-@pytest.mark.parametrize("row", ROWS, ids=[f"{n}-{m[:30]}" for n, _, _, m in ROWS])
+@each_row(BAD)
 def test_bad_input_is_refused_by_name(row):
-    _, call, error, said = row
-    with pytest.raises(error, match=re.escape(said)) as caught:
-        call()
-    # Not whatever some library deep inside happened to say.
-    assert caught.traceback[-1].path.is_relative_to(stitching.__path__[0])
+    check_refused(row, stitching)
 
 
 def test_nothing_is_left_out():
