@@ -30,27 +30,28 @@ def checked_blocks(symmetry: Symmetry, variables: PyTree, name: str) -> list[Arr
         )
     leaves = symmetry.check(variables, name)
     for number in sorted({block.leaf for block in symmetry.blocks}):
-        _check_leaf(leaves[number], f"{name}: {symmetry.leaves[number].path!r}")
+        _check_leaf(name, symmetry.leaves[number].path, leaves[number])
     return [
         part if part.dtype in ("float32", "float64") else part.astype(jnp.float32)
         for part in symmetry.split(variables)
     ]
 
 
-def _check_leaf(leaf: Any, where: str) -> None:
+def _check_leaf(name: str, path: str, leaf: Any) -> None:
     dtype = jnp.result_type(leaf)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f"{where} holds {dtype.name}: expected real floating-point numbers; match "
-            f"the real and imaginary parts of complex parameters as leaves of their own"
+            f"{name}: expected real floating-point numbers, got {dtype.name} at "
+            f"{path!r}; match the real and imaginary parts of complex parameters as "
+            "leaves of their own"
         )
     if isinstance(leaf, Tracer):
         return
     bad = np.size(leaf) - _count_finite(np.asarray(leaf))
     if bad:
         raise ValueError(
-            f"{where} holds {bad} numbers that are not finite: expected finite "
-            f"parameters; take an earlier checkpoint of this network"
+            f"{name}: expected finite parameters, got {bad} that are NaN or infinite "
+            f"at {path!r}; take an earlier checkpoint of this network"
         )
 
 

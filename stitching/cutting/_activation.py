@@ -38,8 +38,7 @@ def conform(activation: PyTree, expected: PyTree, path: str, alone: bool) -> PyT
     trees = jax.tree.structure(activation), jax.tree.structure(expected)
     if trees[0] != trees[1]:
         raise ValueError(
-            f"activation: layer {path!r} gives {trees[1]}, got {trees[0]}; expected "
-            "the same structure"
+            f"activation: expected {trees[1]}, as layer {path!r} gives, got {trees[0]}"
         )
 
     def convert(array, wanted):
@@ -48,13 +47,13 @@ def conform(activation: PyTree, expected: PyTree, path: str, alone: bool) -> PyT
         if array.shape != wanted.shape:
             hint = ", or pass x if its batch size is another" if alone else ""
             raise ValueError(
-                f"activation: layer {path!r} gives shape {wanted.shape}, got "
-                f"{array.shape}; map the activation to that shape first{hint}"
+                f"activation: expected shape {wanted.shape}, as layer {path!r} gives, "
+                f"got {array.shape}; map the activation to that shape first{hint}"
             )
         if array.dtype != wanted.dtype and not all(floats):
             raise ValueError(
-                f"activation: layer {path!r} gives {wanted.dtype}, got {array.dtype}; "
-                "expected the same kind of numbers"
+                f"activation: expected {wanted.dtype} or the same kind of numbers, as "
+                f"layer {path!r} gives, got {array.dtype}"
             )
         return array.astype(wanted.dtype)
 

@@ -168,12 +168,12 @@ def _which(program: Program, path: str, call: int | None) -> int:
     calls = len(program.tags)
     if call is None and calls > 1:
         raise ValueError(
-            f"call: layer {path!r} is called {calls} times; expected call=0 to "
-            f"call={calls - 1}, got none"
+            f"call: expected call=0 to call={calls - 1}, as layer {path!r} is called "
+            f"{calls} times, got none"
         )
     if call is not None and not 0 <= call < calls:
         raise ValueError(
-            f"call: layer {path!r} is called {calls} times; expected 0 to {calls - 1}, "
-            f"got {call}"
+            f"call: expected 0 to {calls - 1}, as layer {path!r} is called {calls} "
+            f"times, got {call}"
         )
     return call or 0

@@ -293,7 +293,7 @@ WITHOUT_TRACE = by_hand(mlp_weights(0), {"h": [("in", 1), ("b", 0), ("mid", 0)]}
         (
             {"b": {**mlp_weights(0), "b": jnp.full(4, np.inf)}},
             ValueError,
-            "b: 'b' holds 4 numbers that are not finite",
+            "b: expected finite parameters, got 4 that are NaN or infinite at 'b'",
         ),
     ],
 )

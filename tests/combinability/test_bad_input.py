@@ -307,7 +307,7 @@ BAD = {
         (
             lambda: matched(c.match, b=NAN),
             ValueError,
-            "b: 'in' holds 6 numbers that are not",
+            "b: expected finite parameters, got 6 that are NaN or infinite at 'in'",
         ),
         (
             lambda: matched(c.match, restarts=-1),

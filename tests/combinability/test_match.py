@@ -203,7 +203,7 @@ BAD = {
     "not finite": (
         {"b": lambda a: {**a, "o": a["o"] / 0}},
         ValueError,
-        "b: 'o' holds 36 numbers",
+        "b: expected finite parameters, got 36 that are NaN or infinite at 'o'",
     ),
     "another tree": (
         {"b": lambda a: {**a, "z": a["o"]}},
@@ -229,7 +229,7 @@ MANY_BAD = {
         lambda a: [a, a, {**a, "o": a["o"] * jnp.nan}],
         {},
         ValueError,
-        r"models\[2\]: 'o' holds 36",
+        r"models\[2\]: expected finite parameters, got 36 that are .* at 'o'",
     ),
     "integers": (
         lambda a: [a, {**a, "in": a["in"].astype(int)}],

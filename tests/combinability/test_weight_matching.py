@@ -287,22 +287,22 @@ BAD = {
     "not a number": (
         {"b": lambda g: {**g["b"], "mid": g["b"]["mid"].at[0, 0].set(jnp.nan)}},
         ValueError,
-        "b: 'mid' holds 1 numbers that are not finite",
+        "b: expected finite parameters, got 1 that are NaN or infinite at 'mid'",
     ),
     "infinite": (
         {"a": lambda g: {**g["a"], "in": g["a"]["in"].at[0, 0].set(jnp.inf)}},
         ValueError,
-        "a: 'in' holds 1 numbers",
+        "a: expected finite parameters, got 1 that are NaN or infinite at 'in'",
     ),
     "complex": (
         {"a": lambda g: {**g["a"], "in": g["a"]["in"] + 0j}},
         TypeError,
-        "a: 'in' holds complex64: expected real",
+        "a: expected real floating-point numbers, got complex64 at 'in'",
     ),
     "integers": (
         {"b": lambda g: {**g["b"], "out": jnp.ones((6, 2), int)}},
         TypeError,
-        "b: 'out' holds int32: expected real",
+        "b: expected real floating-point numbers, got int32 at 'out'",
     ),
     "no sweeps": ({"max_sweeps": lambda g: 0}, ValueError, "max_sweeps: .* got 0"),
     "half a sweep": ({"max_sweeps": lambda g: 0.5}, TypeError, "max_sweeps: .*0.5"),

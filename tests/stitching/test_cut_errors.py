@@ -64,9 +64,15 @@ REFUSED = {
     "a name far off": (Compact(), "??", {}, ValueError, "'Dense_0', 'Dense_1'"),
     "not called": (Setup(), "head", {"method": "features"}, ValueError, "'layers_1'"),
     "NNX": (NnxNetwork(nnx.Rngs(0)), "blocks/0", {}, ValueError, r"module\.eval\(\)"),
-    "which call": (Shared(), "shared", {}, ValueError, "3 times; expected call=0"),
-    "no such call": (Shared(), "shared", {"call": 3}, ValueError, "0 to 2, got 3"),
-    "negative": (Shared(), "shared", {"call": -1}, ValueError, "0 to 2, got -1"),
+    "which call": (
+        Shared(),
+        "shared",
+        {},
+        ValueError,
+        "expected call=0 to call=2, as .* 3 times",
+    ),
+    "no such call": (Shared(), "shared", {"call": 3}, ValueError, "0 to 2, .* got 3"),
+    "negative": (Shared(), "shared", {"call": -1}, ValueError, "0 to 2, .* got -1"),
     "call of one": (Shared(), "head", {"call": 1}, ValueError, "1 times"),
     "a scan": (Scanned(), "steps/inner", {}, ValueError, "inside `scan`.*holds it"),
     "a whole scan": (Scanned(), "steps", {}, ValueError, "inside `scan`|arrays"),
@@ -102,10 +108,14 @@ def test_a_list_of_points_is_refused_likewise():
 @pytest.mark.parametrize(
     ("shape", "dtype", "message"),
     [
-        ((4, 7), "float32", r"activation: layer 'Dense_0' gives shape \(4, 8\), got"),
+        (
+            (4, 7),
+            "float32",
+            r"activation: expected shape \(4, 8\), as layer 'Dense_0' gives, got",
+        ),
         ((8,), "float32", r"got \(8,\)"),
-        ((4, 8), "int32", "gives float32, got int32"),
-        ((4, 8), "complex64", "gives float32, got complex64"),
+        ((4, 8), "int32", "float32 or .* gives, got int32"),
+        ((4, 8), "complex64", "float32 or .* gives, got complex64"),
     ],
 )
 def test_activations_that_do_not_fit(shape, dtype, message):
@@ -120,7 +130,9 @@ def test_activations_of_another_structure():
     x = vectors()
     variables = initialised(Pair(), x)
     halves = cut(Pair(), "double", x)
-    with pytest.raises(ValueError, match=r"gives PyTreeDef\(.*'unused'"):
+    with pytest.raises(
+        ValueError, match=r"expected PyTreeDef\(.*'unused'.* gives, got"
+    ):
         halves.back(variables, jnp.zeros((4, 4)))
 
 
@@ -138,5 +150,5 @@ def test_another_batch_size_than_x():
     module, x = Compact(), vectors()
     variables = initialised(module, x)
     halves = cut(module, "Dense_0", x)
-    with pytest.raises(ValueError, match=r"gives shape \(3, 8\), got \(4, 8\)"):
+    with pytest.raises(ValueError, match=r"shape \(3, 8\), as .* gives, got \(4, 8\)"):
         halves.back(variables, jnp.zeros((4, 8)), x[:3])

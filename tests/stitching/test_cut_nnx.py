@@ -111,7 +111,7 @@ def test_from_linen_to_nnx():
     inputs = vectors(4, 6)
     first = initialised(linen, inputs)
     front, back = cut(linen, "head", inputs), cut(module, "head", inputs)
-    with pytest.raises(ValueError, match=r"gives shape \(4, 5\), got \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"shape \(4, 5\), as .* gives, got \(4, 3\)"):
         back.back(nnx.state(module), front.front(first, inputs))
     activation = front.front(first, inputs)[:, :1] * np.ones(5, np.float32)
     _close(back.back(nnx.state(module), activation), activation)
