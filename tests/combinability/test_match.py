@@ -235,7 +235,7 @@ MANY_BAD = {
         lambda a: [a, {**a, "in": a["in"].astype(int)}],
         {},
         TypeError,
-        r"models\[1\]: 'in' holds int32",
+        r"models\[1\]: expected real floating-point numbers, got int32 at 'in'",
     ),
 }
 
