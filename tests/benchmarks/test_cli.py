@@ -3,11 +3,7 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
-import numpy as np
 import pytest
 
 from benchmarks import report, training
@@ -171,61 +167,3 @@ def test_an_unknown_option_is_a_usage_error(capsys):
         main(["tour", "--fast"])
     assert stopped.value.code == 2
     assert "--fast" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_killed_command_goes_on_and_ends_the_same(finished, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks",
-        *TINY,
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    killed = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert killed.stderr is not None
-    while not killed.stderr.readline().startswith("sgd.measure"):
-        pass
-    killed.kill()
-    assert killed.wait() == -signal.SIGKILL
-    assert not (tmp_path / "run" / "result.json").exists()
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert again.returncode == 0, again.stderr
-    result, undisturbed = read_result(tmp_path / "run"), read_result(finished)
-    assert json.dumps(result["config"]) == json.dumps(undisturbed["config"])
-    for name, losses in _untimed(undisturbed["methods"]).items():
-        found = result["methods"][name]["constant"]["validation_loss"]
-        np.testing.assert_allclose(found, losses["validation_loss"], rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_a_command_killed_again_and_again_ends_with_the_same_numbers(tmp_path):
-    def command(folder):
-        out = ["--out", str(tmp_path / folder)]
-        return [sys.executable, "-m", "benchmarks", *TINY, *out]
-
-    subprocess.run(command("whole"), capture_output=True, check=True, timeout=600)
-    # Until a first stage is finished it is compiling: what comes later is killed.
-    random = np.random.default_rng()
-    for stage in ("sgd.tune", "sgd.measure", "rllc.tune"):
-        killed = subprocess.Popen(command("run"), stderr=subprocess.PIPE, text=True)
-        assert killed.stderr is not None
-        while not killed.stderr.readline().startswith(stage):
-            pass
-        time.sleep(random.uniform(0, 2))
-        killed.kill()
-        killed.wait()
-    subprocess.run(command("run"), capture_output=True, check=True, timeout=600)
-    whole, run = (read_result(tmp_path / folder) for folder in ("whole", "run"))
-    assert _without_times(run) == _without_times(whole)
-
-
-def _without_times(value):
-    """A result without what is of one run only."""
-    if isinstance(value, list):
-        return [_without_times(entry) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    own = {"command", "started", "seconds", "seconds_per_step"}
-    return {name: _without_times(v) for name, v in value.items() if name not in own}
