@@ -4,9 +4,9 @@ import errno
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -22,6 +22,7 @@ from benchmarks._summaries import (
 )
 from benchmarks.combinability import Config as CombinabilityConfig
 from benchmarks.rllc import Config
+from benchmarks.runs import Run
 from benchmarks.speed import (
     CombinabilitySpeedConfig,
     SpeedConfig,
@@ -150,12 +151,7 @@ def speed_rllc(
         config: The measurement.
         out: Folder to write; by default one under runs/ that follows from the options.
     """
-    run, result = run_steps(config, out)
-    console = Console()
-    print_steps(result, console)
-    console.print(
-        f"\nNumbers: {run.folder / 'result.json'}", markup=False, soft_wrap=True
-    )
+    _print_measured(*run_steps(config, out), print_steps)
 
 
 @speed.command(name="combinability")
@@ -172,12 +168,7 @@ def speed_combinability(
         config: The measurement.
         out: Folder to write; by default one under runs/ that follows from the options.
     """
-    run, result = run_combinability(config, out)
-    console = Console()
-    print_combinability(result, console)
-    console.print(
-        f"\nNumbers: {run.folder / 'result.json'}", markup=False, soft_wrap=True
-    )
+    _print_measured(*run_combinability(config, out), print_combinability)
 
 
 @speed.command(name="stitching")
@@ -194,12 +185,7 @@ def speed_stitching(
         config: The measurement.
         out: Folder to write; by default one under runs/ that follows from the options.
     """
-    run, result = run_stitching(config, out)
-    console = Console()
-    print_stitching(result, console)
-    console.print(
-        f"\nNumbers: {run.folder / 'result.json'}", markup=False, soft_wrap=True
-    )
+    _print_measured(*run_stitching(config, out), print_stitching)
 
 
 app.command(
@@ -261,6 +247,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"error: {error}")
         return _USER_ERROR
     return _OK
+
+
+def _print_measured(
+    run: Run, result: dict[str, Any], show: Callable[[dict[str, Any], Console], None]
+) -> None:
+    console = Console()
+    show(result, console)
+    console.print(
+        f"\nNumbers: {run.folder / 'result.json'}", markup=False, soft_wrap=True
+    )
 
 
 def _is_for_the_user(error: ValueError) -> bool:

@@ -47,10 +47,12 @@ def evaluate(
 
     Args:
         metric: a pure function of a network's variables that gives a tree of arrays.
-            It is traced once. Arrays that it closes over (data, say) are given to the
-            compiled program as arguments; those that a jitted function inside of it
-            closes over are built into the program, which is slow to compile where
-            they are large.
+            It is traced once a call. Arrays that it closes over (data, say) are given
+            to the compiled program as arguments; those that a jitted function inside of
+            it closes over are built into the program, which is slow to compile where
+            they are large. What it closes over may change between calls, so each call
+            compiles; equal programs are found again where JAX has a folder for them
+            (`jax_compilation_cache_dir`).
         a: variables of a network.
         b: variables of the same structure, aligned with a.
         distribution: what coefficients are drawn from: `uniform()` or another, or a
