@@ -44,8 +44,8 @@ def barrier(
 
     .. math::
 
-      \max_{t \in [0, 1]} \; L((1 - t)\,\Theta_A + t\,\Theta_B)
-      - (1 - t)\,L(\Theta_A) - t\,L(\Theta_B)
+        \max_{t \in [0, 1]} \; L((1 - t)\,\Theta_A + t\,\Theta_B)
+        - (1 - t)\,L(\Theta_A) - t\,L(\Theta_B)
 
     It is never negative, as both ends belong to the way, and 0 where the loss is
     convex. Networks trained apart are aligned first; see `match`.

@@ -25,8 +25,8 @@ def reset_batch_norm(
 
     .. math::
 
-      \mu = \frac1m \sum_j \mu_j, \qquad
-      \sigma^2 = \frac1m \sum_j \left(\sigma_j^2 + (\mu_j - \mu)^2\right)
+        \mu = \frac1m \sum_j \mu_j, \qquad
+        \sigma^2 = \frac1m \sum_j \left(\sigma_j^2 + (\mu_j - \mu)^2\right)
 
     In training mode each layer sees activations that the layers before it normalised by
     the batch's own statistics; so one batch that holds all of the calibration data

@@ -16,7 +16,7 @@ def combine(a: PyTree, b: PyTree, coefficients: PyTree) -> PyTree:
 
     .. math::
 
-      \Theta_\Lambda = \Lambda \odot \Theta_A + (1 - \Lambda) \odot \Theta_B
+        \Theta_\Lambda = \Lambda \odot \Theta_A + (1 - \Lambda) \odot \Theta_B
 
     Coefficient 1 gives the values of a and 0 those of b exactly (a zero may lose its
     sign). Leaves that are not numbers to combine (integers, booleans, keys) are a's.
@@ -59,7 +59,7 @@ def combine_many(models: Sequence[PyTree], coefficients: PyTree) -> PyTree:
 
     .. math::
 
-      \Theta_\Lambda = \sum_m \Lambda_m \odot \Theta_m
+        \Theta_\Lambda = \sum_m \Lambda_m \odot \Theta_m
 
     Args:
         models: N ≥ 1 trees of the same structure, shapes and dtypes.

@@ -35,8 +35,8 @@ def evaluate(
 
     .. math::
 
-      \Theta_i = \Lambda_i \odot \Theta_A + (1 - \Lambda_i) \odot \Theta_B,
-      \qquad \Lambda_i \sim \text{distribution(key, i)}
+        \Theta_i = \Lambda_i \odot \Theta_A + (1 - \Lambda_i) \odot \Theta_B,
+        \qquad \Lambda_i \sim \text{distribution(key, i)}
 
     Sample i depends on the key and i alone. Its coefficients are the same bit by bit
     for every batch, number of devices, and before and after an interruption; the

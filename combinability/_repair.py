@@ -48,16 +48,16 @@ def repair(
 
     .. math::
 
-      \mu = \lambda \mu_A + (1 - \lambda) \mu_B, \qquad
-      \sigma = \lambda \sigma_A + (1 - \lambda) \sigma_B
+        \mu = \lambda \mu_A + (1 - \lambda) \mu_B, \qquad
+        \sigma = \lambda \sigma_A + (1 - \lambda) \sigma_B
 
     The share λ of a channel is that of the segment from b to a which is nearest to the
     channel's incoming weights θ (ours; on the segment it is the coefficient itself):
 
     .. math::
 
-      \lambda = \frac{\langle\theta - \theta_B, \theta_A - \theta_B\rangle}
-        {\|\theta_A - \theta_B\|^2}
+        \lambda = \frac{\langle\theta - \theta_B, \theta_A - \theta_B\rangle}
+          {\|\theta_A - \theta_B\|^2}
 
     and 1/2 where a and b have the same weights. Layers are corrected in the order of
     execution in one pass, so each is measured behind the corrected ones. Calibrate on

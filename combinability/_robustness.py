@@ -74,8 +74,8 @@ def robustness(
 
     .. math::
 
-      \frac{\langle a, \pi(b) \rangle - \langle a, \pi'(b) \rangle}
-           {\langle a, \pi(b) \rangle - \mathrm{E}_\rho \langle a, \rho(b) \rangle}
+        \frac{\langle a, \pi(b) \rangle - \langle a, \pi'(b) \rangle}
+             {\langle a, \pi(b) \rangle - \mathrm{E}_\rho \langle a, \rho(b) \rangle}
 
     where the inner product is over all arrays that carry a group and the expectation,
     over random permutations ρ of the same groups, is a mean of 32 draws.

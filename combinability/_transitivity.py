@@ -72,9 +72,9 @@ def transitivity(
 
     .. math::
 
-      B(\Theta_i, \Theta_j), \quad
-      B(\Theta_i, \pi_{ij}\Theta_j), \quad
-      B(\pi_{ri}\Theta_i, \pi_{rj}\Theta_j)
+        B(\Theta_i, \Theta_j), \quad
+        B(\Theta_i, \pi_{ij}\Theta_j), \quad
+        B(\pi_{ri}\Theta_i, \pi_{rj}\Theta_j)
 
     and for every triple the fraction of units moved by
     :math:`\pi_{ij}\pi_{jk}\pi_{ki}`, which is 0 where matching is transitive. Each pair

@@ -30,38 +30,38 @@ def rllc(
 
     .. math::
 
-      \theta \leftarrow \theta - c_1\,(M L + \lambda\,\theta)
+        \theta \leftarrow \theta - c_1\,(M L + \lambda\,\theta)
 
     with memory and law as in :func:`rllc.scale_by_rllc`. By default learning rates of
     momentum SGD with decay 0.9 carry over.
 
     Args:
-      learning_rate: :math:`c_1`, a number or a schedule.
-      memory: what is stored; by default ``decays(0.0, 0.9, 0.99)``.
-      law: how it is combined; by default ``LearningLaw()``, which conserves the gain.
-      weight_decay: λ, decoupled; None adds nothing to the chain.
-      mask: which parameters decay, as in ``optax.add_decayed_weights``.
-      memory_dtype: dtype of the stored units; by default that of the parameters.
+        learning_rate: :math:`c_1`, a number or a schedule.
+        memory: what is stored; by default ``decays(0.0, 0.9, 0.99)``.
+        law: how it is combined; by default ``LearningLaw()``, which conserves the gain.
+        weight_decay: λ, decoupled; None adds nothing to the chain.
+        mask: which parameters decay, as in ``optax.add_decayed_weights``.
+        memory_dtype: dtype of the stored units; by default that of the parameters.
 
     Returns:
-      The optimizer.
+        The optimizer.
 
     Raises:
-      ValueError: if memory and law do not fit each other.
+        ValueError: if memory and law do not fit each other.
 
     Example:
-      >>> import jax, jax.numpy as jnp, optax, rllc
-      >>> loss = lambda x: jnp.sum(x**2)
-      >>> optimizer, x = rllc.rllc(0.02), jnp.array([1.0, -2.0])
-      >>> state = optimizer.init(x)
-      >>> for _ in range(100):
-      ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
-      ...     x = optax.apply_updates(x, updates)
-      >>> bool(loss(x) < 1e-2)
-      True
+        >>> import jax, jax.numpy as jnp, optax, rllc
+        >>> loss = lambda x: jnp.sum(x**2)
+        >>> optimizer, x = rllc.rllc(0.02), jnp.array([1.0, -2.0])
+        >>> state = optimizer.init(x)
+        >>> for _ in range(100):
+        ...     updates, state = optimizer.update(jax.grad(loss)(x), state, x)
+        ...     x = optax.apply_updates(x, updates)
+        >>> bool(loss(x) < 1e-2)
+        True
 
     References:
-      Szegedy et al., 2024 (arXiv 2402.15262); conserved gain and defaults: ours.
+        Szegedy et al., 2024 (arXiv 2402.15262); conserved gain and defaults: ours.
     """
     return _complete(
         scale_by_rllc(memory, law, memory_dtype), learning_rate, weight_decay, mask
@@ -85,30 +85,30 @@ def rllc_adam(
     rate. By default learning rates of Adam carry over.
 
     Args:
-      learning_rate: a number or a schedule.
-      memory: what is stored; by default ``decays(0.0, 0.9, 0.99)`` and, with no say in
-        the initial law, ``decays(0.999)``.
-      law: how it is combined; by default ``LearningLaw(rate=1e-3)``. A learning law
-        without an initial one starts from the memory's, scaled to gain 1.
-      b2: decay of the second moment.
-      eps: added to its root.
-      weight_decay: decoupled; None adds nothing to the chain.
-      mask: which parameters decay, as in ``optax.add_decayed_weights``.
-      memory_dtype: dtype of the stored units; by default that of the parameters.
+        learning_rate: a number or a schedule.
+        memory: what is stored; by default ``decays(0.0, 0.9, 0.99)`` and, with no say
+            in the initial law, ``decays(0.999)``.
+        law: how it is combined; by default ``LearningLaw(rate=1e-3)``. A learning law
+            without an initial one starts from the memory's, scaled to gain 1.
+        b2: decay of the second moment.
+        eps: added to its root.
+        weight_decay: decoupled; None adds nothing to the chain.
+        mask: which parameters decay, as in ``optax.add_decayed_weights``.
+        memory_dtype: dtype of the stored units; by default that of the parameters.
 
     Returns:
-      The optimizer.
+        The optimizer.
 
     Raises:
-      ValueError: if memory and law do not fit each other.
+        ValueError: if memory and law do not fit each other.
 
     Example:
-      >>> import optax, rllc
-      >>> schedule = optax.cosine_decay_schedule(2e-3, 1000)
-      >>> optimizer = rllc.rllc_adam(schedule, weight_decay=1e-2)
+        >>> import optax, rllc
+        >>> schedule = optax.cosine_decay_schedule(2e-3, 1000)
+        >>> optimizer = rllc.rllc_adam(schedule, weight_decay=1e-2)
 
     References:
-      Scaling: Kingma and Ba, 2015 (arXiv 1412.6980); the rest: ours.
+        Scaling: Kingma and Ba, 2015 (arXiv 1412.6980); the rest: ours.
     """
     scaled = scale_by_rllc_adam(memory, law, b2, eps, memory_dtype)
     return _complete(scaled, learning_rate, weight_decay, mask)
@@ -132,36 +132,36 @@ def scale_by_rllc_adam(
 
     .. math::
 
-      \nu \leftarrow \beta_2 \nu + (1 - \beta_2)\, g^2, \qquad
-      \tilde g = g \,/\, \bigl(\sqrt{\nu / (1 - \beta_2^t)} + \varepsilon\bigr)
+        \nu \leftarrow \beta_2 \nu + (1 - \beta_2)\, g^2, \qquad
+        \tilde g = g \,/\, \bigl(\sqrt{\nu / (1 - \beta_2^t)} + \varepsilon\bigr)
 
     and :math:`\tilde g` goes to :func:`rllc.scale_by_rllc`. A gradient that is skipped
     there leaves the second moment alone too.
 
     Args:
-      memory: what is stored; by default ``decays(0.0, 0.9, 0.99)`` and, with no say in
-        the initial law, ``decays(0.999)``.
-      law: how it is combined; by default ``LearningLaw(rate=1e-3)``. A learning law
-        without an initial one starts from the memory's, scaled to gain 1.
-      b2: β₂, in [0, 1).
-      eps: ε.
-      memory_dtype: dtype of the stored units; by default that of the parameters.
+        memory: what is stored; by default ``decays(0.0, 0.9, 0.99)`` and, with no say
+            in the initial law, ``decays(0.999)``.
+        law: how it is combined; by default ``LearningLaw(rate=1e-3)``. A learning law
+            without an initial one starts from the memory's, scaled to gain 1.
+        b2: β₂, in [0, 1).
+        eps: ε.
+        memory_dtype: dtype of the stored units; by default that of the parameters.
 
     Returns:
-      The transformation.
+        The transformation.
 
     Raises:
-      ValueError: if memory and law do not fit each other, or b2 or eps is out of
-        range.
+        ValueError: if memory and law do not fit each other, or b2 or eps is out of
+            range.
 
     Example:
-      >>> import optax, rllc
-      >>> optimizer = optax.chain(
-      ...     rllc.scale_by_rllc_adam(), optax.scale_by_learning_rate(1e-3)
-      ... )
+        >>> import optax, rllc
+        >>> optimizer = optax.chain(
+        ...     rllc.scale_by_rllc_adam(), optax.scale_by_learning_rate(1e-3)
+        ... )
 
     References:
-      Scaling: Kingma and Ba, 2015 (arXiv 1412.6980); the rest: ours.
+        Scaling: Kingma and Ba, 2015 (arXiv 1412.6980); the rest: ours.
     """
     if memory is None:
         memory = direct_sum(decays(0.0, 0.9, 0.99), decays(0.999))

@@ -8,11 +8,11 @@ def sgd() -> tuple[LinearMemory, FixedLaw]:
     """Stochastic gradient descent: the update is the gradient.
 
     Returns:
-      (memory, law) for :func:`rllc.scale_by_rllc`; equals ``optax.sgd(rate)``.
+        (memory, law) for :func:`rllc.scale_by_rllc`; equals ``optax.sgd(rate)``.
 
     Example:
-      >>> import rllc
-      >>> optimizer = rllc.rllc(0.1, *rllc.sgd())
+        >>> import rllc
+        >>> optimizer = rllc.rllc(0.1, *rllc.sgd())
     """
     return decays(0.0), FixedLaw([1.0])
 
@@ -21,17 +21,17 @@ def momentum(decay: float) -> tuple[LinearMemory, FixedLaw]:
     r"""Heavy-ball momentum: the update is :math:`m \leftarrow \mu m + g`.
 
     Args:
-      decay: μ, in (-1, 1).
+        decay: μ, in (-1, 1).
 
     Returns:
-      (memory, law); equals ``optax.sgd(rate, momentum=decay)``.
+        (memory, law); equals ``optax.sgd(rate, momentum=decay)``.
 
     Raises:
-      ValueError: for a decay out of range.
+        ValueError: for a decay out of range.
 
     Example:
-      >>> import rllc
-      >>> optimizer = rllc.rllc(0.01, *rllc.momentum(0.9))
+        >>> import rllc
+        >>> optimizer = rllc.rllc(0.01, *rllc.momentum(0.9))
     """
     return decays(decay), FixedLaw([1.0])
 
@@ -40,17 +40,17 @@ def nesterov(decay: float) -> tuple[LinearMemory, FixedLaw]:
     r"""Nesterov's momentum: the update is :math:`g + \mu m` with the new m.
 
     Args:
-      decay: μ, in (-1, 1) and not 0, where it would be :func:`sgd`.
+        decay: μ, in (-1, 1) and not 0, where it would be :func:`sgd`.
 
     Returns:
-      (memory, law); equals ``optax.sgd(rate, momentum=decay, nesterov=True)``.
+        (memory, law); equals ``optax.sgd(rate, momentum=decay, nesterov=True)``.
 
     Raises:
-      ValueError: for a decay out of range.
+        ValueError: for a decay out of range.
 
     Example:
-      >>> import rllc
-      >>> optimizer = rllc.rllc(0.01, *rllc.nesterov(0.9))
+        >>> import rllc
+        >>> optimizer = rllc.rllc(0.01, *rllc.nesterov(0.9))
     """
     if decay == 0:
         raise ValueError("decay: expected one other than 0, got 0; use sgd()")

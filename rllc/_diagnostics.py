@@ -18,15 +18,15 @@ class Diagnostics(NamedTuple):
     """What :func:`diagnostics` reads from a state, one entry a group.
 
     Attributes:
-      law: L in the user's basis, shape (groups, k).
-      gain: the effective learning rate. For linear memory γᵀL with γᵀ = bᵀ(I − A)⁻¹,
-        the sum of the response; for other memories Σᵢ‖mᵢ‖Lᵢ relative to the initial
-        law's.
-      condition: condition number of the memory's Gram matrix, for linear memory in the
-        basis that whitens its Gramian; NaN under a fixed law.
-      explained: share of the last gradient's squared length that lay in the span of
-        the memory before it arrived, as the solver saw it; NaN under a fixed law.
-      skipped: count of updates refused because something was not finite.
+        law: L in the user's basis, shape (groups, k).
+        gain: the effective learning rate. For linear memory γᵀL with γᵀ = bᵀ(I − A)⁻¹,
+            the sum of the response; for other memories Σᵢ‖mᵢ‖Lᵢ relative to the initial
+            law's.
+        condition: condition number of the memory's Gram matrix, for linear memory in
+            the basis that whitens its Gramian; NaN under a fixed law.
+        explained: share of the last gradient's squared length that lay in the span of
+            the memory before it arrived, as the solver saw it; NaN under a fixed law.
+        skipped: count of updates refused because something was not finite.
     """
 
     law: Float[Array, "groups k"]
@@ -42,23 +42,23 @@ def diagnostics(state: optax.OptState) -> Diagnostics:
     Works inside jit and vmap.
 
     Args:
-      state: a state that holds exactly one :func:`rllc.scale_by_rllc` state, at any
-        depth of chains and wrappers.
+        state: a state that holds exactly one :func:`rllc.scale_by_rllc` state, at any
+            depth of chains and wrappers.
 
     Returns:
-      The :class:`Diagnostics`.
+        The :class:`Diagnostics`.
 
     Raises:
-      ValueError: if the state holds none or several.
+        ValueError: if the state holds none or several.
 
     Example:
-      >>> import jax.numpy as jnp, rllc
-      >>> optimizer = rllc.rllc(0.1, memory=rllc.decays(0.0, 0.9))
-      >>> rllc.diagnostics(optimizer.init(jnp.ones(3))).gain
-      Array([10.], dtype=float32)
+        >>> import jax.numpy as jnp, rllc
+        >>> optimizer = rllc.rllc(0.1, memory=rllc.decays(0.0, 0.9))
+        >>> rllc.diagnostics(optimizer.init(jnp.ones(3))).gain
+        Array([10.], dtype=float32)
 
     References:
-      ours.
+        ours.
     """
     found = rllc_state(state)
     if found.gram is None or found.explained is None:
@@ -78,31 +78,31 @@ def response(
 
     .. math::
 
-      w_j = b^\top A^j L, \qquad j = 0, \dots, \text{length} - 1
+        w_j = b^\top A^j L, \qquad j = 0, \dots, \text{length} - 1
 
     SGD has (1, 0, …), momentum (1, μ, μ², …), Nesterov (1 + μ, μ², μ³, …). The sum of
     the whole response is the gain.
 
     Args:
-      memory: a linear memory.
-      law: coefficients of shape (k,) or (groups, k), or a law object, whose initial law
-        is taken.
-      length: how many weights, at least 1.
+        memory: a linear memory.
+        law: coefficients of shape (k,) or (groups, k), or a law object, whose initial
+            law is taken.
+        length: how many weights, at least 1.
 
     Returns:
-      The weights, shape (length,) or (groups, length).
+        The weights, shape (length,) or (groups, length).
 
     Raises:
-      TypeError: if the memory is not linear: other units have no such response.
-      ValueError: if law or length do not fit.
+        TypeError: if the memory is not linear: other units have no such response.
+        ValueError: if law or length do not fit.
 
     Example:
-      >>> import rllc
-      >>> rllc.response(*rllc.nesterov(0.5), length=4)
-      array([1.5   , 0.25  , 0.125 , 0.0625])
+        >>> import rllc
+        >>> rllc.response(*rllc.nesterov(0.5), length=4)
+        array([1.5   , 0.25  , 0.125 , 0.0625])
 
     References:
-      ours.
+        ours.
     """
     if not isinstance(memory, LinearMemory):
         raise TypeError(
@@ -131,24 +131,24 @@ def freeze(state: optax.OptState, groups: Groups = None) -> FixedLaw:
     """The learned law as a fixed one.
 
     Args:
-      state: as for :func:`diagnostics`.
-      groups: the ``groups`` of the learning law, needed where it has several.
+        state: as for :func:`diagnostics`.
+        groups: the ``groups`` of the learning law, needed where it has several.
 
     Returns:
-      A :class:`rllc.FixedLaw` that goes on with the law as it is.
+        A :class:`rllc.FixedLaw` that goes on with the law as it is.
 
     Raises:
-      ValueError: if the state holds no or several RLLC states, or several laws and no
-        groups are given.
+        ValueError: if the state holds no or several RLLC states, or several laws and no
+            groups are given.
 
     Example:
-      >>> import jax.numpy as jnp, rllc
-      >>> memory = rllc.decays(0.0, 0.9)
-      >>> state = rllc.rllc(0.1, memory=memory).init(jnp.ones(3))
-      >>> frozen = rllc.rllc(0.1, memory=memory, law=rllc.freeze(state))
+        >>> import jax.numpy as jnp, rllc
+        >>> memory = rllc.decays(0.0, 0.9)
+        >>> state = rllc.rllc(0.1, memory=memory).init(jnp.ones(3))
+        >>> frozen = rllc.rllc(0.1, memory=memory, law=rllc.freeze(state))
 
     References:
-      ours.
+        ours.
     """
     law = np.asarray(rllc_state(state).law)
     if groups is None and len(law) != 1:

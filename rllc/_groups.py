@@ -19,7 +19,7 @@ def leaf_groups(groups: Groups, tree: Any) -> tuple[tuple[int, ...], int]:
     label.
 
     Raises:
-      ValueError: if the labels do not cover the tree.
+        ValueError: if the labels do not cover the tree.
     """
     leaves = len(jax.tree.leaves(tree))
     if groups is None:

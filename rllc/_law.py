@@ -23,7 +23,7 @@ class LearningLaw:
 
     .. math::
 
-      L \leftarrow L + c_2\, M^+ g
+        L \leftarrow L + c_2\, M^+ g
 
     is hypergradient descent on the law, preconditioned by :math:`(M^\top M)^{-1}`; it
     does not change when the loss is scaled, so :math:`c_2` is dimensionless.
@@ -35,8 +35,8 @@ class LearningLaw:
 
     .. math::
 
-      L \leftarrow L - P^{-1}\gamma\,
-        \frac{\gamma^\top L - \gamma^\top L_0}{\gamma^\top P^{-1} \gamma}
+        L \leftarrow L - P^{-1}\gamma\,
+          \frac{\gamma^\top L - \gamma^\top L_0}{\gamma^\top P^{-1} \gamma}
 
     The learning rate and its schedule set the scale, retrospection the shape. For other
     memories no direction of the law is known to be its scale (keeping the length that
@@ -45,36 +45,36 @@ class LearningLaw:
 
     .. math::
 
-      L \leftarrow L + c_2\, (M^+ g - (L - L_0))
+        L \leftarrow L + c_2\, (M^+ g - (L - L_0))
 
     which keeps it within the largest correction of :math:`L_0`.
 
     Args:
-      rate: :math:`c_2 \ge 0`, a number or a schedule of the step count.
-      initial: the law at the start, shape (k,), or (groups, k); by default the
-        memory's ``initial_law``.
-      conserve_gain: whether the gain is kept; False is the paper's free law.
-      solver: :class:`Ridge` or :class:`PseudoInverse`.
-      groups: None for one law, ``"leaf"`` for one a parameter array, or labels as in
-        ``optax.partition`` (a tree, a prefix of it, or a function of the parameters)
-        for one a label; laws are ordered by sorted label.
-      trust_region: if given, no correction changes the last step by more than this
-        fraction of its length, :math:`\|M \Delta L\| \le r \|M L\|` (ours).
-      refresh: the Gram matrix of a linear memory is carried by recursion and measured
-        anew every so many steps.
+        rate: :math:`c_2 \ge 0`, a number or a schedule of the step count.
+        initial: the law at the start, shape (k,), or (groups, k); by default the
+            memory's ``initial_law``.
+        conserve_gain: whether the gain is kept; False is the paper's free law.
+        solver: :class:`Ridge` or :class:`PseudoInverse`.
+        groups: None for one law, ``"leaf"`` for one a parameter array, or labels as in
+            ``optax.partition`` (a tree, a prefix of it, or a function of the
+            parameters) for one a label; laws are ordered by sorted label.
+        trust_region: if given, no correction changes the last step by more than this
+            fraction of its length, :math:`\|M \Delta L\| \le r \|M L\|` (ours).
+        refresh: the Gram matrix of a linear memory is carried by recursion and measured
+            anew every so many steps.
 
     Raises:
-      ValueError: if a rate, trust region or refresh is out of range, or an initial law
-        is not finite.
+        ValueError: if a rate, trust region or refresh is out of range, or an initial
+            law is not finite.
 
     Example:
-      >>> import optax, rllc
-      >>> rate = optax.warmup_constant_schedule(0.0, 3e-3, 100)
-      >>> law = rllc.LearningLaw(rate, initial=[0.0, 1.0], groups="leaf")
-      >>> optimizer = rllc.rllc(1e-2, memory=rllc.decays(0.0, 0.9), law=law)
+        >>> import optax, rllc
+        >>> rate = optax.warmup_constant_schedule(0.0, 3e-3, 100)
+        >>> law = rllc.LearningLaw(rate, initial=[0.0, 1.0], groups="leaf")
+        >>> optimizer = rllc.rllc(1e-2, memory=rllc.decays(0.0, 0.9), law=law)
 
     References:
-      Szegedy et al., 2024 (arXiv 2402.15262).
+        Szegedy et al., 2024 (arXiv 2402.15262).
     """
 
     rate: ScalarOrSchedule = 3e-3
@@ -121,16 +121,16 @@ class FixedLaw:
     the optimizer in ``optax.apply_if_finite`` where that matters.
 
     Args:
-      coefficients: L, shape (k,), or (groups, k).
-      groups: as in :class:`LearningLaw`, where there is more than one row.
+        coefficients: L, shape (k,), or (groups, k).
+        groups: as in :class:`LearningLaw`, where there is more than one row.
 
     Raises:
-      ValueError: if a coefficient is not finite.
+        ValueError: if a coefficient is not finite.
 
     Example:
-      >>> import rllc
-      >>> law = rllc.FixedLaw([1.0, 0.9])
-      >>> nesterov = rllc.scale_by_rllc(rllc.decays(0.0, 0.9), law)
+        >>> import rllc
+        >>> law = rllc.FixedLaw([1.0, 0.9])
+        >>> nesterov = rllc.scale_by_rllc(rllc.decays(0.0, 0.9), law)
     """
 
     coefficients: Any

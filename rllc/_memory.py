@@ -63,30 +63,30 @@ class LinearMemory:
 
     .. math::
 
-      M \leftarrow M A + g\, b^\top
+        M \leftarrow M A + g\, b^\top
 
     so that the gradient of j steps ago weighs :math:`b^\top A^j L` in the step.
 
     Args:
-      propagator: A, shape (k, k), real and finite; static.
-      input: b, shape (k,), real and finite; static.
-      initial_law: the law to start from, shape (k,). By default the law of gain 1
-        (see :func:`rllc.diagnostics`) that is shortest in the metric of the Gramian,
-        which does not depend on the basis; where there is no Gramian, the shortest
-        law that gives the newest gradient weight 1.
+        propagator: A, shape (k, k), real and finite; static.
+        input: b, shape (k,), real and finite; static.
+        initial_law: the law to start from, shape (k,). By default the law of gain 1
+            (see :func:`rllc.diagnostics`) that is shortest in the metric of the
+            Gramian, which does not depend on the basis; where there is no Gramian, the
+            shortest law that gives the newest gradient weight 1.
 
     Raises:
-      ValueError: if A is not square, b or the law does not match it, k is 0, or an
-        entry is not finite.
+        ValueError: if A is not square, b or the law does not match it, k is 0, or an
+            entry is not finite.
 
     Example:
-      >>> import rllc
-      >>> memory = rllc.LinearMemory([[0.0, 0.0], [0.0, 0.9]], [1.0, 1.0])
-      >>> memory.size
-      2
+        >>> import rllc
+        >>> memory = rllc.LinearMemory([[0.0, 0.0], [0.0, 0.9]], [1.0, 1.0])
+        >>> memory.size
+        2
 
     References:
-      Szegedy et al., 2024 (arXiv 2402.15262), linear memory.
+        Szegedy et al., 2024 (arXiv 2402.15262), linear memory.
     """
 
     propagator: Float[np.ndarray, "k k"]
@@ -201,7 +201,7 @@ def decays(*rates: float) -> LinearMemory:
 
     .. math::
 
-      m_i \leftarrow \beta_i m_i + g
+        m_i \leftarrow \beta_i m_i + g
 
     A rate of 0 is the gradient itself. In the default law each unit weighs inversely to
     its squared length under white gradients, and the gain is that of momentum with the
@@ -209,27 +209,27 @@ def decays(*rates: float) -> LinearMemory:
 
     .. math::
 
-      L_i \propto 1 - \beta_i^2, \qquad
-      \sum_i \frac{L_i}{1 - \beta_i} = \frac{1}{1 - \beta_*}
+        L_i \propto 1 - \beta_i^2, \qquad
+        \sum_i \frac{L_i}{1 - \beta_i} = \frac{1}{1 - \beta_*}
 
     Args:
-      *rates: the decay rates βᵢ, each in (-1, 1), all different.
+        *rates: the decay rates βᵢ, each in (-1, 1), all different.
 
     Returns:
-      The memory, with one unit a rate.
+        The memory, with one unit a rate.
 
     Raises:
-      ValueError: without rates, or for a rate outside (-1, 1).
+        ValueError: without rates, or for a rate outside (-1, 1).
 
     Example:
-      >>> import rllc
-      >>> rllc.decays(0.0, 0.9, 0.99).initial_law.round(3)
-      array([2.045, 0.389, 0.041])
-      >>> rllc.decays(0.9).initial_law
-      array([1.])
+        >>> import rllc
+        >>> rllc.decays(0.0, 0.9, 0.99).initial_law.round(3)
+        array([2.045, 0.389, 0.041])
+        >>> rllc.decays(0.9).initial_law
+        array([1.])
 
     References:
-      The default law: ours, by experiment.
+        The default law: ours, by experiment.
     """
     if not rates:
         raise ValueError("rates: expected at least one, got none")
@@ -246,28 +246,28 @@ def real_block(decay: float, size: int = 1) -> LinearMemory:
 
     .. math::
 
-      m_1 \leftarrow \beta m_1 + g, \qquad m_i \leftarrow \beta m_i + m_{i-1}
+        m_1 \leftarrow \beta m_1 + g, \qquad m_i \leftarrow \beta m_i + m_{i-1}
 
     with the old :math:`m_{i-1}` on the right. The default law is momentum's, (1, 0, …).
 
     Args:
-      decay: β, in (-1, 1).
-      size: the number of units, at least 1.
+        decay: β, in (-1, 1).
+        size: the number of units, at least 1.
 
     Returns:
-      The memory.
+        The memory.
 
     Raises:
-      ValueError: for a decay outside (-1, 1) or a size below 1.
+        ValueError: for a decay outside (-1, 1) or a size below 1.
 
     Example:
-      >>> import rllc
-      >>> rllc.real_block(0.9, size=2).propagator
-      array([[0.9, 1. ],
-             [0. , 0.9]])
+        >>> import rllc
+        >>> rllc.real_block(0.9, size=2).propagator
+        array([[0.9, 1. ],
+               [0. , 0.9]])
 
     References:
-      Szegedy et al., 2024 (arXiv 2402.15262), real Jordan form.
+        Szegedy et al., 2024 (arXiv 2402.15262), real Jordan form.
     """
     _check_size("size", size)
     _check_radius("decay", decay)
@@ -280,31 +280,31 @@ def complex_block(radius: float, angle: float, size: int = 1) -> LinearMemory:
 
     .. math::
 
-      z_1 \leftarrow r e^{i\varphi} z_1 + g, \qquad
-      z_j \leftarrow r e^{i\varphi} z_j + z_{j-1}
+        z_1 \leftarrow r e^{i\varphi} z_1 + g, \qquad
+        z_j \leftarrow r e^{i\varphi} z_j + z_{j-1}
 
     each :math:`z_j` stored as two real units (real and imaginary part). The default
     law is 1 on the first real part.
 
     Args:
-      radius: r, in [0, 1).
-      angle: φ, in radians; not a multiple of π, where the imaginary parts are empty.
-      size: the number of complex units, at least 1; the memory has 2 · size units.
+        radius: r, in [0, 1).
+        angle: φ, in radians; not a multiple of π, where the imaginary parts are empty.
+        size: the number of complex units, at least 1; the memory has 2 · size units.
 
     Returns:
-      The memory.
+        The memory.
 
     Raises:
-      ValueError: for a radius outside [0, 1), an angle that is a multiple of π, or a
-        size below 1.
+        ValueError: for a radius outside [0, 1), an angle that is a multiple of π, or a
+            size below 1.
 
     Example:
-      >>> import rllc
-      >>> rllc.complex_block(0.9, 0.3).size
-      2
+        >>> import rllc
+        >>> rllc.complex_block(0.9, 0.3).size
+        2
 
     References:
-      Szegedy et al., 2024 (arXiv 2402.15262), complex Jordan blocks.
+        Szegedy et al., 2024 (arXiv 2402.15262), complex Jordan blocks.
     """
     _check_size("size", size)
     if not 0 <= radius < 1:
@@ -326,19 +326,19 @@ def gradient_history(k: int) -> LinearMemory:
     The default law is SGD's, (1, 0, …).
 
     Args:
-      k: the number of gradients kept, at least 1.
+        k: the number of gradients kept, at least 1.
 
     Returns:
-      The memory.
+        The memory.
 
     Raises:
-      ValueError: for k below 1.
+        ValueError: for k below 1.
 
     Example:
-      >>> import rllc
-      >>> rllc.gradient_history(2).propagator
-      array([[0., 1.],
-             [0., 0.]])
+        >>> import rllc
+        >>> rllc.gradient_history(2).propagator
+        array([[0., 1.],
+               [0., 0.]])
     """
     _check_size("k", k)
     return LinearMemory(np.eye(k, k=1), _unit_vector(k), _unit_vector(k))
@@ -350,20 +350,20 @@ def direct_sum(*memories: LinearMemory) -> LinearMemory:
     The default law is the first memory's, with zeros for the others.
 
     Args:
-      *memories: at least one :class:`LinearMemory`. To combine them under the Gramian
-        ridge, no two may share a mode (the same decay, say).
+        *memories: at least one :class:`LinearMemory`. To combine them under the Gramian
+            ridge, no two may share a mode (the same decay, say).
 
     Returns:
-      The memory that has all their units, in order.
+        The memory that has all their units, in order.
 
     Raises:
-      ValueError: without memories.
-      TypeError: if one is not a :class:`LinearMemory`.
+        ValueError: without memories.
+        TypeError: if one is not a :class:`LinearMemory`.
 
     Example:
-      >>> import rllc
-      >>> rllc.direct_sum(rllc.decays(0.0), rllc.complex_block(0.9, 0.3)).size
-      3
+        >>> import rllc
+        >>> rllc.direct_sum(rllc.decays(0.0), rllc.complex_block(0.9, 0.3)).size
+        3
     """
     if not memories:
         raise ValueError("memories: expected at least one, got none")
@@ -439,21 +439,21 @@ def units(*transformations: optax.GradientTransformation) -> TransformationUnits
     default law is (1, 0, …), the first transformation as it is.
 
     Args:
-      *transformations: at least one transformation. Parameters and extra arguments of
-        ``update`` are passed on to each.
+        *transformations: at least one transformation. Parameters and extra arguments of
+            ``update`` are passed on to each.
 
     Returns:
-      A memory with one unit a transformation.
+        A memory with one unit a transformation.
 
     Raises:
-      ValueError: without transformations.
-      TypeError: if one is no Optax transformation.
+        ValueError: without transformations.
+        TypeError: if one is no Optax transformation.
 
     Example:
-      >>> import optax, rllc
-      >>> memory = rllc.units(optax.scale_by_adam(), optax.scale_by_lion())
-      >>> memory.initial_law
-      array([1., 0.])
+        >>> import optax, rllc
+        >>> memory = rllc.units(optax.scale_by_adam(), optax.scale_by_lion())
+        >>> memory.initial_law
+        array([1., 0.])
     """
     if not transformations:
         raise ValueError("transformations: expected at least one, got none")

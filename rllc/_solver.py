@@ -23,7 +23,7 @@ class Ridge:
 
     .. math::
 
-      \bigl(G + \rho\,(H \|g\|^2 + \mathrm{tr}(P^{-1}G))\, P\bigr)\, x = u
+        \bigl(G + \rho\,(H \|g\|^2 + \mathrm{tr}(P^{-1}G))\, P\bigr)\, x = u
 
     This is covariant under a change of basis at every rank of M, does not change with
     the scale of the loss, and bounds the correction. For other memories, where there
@@ -31,23 +31,23 @@ class Ridge:
 
     .. math::
 
-      \bigl(G + \rho\, k\, \mathrm{diag}(G)\bigr)\, x = \frac{\|M L_0\|}{\|g\|}\, u
+        \bigl(G + \rho\, k\, \mathrm{diag}(G)\bigr)\, x = \frac{\|M L_0\|}{\|g\|}\, u
 
     Args:
-      ridge: ρ > 0, relative to the largest possible Gram matrix; by default 1e-4 for
-        linear memory and 0.1 for others. That keeps the float32 correction within 5 %
-        of the float64 one at signal-to-noise ratios from 0.01 to 1000, where values a
-        hundred times smaller do not. A number, possibly traced.
+        ridge: ρ > 0, relative to the largest possible Gram matrix; by default 1e-4 for
+            linear memory and 0.1 for others. That keeps the float32 correction within
+            5 % of the float64 one at signal-to-noise ratios from 0.01 to 1000, where
+            values a hundred times smaller do not. A number, possibly traced.
 
     Raises:
-      ValueError: if a concrete ridge is not positive and finite.
+        ValueError: if a concrete ridge is not positive and finite.
 
     Example:
-      >>> import rllc
-      >>> law = rllc.LearningLaw(solver=rllc.Ridge(1e-3))
+        >>> import rllc
+        >>> law = rllc.LearningLaw(solver=rllc.Ridge(1e-3))
 
     References:
-      ours.
+        ours.
     """
 
     ridge: Scalar | None = None
@@ -72,17 +72,17 @@ class PseudoInverse:
     is rank-deficient, and on rounding where it nearly is.
 
     Args:
-      rcond: the cut, relative; by default k times the rounding unit.
+        rcond: the cut, relative; by default k times the rounding unit.
 
     Raises:
-      ValueError: if rcond is negative or not finite.
+        ValueError: if rcond is negative or not finite.
 
     Example:
-      >>> import rllc
-      >>> law = rllc.LearningLaw(solver=rllc.PseudoInverse(), conserve_gain=False)
+        >>> import rllc
+        >>> law = rllc.LearningLaw(solver=rllc.PseudoInverse(), conserve_gain=False)
 
     References:
-      Szegedy et al., 2024 (arXiv 2402.15262), retrospective learning law correction.
+        Szegedy et al., 2024 (arXiv 2402.15262), retrospective learning law correction.
     """
 
     rcond: Scalar | None = None
@@ -98,13 +98,13 @@ def check_scalar(
     """Refuses concrete numbers that are not finite or not valid; tracers pass.
 
     Args:
-      name: what the argument is called.
-      value: what came.
-      valid: whether a finite number will do.
-      wanted: what will do, for the error.
+        name: what the argument is called.
+        value: what came.
+        valid: whether a finite number will do.
+        wanted: what will do, for the error.
 
     Raises:
-      ValueError: if the value will not do.
+        ValueError: if the value will not do.
     """
     if isinstance(value, Tracer):
         return

@@ -14,14 +14,14 @@ class Spectrum(NamedTuple):
     r"""The fixed numbers of a stable, controllable linear memory (A, b).
 
     Attributes:
-      gramian: P with P = AᵀPA + bbᵀ, the Gram matrix of the units under white
-        gradients of unit length.
-      whitening: Q with QᵀPQ = I. The units MQ are uncorrelated under white gradients.
-      gain: γ with γᵀ = bᵀ(I − A)⁻¹: a constant gradient g fills the units with gγᵀ, so
-        γᵀL is the effective learning rate of the law L.
-      resonance: H = Σᵢ (1 + |λᵢ|)/(1 − |λᵢ|) over the eigenvalues of A: no stationary
-        sequence of gradients of unit length makes tr(P⁻¹MᵀM) larger. Constant
-        gradients reach it where the eigenvalues are real and positive.
+        gramian: P with P = AᵀPA + bbᵀ, the Gram matrix of the units under white
+            gradients of unit length.
+        whitening: Q with QᵀPQ = I. The units MQ are uncorrelated under white gradients.
+        gain: γ with γᵀ = bᵀ(I − A)⁻¹: a constant gradient g fills the units with gγᵀ,
+            so γᵀL is the effective learning rate of the law L.
+        resonance: H = Σᵢ (1 + |λᵢ|)/(1 − |λᵢ|) over the eigenvalues of A: no stationary
+            sequence of gradients of unit length makes tr(P⁻¹MᵀM) larger. Constant
+            gradients reach it where the eigenvalues are real and positive.
     """
 
     gramian: Float[np.ndarray, "k k"]
@@ -34,8 +34,8 @@ def spectrum(propagator: np.ndarray, input: np.ndarray) -> Spectrum:
     """Computes the spectrum, in float64.
 
     Raises:
-      ValueError: if the spectral radius of A is 1 or more, or (Aᵀ, b) is not
-        controllable, so that some combination of units stays empty.
+        ValueError: if the spectral radius of A is 1 or more, or (Aᵀ, b) is not
+            controllable, so that some combination of units stays empty.
     """
     radii = np.abs(np.linalg.eigvals(propagator))
     if radii.max() >= 1:

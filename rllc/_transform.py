@@ -17,14 +17,14 @@ class ScaleByRllcState(NamedTuple):
     """State of :func:`scale_by_rllc`.
 
     Attributes:
-      count: updates so far, skipped ones included.
-      skipped: updates refused because an inner product was not finite.
-      law: L in the user's basis, one row a group.
-      gain: the effective learning rate of each law, see :func:`rllc.diagnostics`.
-      gram: MᵀM in the basis of the algebra; None under a fixed law.
-      explained: the share of the last gradient's squared length that the memory
-        explained before it arrived; None under a fixed law.
-      memory: the memory's own state.
+        count: updates so far, skipped ones included.
+        skipped: updates refused because an inner product was not finite.
+        law: L in the user's basis, one row a group.
+        gain: the effective learning rate of each law, see :func:`rllc.diagnostics`.
+        gram: MᵀM in the basis of the algebra; None under a fixed law.
+        explained: the share of the last gradient's squared length that the memory
+            explained before it arrived; None under a fixed law.
+        memory: the memory's own state.
     """
 
     count: Int[Array, ""]
@@ -48,41 +48,41 @@ def scale_by_rllc(
 
     .. math::
 
-      L \leftarrow L + c_2\, M^+ g, \qquad M \leftarrow M A + g\,b^\top, \qquad
-      \text{update} = M L
+        L \leftarrow L + c_2\, M^+ g, \qquad M \leftarrow M A + g\,b^\top, \qquad
+        \text{update} = M L
 
     If an inner product of g with itself or a unit is not finite, the update is zero,
     memory and law stay as they were, and ``skipped`` counts it.
 
     Args:
-      memory: what is stored; by default ``decays(0.0, 0.9, 0.99)``.
-      law: how it is combined; by default ``LearningLaw()``.
-      memory_dtype: dtype of the stored units; by default that of the parameters.
+        memory: what is stored; by default ``decays(0.0, 0.9, 0.99)``.
+        law: how it is combined; by default ``LearningLaw()``.
+        memory_dtype: dtype of the stored units; by default that of the parameters.
 
     Returns:
-      The transformation. Its updates point along the gradient: chain it with
-      ``optax.scale_by_learning_rate``.
+        The transformation. Its updates point along the gradient: chain it with
+        ``optax.scale_by_learning_rate``.
 
     Raises:
-      ValueError: if the law does not fit the memory, or the memory has no Gramian
-        where the law needs one.
-      TypeError: if memory or law is no such object.
+        ValueError: if the law does not fit the memory, or the memory has no Gramian
+            where the law needs one.
+        TypeError: if memory or law is no such object.
 
     Example:
-      >>> import jax.numpy as jnp, optax, rllc
-      >>> optimizer = optax.chain(
-      ...     optax.clip_by_global_norm(1.0),
-      ...     rllc.scale_by_rllc(rllc.decays(0.0, 0.9), rllc.LearningLaw(0.01)),
-      ...     optax.scale_by_learning_rate(0.1),
-      ... )
-      >>> params = {"w": jnp.ones(3)}
-      >>> state = optimizer.init(params)
-      >>> updates, state = optimizer.update({"w": 0.1 * jnp.ones(3)}, state, params)
-      >>> updates["w"].round(3)
-      Array([-0.041, -0.041, -0.041], dtype=float32)
+        >>> import jax.numpy as jnp, optax, rllc
+        >>> optimizer = optax.chain(
+        ...     optax.clip_by_global_norm(1.0),
+        ...     rllc.scale_by_rllc(rllc.decays(0.0, 0.9), rllc.LearningLaw(0.01)),
+        ...     optax.scale_by_learning_rate(0.1),
+        ... )
+        >>> params = {"w": jnp.ones(3)}
+        >>> state = optimizer.init(params)
+        >>> updates, state = optimizer.update({"w": 0.1 * jnp.ones(3)}, state, params)
+        >>> updates["w"].round(3)
+        Array([-0.041, -0.041, -0.041], dtype=float32)
 
     References:
-      Szegedy et al., 2024 (arXiv 2402.15262); order of the step and guard: ours.
+        Szegedy et al., 2024 (arXiv 2402.15262); order of the step and guard: ours.
     """
     memory = decays(0.0, 0.9, 0.99) if memory is None else memory
     law = LearningLaw() if law is None else law

@@ -47,9 +47,9 @@ def activation_matching(
 
     .. math::
 
-      \max_\pi \sum_u \operatorname{E}[z_u z'_{\pi(u)}]
-      \quad\text{or}\quad
-      \max_\pi \sum_u \operatorname{corr}(z_u, z'_{\pi(u)})
+        \max_\pi \sum_u \operatorname{E}[z_u z'_{\pi(u)}]
+        \quad\text{or}\quad
+        \max_\pi \sum_u \operatorname{corr}(z_u, z'_{\pi(u)})
 
     over the units of all values that layers take in and that carry a group; no layers
     are named. E is the mean over all inputs, and over the axes of a value that carry no

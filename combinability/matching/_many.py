@@ -52,8 +52,8 @@ def match_many(
 
     .. math::
 
-      \max_{\pi_1 \dots \pi_N} \; \frac{2}{N (N - 1)}
-      \sum_{i < j} \langle \pi_i(\theta_i), \pi_j(\theta_j) \rangle
+        \max_{\pi_1 \dots \pi_N} \; \frac{2}{N (N - 1)}
+        \sum_{i < j} \langle \pi_i(\theta_i), \pi_j(\theta_j) \rangle
 
     which brings all networks near to their mean. To begin with, each network is
     matched (`match`) to the mean of those before it. Then, round after round and in

@@ -43,8 +43,8 @@ def straight_through_matching(
 
     .. math::
 
-      \min_\pi \; L\bigl(\tfrac12 (a + \pi(b))\bigr), \qquad
-      \pi = \arg\max_\pi \, \langle \theta, \pi(b) \rangle
+        \min_\pi \; L\bigl(\tfrac12 (a + \pi(b))\bigr), \qquad
+        \pi = \arg\max_\pi \, \langle \theta, \pi(b) \rangle
 
     where the surrogate weights θ, dense and free, start as a. Each step evaluates the
     gradient of the loss of one batch at the midpoint, hands it on to θ as if π(b) were

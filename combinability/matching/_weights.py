@@ -34,8 +34,8 @@ def weight_matching(
 
     .. math::
 
-      \max_\pi \langle a, \pi(b) \rangle
-      \quad\text{which is}\quad \min_\pi \|a - \pi(b)\|
+        \max_\pi \langle a, \pi(b) \rangle
+        \quad\text{which is}\quad \min_\pi \|a - \pi(b)\|
 
     over all arrays that carry a group. With all groups but one as they are, the best
     permutation of that one is a linear assignment problem; so groups are visited in
