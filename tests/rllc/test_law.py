@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import rllc
@@ -76,6 +76,8 @@ def test_the_ridge_is_basis_invariant_from_the_first_step(
 ):
     memory = rllc.decays(0.0, 0.5, 0.9)
     change = np.random.default_rng(seed).normal(size=(3, 3)) + 2 * np.eye(3)
+    # Rounding grows with the square of its condition number: 1e-8 at 1000.
+    assume(np.linalg.cond(change) < 100)
     settings = {
         "rate": 0.05,
         "conserve_gain": conserve_gain,
