@@ -300,10 +300,9 @@ def test_a_convolution_by_products_is_a_convolution_and_so_are_its_gradients():
 
     def value_and_gradients(convolve):
         def loss(inputs, kernel):
-            outputs = nn.Conv(
-                4, (3, 2), padding="VALID", conv_general_dilated=convolve
-            ).apply({"params": {"kernel": kernel, "bias": jnp.arange(4.0)}}, inputs)
-            return jnp.sin(outputs).sum()
+            layer = nn.Conv(4, (3, 2), padding="VALID", conv_general_dilated=convolve)
+            params = {"kernel": kernel, "bias": jnp.arange(4.0)}
+            return jnp.sin(jnp.asarray(layer.apply({"params": params}, inputs))).sum()
 
         return jax.value_and_grad(loss, (0, 1))(inputs, kernel)
 
