@@ -72,10 +72,11 @@ def _matrix(found: dict[str, Any]):
             found["transitivity"]["matrices"]["through_first"]["test_error"]
         )
         axes.imshow(heights, cmap="viridis", vmin=0)
+        crowded = len(heights) > 6
         for i, row in enumerate(heights):
             for j, height in enumerate(row):
                 bright = height > 0.6 * heights.max()
-                text = f"{height:.1f}"
+                text = f"{height:.0f}" if crowded else f"{height:.1f}"
                 axes.text(
                     j,
                     i,
