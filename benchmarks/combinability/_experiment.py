@@ -21,11 +21,12 @@ from benchmarks.combinability._controls import run_controls
 from benchmarks.combinability._distinctness import run_differences
 from benchmarks.combinability._hypercube import CELLS, run_cell
 from benchmarks.combinability._landscape import planes
-from benchmarks.combinability._networks import network, training_of
+from benchmarks.combinability._networks import training_of
 from benchmarks.combinability._robustness import run_robustness
 from benchmarks.combinability._scoring import make_judge
 from benchmarks.networks import (
     load_networks,
+    module_of,
     read_networks,
     save_networks,
     scores_of,
@@ -73,17 +74,6 @@ def run_experiment(
             f"dataset {dataset.name!r} is {dataset.kind} data: model {config.model!r} "
             "reads images"
         )
-    given = None
-    if config.weights:
-        module = network(config, config.chosen_widths[0], dataset.classes)
-        task = training.make_task(dataset, module)
-        given = read_networks(config.weights, task, data_directory)
-        config = dataclasses.replace(config, networks=len(given))
-    if config.networks < 3:
-        raise ValueError(
-            f"networks is {config.networks}: expected at least 3, for transitivity "
-            "needs a third."
-        )
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
             return run_experiment(
@@ -94,7 +84,7 @@ def run_experiment(
                 folder=Path(temporary),
                 data_directory=data_directory,
             )
-    shared = (stage, progress, folder, given)
+    shared = (stage, progress, folder, data_directory)
     with computed_in(config.precision):
         widths = {
             str(width): _run_width(_Width(config, dataset, width, *shared))
@@ -106,12 +96,21 @@ def run_experiment(
 class _Width:
     """What the stages of one width share."""
 
-    def __init__(self, config, dataset, width, stage, progress, folder, given):
-        self.config, self.width, self.folder = config, width, folder
-        self._given = given
+    def __init__(self, config, dataset, width, stage, progress, folder, data_directory):
+        self.width, self.folder = width, folder
         self._stage, self._progress = stage, progress
-        module = network(config, width, dataset.classes)
+        module = module_of(config.model, width, dataset, config.dtype)
         self.task = training.make_task(dataset, module)
+        self._given = None
+        if config.weights:
+            self._given = read_networks(config.weights, self.task, data_directory)
+            config = dataclasses.replace(config, networks=len(self._given))
+        if config.networks < 3:
+            raise ValueError(
+                f"networks is {config.networks}: expected at least 3, for transitivity "
+                "needs a third."
+            )
+        self.config = config
         self.judge = make_judge(self.task, config.rows, config.calibration, config.seed)
         self.key = jax.random.fold_in(jax.random.key(config.seed), width)
 

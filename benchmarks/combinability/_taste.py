@@ -12,9 +12,9 @@ import rllc
 from benchmarks import data, training
 from benchmarks.combinability._config import Config
 from benchmarks.combinability._hypercube import CELLS, run_cell
-from benchmarks.combinability._networks import network, training_of
+from benchmarks.combinability._networks import training_of
 from benchmarks.combinability._scoring import Judge, make_judge
-from benchmarks.networks import train_networks
+from benchmarks.networks import module_of, train_networks
 
 WIDTH = 256
 CONFIG = Config(
@@ -56,7 +56,7 @@ def train_pair(dataset: data.Dataset) -> Pair:
     Returns:
       The pair; the same for the same dataset.
     """
-    module = network(CONFIG, WIDTH, dataset.classes)
+    module = module_of(CONFIG.model, WIDTH, dataset)
     task = training.make_task(dataset, module)
     judge = make_judge(task, CONFIG.rows, CONFIG.calibration, CONFIG.seed)
     trained, _ = train_networks(

@@ -17,8 +17,8 @@ def convolve_by_products(
     feature_group_count: int = 1,
     lhs_dilation: Sequence[int] = (1, 1),
     rhs_dilation: Sequence[int] = (1, 1),
+    dimension_numbers: Any = None,
     precision: Any = None,
-    **_: Any,
 ) -> jax.Array:
     """Convolve without padding or strides, by a product for each weight of a filter.
 
@@ -34,6 +34,7 @@ def convolve_by_products(
       feature_group_count: 1.
       lhs_dilation: (1, 1).
       rhs_dilation: (1, 1).
+      dimension_numbers: Not looked at; Flax's layers have the axes named above.
       precision: Of the products.
 
     Returns:

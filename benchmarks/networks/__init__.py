@@ -1,6 +1,7 @@
 """What experiments on trained networks share: training, files, intervals, verdicts."""
 
 from benchmarks.networks._files import load_networks, save_networks
+from benchmarks.networks._module import module_of
 from benchmarks.networks._read import read_networks
 from benchmarks.networks._scores import scores_of
 from benchmarks.networks._statistics import interval_of, over_networks
@@ -12,6 +13,7 @@ __all__ = [
     "interval_of",
     "judged",
     "load_networks",
+    "module_of",
     "over_networks",
     "read_networks",
     "save_networks",

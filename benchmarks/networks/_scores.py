@@ -10,13 +10,13 @@ from benchmarks import training
 from benchmarks.training._task import chunk_sums
 
 _CHUNK = 500
+_ROWS = 10_000
 
 
 def scores_of(
     task: training.Task,
     networks: list[Any],
     progress: Callable[[int, int], None] | None = None,
-    rows: int = 10_000,
 ) -> dict[str, list[float]]:
     """The scores that `train_networks` gives, of networks that others have trained.
 
@@ -24,10 +24,10 @@ def scores_of(
       task: The network and its data.
       networks: The variables of each.
       progress: Called as `progress(done, total)`, in networks.
-      rows: Training rows that losses are measured on, the first ones.
 
     Returns:
-      "train_loss", "test_loss" and "test_accuracy", a number for each network.
+      "train_loss" (on the first 10,000 training rows), "test_loss" and
+      "test_accuracy", a number for each network.
     """
     sums = jax.jit(chunk_sums, static_argnums=(0, 4, 5))
 
@@ -42,7 +42,7 @@ def scores_of(
         name: [] for name in ("train_loss", "test_loss", "test_accuracy")
     }
     for done, variables in enumerate(networks):
-        train = means(variables, task.train, min(rows, len(task.train.inputs)))
+        train = means(variables, task.train, min(_ROWS, len(task.train.inputs)))
         test = means(variables, task.test, len(task.test.inputs))
         for name, value in zip(found, (train[0], *test), strict=True):
             found[name].append(float(value))

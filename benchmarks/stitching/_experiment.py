@@ -11,7 +11,7 @@ import jax
 
 from benchmarks import data, training
 from benchmarks._precision import computed_in
-from benchmarks.networks import read_networks
+from benchmarks.networks import module_of, read_networks
 from benchmarks.stitching._audit import Networks, audits
 from benchmarks.stitching._claims import claims
 from benchmarks.stitching._config import Config, spread_pairs
@@ -21,7 +21,6 @@ from benchmarks.stitching._layers import Fronts, Layer, find_layers
 from benchmarks.stitching._maps import direct_maps
 from benchmarks.stitching._networks import (
     kept_networks,
-    network,
     train_and_save,
 )
 from benchmarks.stitching._rows import choose_rows
@@ -93,7 +92,8 @@ class _Experiment:
         self.config, self.folder = config, folder
         self._stage, self._progress = stage, progress
         self._data_directory = data_directory
-        self.task = training.make_task(dataset, network(config, dataset))
+        module = module_of(config.model, config.width, dataset, config.dtype)
+        self.task = training.make_task(dataset, module)
         self.rows = choose_rows(config, self.task)
         self.layers = find_layers(config, self.task)
         self.fronts = Fronts(self.layers)

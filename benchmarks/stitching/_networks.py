@@ -4,12 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from benchmarks import data, models, training
-from benchmarks._precision import module_dtype
+from benchmarks import training
 from benchmarks.networks import (
     Training,
     load_networks,
@@ -19,17 +17,6 @@ from benchmarks.networks import (
 from benchmarks.stitching._config import Config
 
 Progress = Callable[[int, int], None]
-
-
-def network(config: Config, dataset: data.Dataset) -> nn.Module:
-    """The module that all networks are variables of."""
-    dtype = module_dtype(config.dtype)
-    if config.width is None:
-        return models.build(config.model, dataset, dtype)
-    if config.model == "mlp":
-        return models.MLP(dataset.classes, features=(config.width,) * 3, dtype=dtype)
-    norm = "layer" if config.model == "resnet20_layernorm" else "batch"
-    return models.ResNet(dataset.classes, width=config.width, norm=norm, dtype=dtype)
 
 
 def train_and_save(

@@ -10,9 +10,8 @@ from benchmarks import combinability as combinability_benchmark
 from benchmarks import data, models, rllc
 from benchmarks import stitching as stitching_benchmark
 from benchmarks.__main__ import main
-from benchmarks.combinability._networks import network
+from benchmarks.networks import module_of
 from benchmarks.runs import read_result
-from benchmarks.stitching._networks import network as stitched_network
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
 CONFIGS = (rllc.Config, combinability_benchmark.Config, stitching_benchmark.Config)
@@ -72,25 +71,30 @@ def test_all_layers_but_the_last_compute_in_the_dtype(name):
     assert all(found == kept == {"float32"} for found in plain)
 
 
-@pytest.mark.parametrize("model", ["mlp", "resnet20", "resnet20_layernorm"])
-def test_networks_that_are_combined_compute_in_the_dtype(model):
-    config = combinability_benchmark.Config(model=model, dtype="bfloat16")
-    (*hidden, last), _, logits = dtypes(network(config, 1, 10), jnp.zeros((1, 8, 8, 1)))
-    assert all(found == {"bfloat16"} for found in hidden)
-    assert last == {"float32"}
-    assert logits == "float32"
-
-
 @pytest.mark.parametrize(
-    ("model", "width"), [("mlp", 8), ("resnet20", 1), ("cnn", None)]
+    ("model", "width"),
+    [("mlp", 8), ("resnet20", 1), ("resnet20_layernorm", 1), ("cnn", None)],
 )
-def test_networks_that_are_stitched_compute_in_the_dtype(model, width):
-    config = stitching_benchmark.Config(model=model, width=width, dtype="bfloat16")
-    module = stitched_network(config, data.load("digits"))
+def test_networks_that_are_combined_or_stitched_compute_in_the_dtype(model, width):
+    module = module_of(model, width, data.load("digits"), "bfloat16")
     (*hidden, last), _, logits = dtypes(module, jnp.zeros((1, 8, 8, 1)))
     assert all(found == {"bfloat16"} for found in hidden)
     assert last == {"float32"}
     assert logits == "float32"
+
+
+@pytest.mark.parametrize("experiment", ["combinability", "stitching"])
+def test_an_experiment_builds_its_networks_in_the_dtype(experiment, monkeypatch):
+    asked = []
+
+    def seen(*arguments):
+        asked.append(arguments[-1])
+        raise Seen
+
+    monkeypatch.setattr(f"benchmarks.{experiment}._experiment.module_of", seen)
+    with pytest.raises(Seen):
+        EXPERIMENTS[experiment](None, dtype="bfloat16")
+    assert asked == ["bfloat16"]
 
 
 class Seen(Exception):
