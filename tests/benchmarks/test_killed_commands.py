@@ -80,10 +80,14 @@ def test_a_command_killed_at_any_moment_ends_with_the_same_numbers(name, tmp_pat
     # The killed one comes first and compiles what the other one reads: so the files
     # that compilations are kept in are written while it is killed, too.
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    moments = np.random.default_rng(0).uniform(0, MOST_SECONDS, KILLS)
-    for after in (*moments, None):
-        if ended(start(COMMANDS[name], killed, tmp_path / "cache"), after):
-            break
+    # Soon at first, so that even a short run is killed.
+    moments = np.sort(np.random.default_rng(0).uniform(0, MOST_SECONDS, KILLS))
+    kills = next(
+        kills
+        for kills, after in enumerate((*moments, None))
+        if ended(start(COMMANDS[name], killed, tmp_path / "cache"), after)
+    )
+    assert kills > 0
     assert ended(start(COMMANDS[name], whole, tmp_path / "cache"))
     assert without_times(read_result(killed)) == without_times(read_result(whole))
     assert names_in(killed) == names_in(whole)
