@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from combinability._pairwise import Pair
 from combinability._permutation import Permutations, compose, identity
+from combinability.symmetry._indexing import at_parents
 from combinability.symmetry._symmetry import Permutation, Symmetry
 
 
@@ -77,12 +78,11 @@ def moved_units(
     moved: dict[str, Bool[Array, "*within size"]] = {}
     for name in sorted(symmetry.groups, key=lambda n: len(symmetry.groups[n].within)):
         group, index = symmetry.groups[name], permutation[name]
-        places = jnp.indices((*group.blocks, 1), sparse=True)
-        at = dict(zip(group.within, places[:-1], strict=True))
         moved[name] = index != jnp.arange(group.size)
-        for parent in filter(moved.__contains__, group.within):
-            above = symmetry.groups[parent].within
-            moved[name] |= moved[parent][(*(at[p] for p in above), at[parent])]
+        inherited = at_parents(symmetry.groups, moved, name)
+        for parent, parent_moved in zip(group.within, inherited, strict=True):
+            if parent in symmetry.groups:
+                moved[name] |= parent_moved
     return moved
 
 

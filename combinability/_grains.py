@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from combinability._combine import dtype_of, is_combined
+from combinability.symmetry._indexing import along
 from combinability.symmetry._symmetry import Block, Symmetry
 
 Granularity = Literal["element", "neuron", "tensor", "module", "model"]
@@ -121,12 +122,8 @@ def _unit_axis(symmetry: Symmetry, block: Block) -> int | None:
 def _along(symmetry: Symmetry, block: Block, axis: int, draw: Array) -> Array:
     """A group's draw, of shape (*blocks, size), spread over a block."""
     within = symmetry.groups[block.labels[axis] or ""].within
-    axes = [block.labels.index(name) for name in within] + [axis]
-    shape = [1] * len(block.shape)
-    for i in axes:
-        shape[i] = block.shape[i]
-    draw = jnp.transpose(draw, sorted(range(len(axes)), key=axes.__getitem__))
-    return jnp.broadcast_to(draw.reshape(shape), block.shape)
+    axes = [*map(block.labels.index, within), axis]
+    return jnp.broadcast_to(along(draw, axes, len(block.shape)), block.shape)
 
 
 def _kept(draws: Mapping[int, Array]) -> Array:

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from combinability._checks import check_fraction
 from combinability._keys import check_any_key
+from combinability.symmetry._indexing import at_parents
 from combinability.symmetry._symmetry import Permutation, Symmetry
 
 Permutations = dict[str, Int[Array, "*within size"]]
@@ -99,7 +100,7 @@ def compose(symmetry: Symmetry, outer: Permutation, inner: Permutation) -> Permu
     outer = _complete(symmetry, outer, "outer")
     inner = _complete(symmetry, inner, "inner")
     return {
-        name: inner[name][(*_parents(symmetry, outer, name), outer[name])]
+        name: inner[name][(*at_parents(symmetry.groups, outer, name), outer[name])]
         for name in symmetry.groups
     }
 
@@ -133,7 +134,7 @@ def invert(symmetry: Symmetry, permutation: Permutation) -> Permutations:
     inverse: Permutations = {}
     by_depth = sorted(symmetry.groups, key=lambda n: len(symmetry.groups[n].within))
     for name in by_depth:
-        parents = _parents(symmetry, inverse, name)
+        parents = at_parents(symmetry.groups, inverse, name)
         rows = given[name][tuple(index[..., 0] for index in parents)]
         inverse[name] = jnp.argsort(rows, axis=-1)
     return {name: inverse[name] for name in symmetry.groups}
@@ -221,23 +222,6 @@ def _complete(
     symmetry.check_permutation(permutation, argument)
     named = {name: jnp.asarray(index) for name, index in permutation.items()}
     return {**identity(symmetry), **named}
-
-
-def _parents(symmetry: Symmetry, permutation: Permutations, name: str) -> list[Array]:
-    """Where the parents of each unit of a group come from, to index an array with.
-
-    Arrays that broadcast against (*blocks, 1). A pinned parent stays.
-    """
-    within, blocks = symmetry.groups[name].within, symmetry.groups[name].blocks
-    at = dict(zip(within, jnp.indices((*blocks, 1), sparse=True)[:-1], strict=True))
-    return [
-        permutation[parent][
-            (*(at[above] for above in symmetry.groups[parent].within), at[parent])
-        ]
-        if parent in symmetry.groups
-        else at[parent]
-        for parent in within
-    ]
 
 
 @jax.jit

@@ -11,6 +11,8 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Int, PyTree
 
+from combinability.symmetry._indexing import take
+
 # Group name -> index array: (size,), or (*sizes of `within`, size) for a nested group.
 Permutation = Mapping[str, Int[Array, "*within size"]]
 
@@ -235,23 +237,11 @@ class Symmetry:
         parts = self.split(variables)
         for number, block in enumerate(self.blocks):
             for name in order:
+                index, within = jnp.asarray(permutation[name]), self.groups[name].within
                 for axis in block.positions(name):
-                    parts[number] = self.permute(
-                        parts[number], block, axis, permutation[name]
-                    )
+                    axes = (*map(block.labels.index, within), axis)
+                    parts[number] = take(parts[number], index, axes)
         return self.join(parts, variables)
-
-    def permute(self, part: Array, block: Block, axis: int, index: Array) -> Array:
-        """One axis of one block permuted."""
-        within = self.groups[block.labels[axis] or ""].within
-        if not within:
-            return jnp.take(part, index, axis=axis)
-        dims = [block.labels.index(name) for name in within] + [axis]
-        shape = [1] * part.ndim
-        for dim in dims:
-            shape[dim] = part.shape[dim]
-        index = jnp.transpose(index, sorted(range(len(dims)), key=dims.__getitem__))
-        return jnp.take_along_axis(part, index.reshape(shape), axis=axis)
 
     def check(self, variables: PyTree, name: str) -> list[Any]:
         """The leaves of variables.
