@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from combinability._jaxpr import returns_an_input, trace
 from combinability.symmetry._symmetry import path_name
 
 
@@ -131,8 +132,7 @@ def _check_updates(
     update: Callable, statistics: PyTree, batches: PyTree, collection: str
 ) -> None:
     first = jax.tree.map(lambda leaf: leaf[0], batches)
-    traced = jax.make_jaxpr(update)(statistics, first).jaxpr
-    if any(value in traced.invars for value in traced.outvars):
+    if returns_an_input(trace(update, statistics, first)[0]):
         raise ValueError(
             f"apply: returned {collection!r} as it got them; apply the network in "
             "training mode with the collection mutable"

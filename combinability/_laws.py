@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Float
+
+from combinability._jaxpr import threefry_2x32
 
 # Bins of equal probability that a quantile function is tabulated in.
 _BINS = 2**14

@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from flax import linen as nn
-from jax.extend.core import get_opaque_trace_state
 from jaxtyping import Array, Float, PyTree
 
 from combinability._checks import check_function
+from combinability._jaxpr import trace_state
 
 Apply = Callable[[PyTree, Any], Any]
 
@@ -75,7 +75,7 @@ def run_layers(
 ) -> Any:
     """Applies a network with the outputs of its selected layers changed."""
     met: list[str] = []
-    outside = get_opaque_trace_state(convention="flax")
+    outside = trace_state()
 
     def interceptor(next_function, args, kwargs, context):
         y = next_function(*args, **kwargs)
@@ -86,7 +86,7 @@ def run_layers(
             return y
         if path in met:
             raise ValueError(f"layers: {path!r} is called more than once; leave it out")
-        if get_opaque_trace_state(convention="flax") != outside:
+        if trace_state() != outside:
             raise ValueError(
                 f"layers: {path!r} is inside a transformation (jax.jit, nn.scan, "
                 "nn.remat) and cannot be reached; jit what surrounds the network, or "

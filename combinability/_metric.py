@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
 from combinability._checks import check_function
+from combinability._jaxpr import Program, captured, evaluate
+from combinability._jaxpr import trace as traced
 from combinability.symmetry._symmetry import path_name
 
 
@@ -23,19 +24,18 @@ class Metric(NamedTuple):
         structure: the tree of these.
     """
 
-    program: ClosedJaxpr
+    program: Program
     outputs: tuple[jax.ShapeDtypeStruct, ...]
     structure: Any
 
     @property
     def captured(self) -> list[Any]:
         """The arrays that the metric closed over."""
-        return self.program.consts
+        return captured(self.program)
 
     def __call__(self, captured: Sequence[Any], variables: PyTree) -> list[Array]:
         """The leaves of the metric's value."""
-        leaves = jax.tree.leaves(variables)
-        return jaxpr_as_fun(ClosedJaxpr(self.program.jaxpr, captured))(*leaves)
+        return evaluate(self.program, captured, *jax.tree.leaves(variables))
 
 
 def trace(metric: Callable[[PyTree], PyTree], variables: PyTree) -> Metric:
@@ -54,7 +54,7 @@ def trace(metric: Callable[[PyTree], PyTree], variables: PyTree) -> Metric:
         _check_value(value)
         return value
 
-    program, shapes = jax.make_jaxpr(checked, return_shape=True)(variables)
+    program, shapes = traced(checked, variables)
     leaves, structure = jax.tree.flatten(shapes)
     return Metric(program, tuple(leaves), structure)
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 from jaxtyping import PyTree
 
 from combinability._arrays_file import read_arrays
 from combinability._combine import dtype_of
+from combinability._jaxpr import all_constants
 from combinability._metric import Metric
 from combinability._program import Task
 from combinability.symmetry._symmetry import path_name
@@ -166,17 +166,9 @@ def _digest_program(metric: Metric) -> str:
     # Names of functions may end in their addresses, which differ from run to run.
     text = re.sub(r" at 0x[0-9a-f]+", "", f"{metric.program} {metric.structure}")
     digest = hashlib.sha256(text.encode())
-    _add_constants(digest, metric.program)
-    return digest.hexdigest()[:16]
-
-
-def _add_constants(digest: Any, program: ClosedJaxpr) -> None:
-    for constant in program.consts:
+    for constant in all_constants(metric.program):
         _add(digest, constant)
-    for equation in program.jaxpr.eqns:
-        for value in jax.tree.leaves(equation.params):
-            if isinstance(value, ClosedJaxpr):
-                _add_constants(digest, value)
+    return digest.hexdigest()[:16]
 
 
 def _add(digest: Any, leaf: Any) -> None:

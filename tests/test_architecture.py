@@ -60,3 +60,30 @@ def test_init_only_names_the_public_things(package):
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         named = isinstance(node, ast.Import | ast.ImportFrom | ast.Assign)
         assert docstring or named, ast.unparse(node)
+
+
+INTERNALS = ("jax.extend", "jax.interpreters", "jax._src", "jax.core", "jaxlib")
+# Libraries whose every use of them is in one file.
+LIBRARIES = ["combinability", "rllc"]
+
+
+@pytest.mark.parametrize("package", LIBRARIES)
+def test_only_one_file_of_a_library_imports_the_internals_of_jax(package):
+    for path in modules(package):
+        if path.name == "_jaxpr.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, "names", ())]
+            source = getattr(node, "module", "") or ""
+            if isinstance(node, ast.ImportFrom) and source in ("jax", "jax.core"):
+                names = [f"{source}.{name}" for name in names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [source]
+            elif isinstance(node, ast.Attribute):
+                names = [ast.unparse(node)]
+            elif not isinstance(node, ast.Import):
+                continue
+            for name in set(names) - {"jax.core.Tracer"}:
+                assert not f"{name}.".startswith(
+                    tuple(f"{each}." for each in INTERNALS)
+                ), f"{path} uses {name}"

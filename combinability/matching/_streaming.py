@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from combinability._jaxpr import input_types
 from combinability.matching._cross_moments import (
     CrossMoments,
     View,
@@ -78,8 +79,8 @@ def stream(
             f"batches: expected an iterable of inputs, got {type(batches).__name__}; a "
             f"single batch x is given as [x]"
         )
-    variables = trace.program.jaxpr.invars[len(symmetry.leaves) :]
-    expected = [(var.aval.shape, var.aval.dtype) for var in variables]
+    types = input_types(trace.program)[len(symmetry.leaves) :]
+    expected = [(each.shape, each.dtype) for each in types]
     moments, count = [], 0
     for batch in batches:
         inputs = _inputs(batch, expected, f"batches[{count}]")

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array
 
+from combinability._jaxpr import Program, input_types
 from combinability.symmetry._interpret import Interpreter
 from combinability.symmetry._symmetry import Carrier, Symmetry, Trace
 
@@ -71,8 +71,8 @@ def _trace(symmetry: Symmetry) -> Trace:
     return symmetry.trace
 
 
-def _check_inputs(program: ClosedJaxpr, given: list[Any], first: int) -> None:
-    expected = [var.aval for var in program.jaxpr.invars]
+def _check_inputs(program: Program, given: list[Any], first: int) -> None:
+    expected = input_types(program)
     if len(given) != len(expected):
         raise ValueError(
             f"inputs: expected {len(expected) - first} arrays as in the inference, got "

@@ -5,10 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr
-from jax.interpreters import partial_eval
 
 from combinability._checks import check_function
+from combinability._jaxpr import Program, input_types, trace, without_dead_code
 from combinability.symmetry import _label
 from combinability.symmetry._assemble import assemble
 from combinability.symmetry._certify import certify as certified
@@ -67,7 +66,7 @@ def infer_symmetry(
         Leaf(path_name(path), jnp.shape(leaf), jnp.result_type(leaf))
         for path, leaf in found
     )
-    program = _without_dead_code(jax.make_jaxpr(apply)(variables, *inputs))
+    program = without_dead_code(trace(apply, variables, *inputs)[0])
     walk = Walk(RULES)
     labels = _label_program(walk, program, leaves)
     shapes = ", ".join(
@@ -87,29 +86,18 @@ def infer_symmetry(
     return symmetry[0]
 
 
-def _shape(value: Any) -> str:
-    return f"{jnp.result_type(value).name}{list(jnp.shape(value))}"
-
-
-def _without_dead_code(program: ClosedJaxpr) -> ClosedJaxpr:
-    jaxpr = program.jaxpr
-    closed = jaxpr.replace(constvars=(), invars=[*jaxpr.constvars, *jaxpr.invars])
-    live, _ = partial_eval.dce_jaxpr(closed, [True] * len(jaxpr.outvars))
-    return ClosedJaxpr(jaxpr.replace(eqns=live.eqns), program.consts)
-
-
 def _label_program(
-    walk: Walk, program: ClosedJaxpr, leaves: Sequence[Leaf]
+    walk: Walk, program: Program, leaves: Sequence[Leaf]
 ) -> list[list[Label]]:
     """Labels the variables of a program; the walk keeps its notes."""
     labels = [_leaf_labels(leaf) for leaf in leaves]
     inputs = [
-        [_label.variable(size, "an input of the function") for size in var.aval.shape]
-        for var in program.jaxpr.invars[len(leaves) :]
+        [_label.variable(size, "an input of the function") for size in each.shape]
+        for each in input_types(program)[len(leaves) :]
     ]
     walk.values += [Value(tuple(x), ()) for x in (*labels, *inputs)]
     varying = [False] * len(labels) + [True] * len(inputs)
-    results, _ = walk.closed(program, [*labels, *inputs], varying)
+    results, _ = walk.run(program, [*labels, *inputs], varying)
     for label in (label for result in results for label in result):
         _label.pin(label, "an output of the function")
     for label in (label for of_leaf in labels for label in of_leaf):

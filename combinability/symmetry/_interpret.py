@@ -1,14 +1,21 @@
 """Evaluates a traced program: in float64 throughout, or with a look inside."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Array
 
-from combinability.symmetry.rules import CALLS, called
+from combinability._jaxpr import (
+    CALLS,
+    Literal,
+    Program,
+    called,
+    parts,
+    read_scan,
+    read_while,
+)
 
 Path = tuple[int, ...]
 _WIDE = {"f": jnp.float64, "c": jnp.complex128}
@@ -28,7 +35,7 @@ class Interpreter:
         self._watched = frozenset(watched)
 
     def run(
-        self, program: ClosedJaxpr | Jaxpr, inputs: Sequence[Any], path: Path = ()
+        self, program: Program, inputs: Sequence[Any], path: Path = ()
     ) -> tuple[list[Array], dict[Path, Array]]:
         """Evaluates a program.
 
@@ -40,10 +47,9 @@ class Interpreter:
         Returns:
             Its results; what was watched, inside scans stacked along a leading axis.
         """
-        jaxpr = program if isinstance(program, Jaxpr) else program.jaxpr
-        constants = [] if isinstance(program, Jaxpr) else program.consts
-        known = dict(zip(jaxpr.constvars, map(self._raise, constants), strict=True))
-        known |= dict(zip(jaxpr.invars, map(self._raise, inputs), strict=True))
+        constants, variables, equations, outputs = parts(program)
+        known = {var: self._raise(value) for var, value in constants.items()}
+        known |= dict(zip(variables, map(self._raise, inputs), strict=True))
         seen: dict[Path, Array] = {}
 
         def read(atom):
@@ -51,7 +57,7 @@ class Interpreter:
                 return self._raise(jnp.asarray(atom.val, _dtype(atom)))
             return known[atom]
 
-        for number, equation in enumerate(jaxpr.eqns):
+        for number, equation in enumerate(equations):
             here = (*path, number)
             operands = [read(atom) for atom in equation.invars]
             for i, operand in enumerate(operands):
@@ -60,7 +66,7 @@ class Interpreter:
             results, inner = self._equation(equation, operands, here)
             seen |= inner
             known |= dict(zip(equation.outvars, results, strict=True))
-        return [read(atom) for atom in jaxpr.outvars], seen
+        return [read(atom) for atom in outputs], seen
 
     def _raise(self, value: Any) -> Any:
         dtype = getattr(value, "dtype", None)
@@ -76,7 +82,7 @@ class Interpreter:
             return self.run(called(equation), operands, path)
         special = {"scan": self._scan, "while": self._while, "cond": self._cond}
         if name in special:
-            return special[name](equation.params, operands, path)
+            return special[name](equation, operands, path)
         params = {key: self._wide(value) for key, value in equation.params.items()}
         if self._raised and "precision" in params:
             # What the program says may be meant for narrow types.
@@ -95,45 +101,41 @@ class Interpreter:
             return param
         return jnp.dtype(_WIDE["c" if dtype.kind == "c" else "f"])
 
-    def _scan(self, params: Mapping[str, Any], operands: list[Any], path: Path):
-        first = params["num_consts"]
-        second = first + params["num_carry"]
-        constants, carry = operands[:first], operands[first:second]
+    def _scan(self, equation: Any, operands: list[Any], path: Path):
+        scan = read_scan(equation, operands)
 
         def body(carry, slices):
             results, seen = self.run(
-                params["jaxpr"], [*constants, *carry, *slices], path
+                scan.body, [*scan.constants, *carry, *slices], path
             )
             count = len(carry)
             return results[:count], (results[count:], seen)
 
         carry, (stacked, seen) = jax.lax.scan(
             body,
-            carry,
-            operands[second:],
-            length=params["length"],
-            reverse=params["reverse"],
+            scan.carry,
+            scan.scanned,
+            length=scan.length,
+            reverse=scan.reverse,
         )
         return [*carry, *stacked], seen
 
-    def _while(self, params: Mapping[str, Any], operands: list[Any], path: Path):
-        first = params["cond_nconsts"]
-        second = first + params["body_nconsts"]
+    def _while(self, equation: Any, operands: list[Any], path: Path):
+        loop = read_while(equation, operands)
 
         def goes_on(carry):
-            (flag,), _ = self.run(params["cond_jaxpr"], [*operands[:first], *carry])
-            return flag
+            inputs = [*loop.condition_constants, *carry]
+            return self.run(loop.condition, inputs)[0][0]
 
         def body(carry):
-            inputs = [*operands[first:second], *carry]
-            return self.run(params["body_jaxpr"], inputs)[0]
+            return self.run(loop.body, [*loop.body_constants, *carry])[0]
 
-        return jax.lax.while_loop(goes_on, body, operands[second:]), {}
+        return jax.lax.while_loop(goes_on, body, loop.carry), {}
 
-    def _cond(self, params: Mapping[str, Any], operands: list[Any], path: Path):
+    def _cond(self, equation: Any, operands: list[Any], path: Path):
         branches = [
             lambda *inputs, branch=branch: self.run(branch, inputs)[0]
-            for branch in params["branches"]
+            for branch in equation.params["branches"]
         ]
         index, *inputs = operands
         return jax.lax.switch(jnp.asarray(index, jnp.int32), branches, *inputs), {}

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Int, PyTree
 
+from combinability._jaxpr import Program
 from combinability.symmetry._indexing import take
 
 # Group name -> index array: (size,), or (*sizes of `within`, size) for a nested group.
@@ -152,7 +152,7 @@ class Trace(NamedTuple):
         carriers: the intermediate values that carry groups.
     """
 
-    program: ClosedJaxpr
+    program: Program
     carriers: tuple[Carrier, ...]
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from combinability._jaxpr import Literal, Program, parts
 from combinability.symmetry import _label
 from combinability.symmetry._label import Label
 from combinability.symmetry._symmetry import is_key
@@ -49,7 +49,7 @@ class Walk:
     """Labels values equation by equation, and notes what bears on nested groups.
 
     Rules get the walk as their first argument. They call `contract` and `mix` for axes
-    that are summed over, `pin` for those that must stay, and `closed` for programs
+    that are summed over, `pin` for those that must stay, and `run` for programs
     inside an equation.
 
     Args:
@@ -68,28 +68,35 @@ class Walk:
         self.operands: list[Operand] = []
 
     def run(
-        self, jaxpr: Jaxpr, operands: Sequence[Sequence[Label]], varying: Sequence[bool]
+        self,
+        program: Program,
+        operands: Sequence[Sequence[Label]],
+        varying: Sequence[bool] | None = None,
     ) -> tuple[list[Labels], list[bool]]:
         """Labels the results of a program.
 
         Args:
-            jaxpr: the program, without constants.
+            program: the program.
             operands: for each of its inputs the labels of its axes.
-            varying: for each of its inputs whether it depends on the network's input.
+            varying: for each of its inputs whether it depends on the network's input;
+                by default as the operands of the current equation.
 
         Returns:
             For each result the labels of its axes; whether it depends on the input.
         """
-        known = dict(
-            zip(jaxpr.invars, zip(operands, varying, strict=True), strict=True)
-        )
+        constants, inputs, equations, outputs = parts(program)
+        varying = self.varying if varying is None else varying
+        given = zip(operands, varying, strict=True)
+        known = {
+            var: (constant_labels(value), False) for var, value in constants.items()
+        } | dict(zip(inputs, given, strict=True))
 
         def read(atom):
             if isinstance(atom, Literal):
                 return [_label.uniform(size) for size in np.shape(atom.val)], False
             return known[atom]
 
-        for number, equation in enumerate(jaxpr.eqns):
+        for number, equation in enumerate(equations):
             inputs = [read(atom) for atom in equation.invars]
             outer, self.varying = self.varying, [flag for _, flag in inputs]
             self._path += (number,)
@@ -98,7 +105,7 @@ class Walk:
             for var, labels, flag in zip(equation.outvars, results, flags, strict=True):
                 known[var] = labels, flag
                 self.values.append(Value(tuple(labels), self._iterated))
-        results = [read(atom) for atom in jaxpr.outvars]
+        results = [read(atom) for atom in outputs]
         return [list(labels) for labels, _ in results], [flag for _, flag in results]
 
     def _equation(self, equation: Any, operands: list[Labels]):
@@ -157,32 +164,18 @@ class Walk:
             where = (*self._path, operand)
             self.operands.append(Operand(where, value))
 
-    def closed(
-        self, closed: ClosedJaxpr | Jaxpr, operands: Sequence[Labels], varying=None
-    ) -> tuple[list[Labels], list[bool]]:
-        """As `run`, for a program that may hold constants."""
-        varying = self.varying if varying is None else varying
-        if isinstance(closed, Jaxpr):
-            return self.run(closed, operands, varying)
-        constants = [constant_labels(value) for value in closed.consts]
-        jaxpr = closed.jaxpr.replace(
-            constvars=(), invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars]
-        )
-        flags = [False] * len(constants) + list(varying)
-        return self.run(jaxpr, [*constants, *operands], flags)
-
-    def iterating(self, label: Label, jaxpr: Any, operands, varying):
-        """As `closed`, for the body of a scan along an axis."""
+    def iterating(self, label: Label, program: Program, operands, varying):
+        """As `run`, for the body of a scan along an axis."""
         outer = self._iterated
         self._iterated = (*outer, label) if label.size > 1 else outer
-        results = self.closed(jaxpr, operands, varying)
+        results = self.run(program, operands, varying)
         self._iterated = outer
         return results
 
-    def hidden(self, jaxpr: Any, operands, varying):
-        """As `closed`, where no values can be looked at from outside."""
+    def hidden(self, program: Program, operands, varying):
+        """As `run`, where no values can be looked at from outside."""
         outer, self._hidden = self._hidden, True
-        results = self.closed(jaxpr, operands, varying)
+        results = self.run(program, operands, varying)
         self._hidden = outer
         return results
 

@@ -2,37 +2,17 @@
 
 from typing import Any
 
+from combinability._jaxpr import CALLS, called, read_scan, read_while
 from combinability.symmetry import _label
 from combinability.symmetry._label import Label
 from combinability.symmetry._walk import Labels, Walk
 from combinability.symmetry.rules._registry import register_rule
 
-CALLS = [
-    "jit",
-    "pjit",
-    "closed_call",
-    "core_call",
-    "checkpoint",
-    "remat",
-    "remat2",
-    "custom_jvp_call",
-    "custom_vjp_call",
-    "custom_vjp_call_jaxpr",
-]
-
-
-def called(equation: Any) -> Any:
-    """The program that a call holds."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        if name in equation.params:
-            return equation.params[name]
-    raise KeyError(f"{equation.primitive.name} holds no program")
-
 
 @register_rule(*CALLS)
 def call(walk: Walk, equation: Any, *operands: Labels):
     """What the program inside means."""
-    return walk.closed(called(equation), operands)
+    return walk.run(called(equation), operands)
 
 
 @register_rule("cond")
@@ -48,26 +28,19 @@ def cond(walk: Walk, equation: Any, index: Labels, *operands: Labels):
 @register_rule("scan")
 def scan(walk: Walk, equation: Any, *operands: Labels):
     """The scanned axes unify and are pinned; a carry is alike in all iterations."""
-    params = equation.params
-    first, second = (
-        params["num_consts"],
-        params["num_consts"] + params["num_carry"],
-    )
-    constants, carry = operands[:first], [list(x) for x in operands[first:second]]
-    scanned = operands[second:]
+    body, constants, carry, scanned, length, _ = read_scan(equation, operands)
     reason = "a scan goes through them in order"
-    along = _label.variable(params["length"], reason)
+    along = _label.variable(length, reason)
     for labels in scanned:
         along = _label.unify(along, _label.pin(labels[0], reason))
     slices = [labels[1:] for labels in scanned]
     flag = any(walk.varying)
-    varying = [*walk.varying[:first], *[flag] * len(carry), *walk.varying[second:]]
+    flags = read_scan(equation, walk.varying)
+    varying = [*flags.constants, *[flag] * len(carry), *flags.scanned]
     mark, settled = walk.mark(), False
     while not settled:
         walk.forget(mark)
-        results, _ = walk.iterating(
-            along, params["jaxpr"], [*constants, *carry, *slices], varying
-        )
+        results, _ = walk.iterating(along, body, [*constants, *carry, *slices], varying)
         carry, settled = _next_carry(carry, results[: len(carry)])
     stacked = [[along, *labels] for labels in results[len(carry) :]]
     return [*carry, *stacked], [flag] * len(results)
@@ -76,23 +49,20 @@ def scan(walk: Walk, equation: Any, *operands: Labels):
 @register_rule("while")
 def while_(walk: Walk, equation: Any, *operands: Labels):
     """A carry is alike in all iterations."""
-    params = equation.params
-    first = params["cond_nconsts"]
-    second = first + params["body_nconsts"]
-    carry = [list(labels) for labels in operands[second:]]
+    loop = read_while(equation, operands)
+    carry = loop.carry
     flag = any(walk.varying)
     mark, settled = walk.mark(), False
     while not settled:
         walk.forget(mark)
         results, _ = walk.hidden(
-            params["body_jaxpr"],
-            [*operands[first:second], *carry],
-            [flag] * (len(operands) - first),
+            loop.body,
+            [*loop.body_constants, *carry],
+            [flag] * (len(loop.body_constants) + len(carry)),
         )
         carry, settled = _next_carry(carry, results)
-    walk.hidden(
-        params["cond_jaxpr"], [*operands[:first], *carry], [flag] * (first + len(carry))
-    )
+    tested = [*loop.condition_constants, *carry]
+    walk.hidden(loop.condition, tested, [flag] * len(tested))
     return carry, [flag] * len(carry)
 
 
