@@ -4,6 +4,7 @@ import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")
 # Compiled at the third of LLVM's levels, the default, every shape of random numbers
 # takes a second, at the second a fifth of that. What XLA itself does is the same. What
 # the environment says comes last and wins.

@@ -14,6 +14,7 @@ import flax.linen as nn
 LISTED = pathlib.Path(__file__).with_name("api.txt")
 # Modules whose `__all__` users import from; those that these name are found from here.
 ROOTS = ("rllc", "combinability", "combinability.symmetry", "stitching")
+ROOTS += ("rllc.plot", "combinability.plot", "stitching.plot")
 
 
 def modules():
