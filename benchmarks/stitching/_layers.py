@@ -50,7 +50,7 @@ def find_layers(config: Config, task: Task) -> list[Layer]:
       The layers.
 
     Raises:
-      ValueError: If a layer is unknown or does not sever the network.
+      ValueError: If a layer is unknown or no bottleneck of the network.
     """
     example = jax.ShapeDtypeStruct(task.train.inputs[:1].shape, "float32")
     names = config.layers
@@ -59,13 +59,15 @@ def find_layers(config: Config, task: Task) -> list[Layer]:
         points = stitching.cut_points(task.module, variables, example, train=False)
         pattern = re.compile(LAYERS[config.model])
         # The last layer gives the logits: behind it there is nothing.
-        names = [p.path for p in points[:-1] if p.severs and pattern.fullmatch(p.path)]
+        names = [
+            p.path for p in points[:-1] if p.is_bottleneck and pattern.fullmatch(p.path)
+        ]
     layers = []
     for name in names:
         cut = stitching.cut(task.module, name, example, train=False)
-        if not cut.severs:
+        if not cut.is_bottleneck:
             raise ValueError(
-                f"layers: {name!r} does not sever the network, its input passes beside "
+                f"layers: {name!r} is no bottleneck, the network's input passes beside "
                 "it; expected layers through which all goes, such as blocks"
             )
         activation: Any = cut.activation

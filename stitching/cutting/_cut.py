@@ -1,18 +1,19 @@
 """A network as a front and a back that meet at the output of a layer."""
 
+import collections
 import dataclasses
 import difflib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
-from stitching.cutting._activation import conform, inputs_like
-from stitching.cutting._network import Network, network
-from stitching.cutting._program import Program
+from stitching._jaxpr import Program
+from stitching.cutting._network import Linen, Method, Nnx, network
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,8 +25,8 @@ class Cut:
     Attributes:
         front: from variables and x to the activation at the cut.
         back: from variables and an activation to the network's output; where the cut
-            does not sever it needs x as a third argument.
-        severs: whether the output depends on x only through the activation.
+            is no bottleneck it needs x as a third argument.
+        is_bottleneck: whether the output depends on x only through the activation.
         activation: shape and dtype of the activation for the x of `cut`; `None` if
             unknown.
 
@@ -42,7 +43,7 @@ class Cut:
 
     front: Callable[..., PyTree]
     back: Callable[..., PyTree]
-    severs: bool = True
+    is_bottleneck: bool = True
     activation: PyTree[jax.ShapeDtypeStruct] | None = None
 
 
@@ -52,44 +53,53 @@ def cut(
     x: PyTree,
     *,
     call: int | None = None,
-    method: str = "__call__",
+    method: Method = "__call__",
     **options: Any,
 ) -> Cut:
-    """Cuts an unmodified Flax network at the output of a layer.
+    """Cut an unmodified Flax network at the output of a layer.
 
-    `front(variables, x)` computes what the layer gives, and no more.
+    `front(variables, x)` computes the output of the layer, and no more.
     `back(variables, activation)` computes the network's output with the activation in
-    the place of what the layer gives; it needs x as a third argument if anything
-    passes beside the cut, a residual branch for instance (`severs` is then False). Both
-    are compiled, and work under `jit`, `vmap` and `grad`. Both are frozen: BatchNorm
-    uses its running statistics, and Dropout is off.
+    place of the layer's output. It needs x as a third argument if the output depends
+    on x in other ways too, through a residual branch for instance (`is_bottleneck` is
+    then False). Both are compiled, and work under `jit`, `vmap` and `grad`.
+
+    Both are frozen: BatchNorm uses its running statistics, Dropout is off, and what
+    happens to the module later does not reach them. Only the variables are passed at
+    each call; those of `nnx.state(module)` are the module's own and change with it,
+    those of `nnx.state(nnx.clone(module))` do not.
 
     The network may get inputs of other shapes later; without x, `back` takes the batch
     size from the activation's leading axis. An activation is converted to the layer's
-    floating-point dtype. A layer within `nn.vmap` gives the mapped axis first. A layer
-    of an NNX module is found where it is called as `layer(x)`, not as
+    floating-point dtype. A layer within `nn.vmap` returns the mapped axis first. A
+    layer of an NNX module is found where it is called as `layer(x)`, not as
     `Layer.__call__(layer, x)`.
 
     Args:
         module: a Linen module, or an NNX module in evaluation mode.
         path: the layer, by its names in the variables: `"Dense_0"`, `"block/Conv_1"`.
             For a block, the output of its `__call__`. `cut_points` lists them.
-        x: an example of the input, or its `ShapeDtypeStruct`.
+        x: an example of the input, or its `ShapeDtypeStruct`; a tuple of them for
+            several inputs, as in `front(variables, (tokens, mask))`. One input that
+            itself is a tuple is `(x,)`.
         call: which call of a layer that is called more than once, from 0.
-        method: the method that is called.
-        **options: keyword arguments of that, for instance `train=False`.
+        method: the name of the method that is called, or a function of the module and
+            its inputs.
+        **options: keyword arguments of that, for instance `train=False`; no arrays.
 
     Returns:
-        The two halves. Their `variables` are the network's: what `init` gave, or
+        The two halves. Their `variables` are the network's: what `init` returned, or
         `nnx.state(module)`. An activation is an array, or a tree of arrays if the layer
-        gives one.
+        returns one.
 
     Raises:
-        TypeError: if `module` is no module of Flax.
-        ValueError: for an unknown path (the nearest names are told), a layer called
-            more than once without `call`, one inside a scan, a loop or a branch, or a
-            network that is not frozen. Later, from `back`: for an activation that does
-            not fit, or without x where the cut does not sever.
+        TypeError: if `module` is no module of Flax, or an option holds an array. Later,
+            for variables of another kind.
+        ValueError: for an unknown path (the message lists the nearest names), a layer
+            called more than once without `call`, one inside a scan, a loop or a branch,
+            one that returns more than arrays, or a network that is not frozen. Later,
+            for variables or an activation that do not fit, or without x where the cut
+            is no bottleneck.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, stitching
@@ -98,74 +108,165 @@ def cut(
         >>> variables = module.init(jax.random.key(0), x)
         >>> middle = stitching.cut(module, "layers_0", x)
         >>> activation = middle.front(variables, x)
-        >>> activation.shape, middle.severs
+        >>> activation.shape, middle.is_bottleneck
         ((4, 8), True)
         >>> middle.back(variables, activation).shape
         (4, 2)
     """
-    halves = _Halves(network(module, method, options), path, call, x)
-    program = halves.example
-    return Cut(
-        jax.jit(halves.front),
-        jax.jit(halves.back),
-        program.severs(halves.tag),
-        program.activation(halves.tag),
-    )
+    example = jax.eval_shape(lambda x: x, _inputs(x))
+    layers = network(module, method, options, example)
+    variables = layers.example(example)
+    program = layers.program(variables, example, path)
+    mark = _which(program, path, call, lambda: _names(layers, variables, example))
+    expected = program.activation(mark)
 
+    @jax.jit
+    def front(variables, inputs):
+        program = layers.program(variables, inputs, path)
+        return program.front(mark)(jax.tree.leaves((variables, inputs)))[0]
 
-class _Halves:
-    """Front and back of a network, traced anew for every shape of the input."""
-
-    def __init__(self, network: Network, path: str, call: int | None, x: PyTree):
-        self._network, self._path = network, path
-        self._x = jax.eval_shape(lambda x: x, x)
-        network.check_frozen(self._x)
-        variables = network.variables(self._x)
-        self.example = network.program(variables, self._x, path)
-        if not self.example.tags and not self.example.hidden:
-            every = network.program(variables, self._x, None)
-            raise ValueError(_unknown(path, every))
-        self.tag = _which(self.example, path, call)
-
-    def front(self, variables: PyTree, x: PyTree) -> PyTree:
-        program = self._network.program(variables, x, self._path)
-        return program.front(self.tag)(jax.tree.leaves((variables, x)))
-
-    def back(self, variables: PyTree, activation: PyTree, x: PyTree = None) -> PyTree:
-        alone = x is None
+    @jax.jit
+    def back(variables, activation, inputs):
+        alone = inputs is None
         if alone:
-            x = inputs_like(self._x, self.example.activation(self.tag), activation)
-        program = self._network.program(variables, x, self._path)
-        if alone and not program.severs(self.tag):
+            inputs = _inputs_like(example, expected, activation)
+        program = layers.program(variables, inputs, path)
+        if alone and not program.is_bottleneck(mark):
             raise ValueError(
-                f"x: the cut at {self._path!r} does not sever the network, its output "
-                "also depends on x beside the cut; expected back(variables, "
-                "activation, x), or a cut where `severs` is True (see cut_points)"
+                f"x: the cut at {path!r} is no bottleneck, the network's output also "
+                "depends on x in other ways; expected back(variables, activation, x), "
+                "or a cut where `is_bottleneck` is True (see cut_points)"
             )
-        expected = program.activation(self.tag)
-        activation = conform(activation, expected, self._path, alone)
-        return program.back(self.tag)(jax.tree.leaves((variables, activation, x)))
+        activation = _conform(activation, program.activation(mark), path, alone)
+        return program.back(mark)(jax.tree.leaves((variables, activation, inputs)))
 
-
-def _unknown(path: str, program: Program) -> str:
-    names = dict.fromkeys(map(program.path, range(len(program.tags))))
-    names |= dict.fromkeys(name for name, _ in program.hidden)
-    nearest = difflib.get_close_matches(path, names, n=3, cutoff=0.4) or list(names)[:8]
-    return (
-        f"path: the network calls no layer {path!r} with arrays as its output; "
-        f"the nearest are {', '.join(map(repr, nearest))} (see cut_points)"
+    return Cut(
+        lambda variables, x: front(layers.plain(variables), _inputs(x)),
+        lambda variables, activation, x=None: back(
+            layers.plain(variables), activation, None if x is None else _inputs(x)
+        ),
+        program.is_bottleneck(mark),
+        expected,
     )
 
 
-def _which(program: Program, path: str, call: int | None) -> int:
-    """The position of a call among the tags."""
+class CutPoint(NamedTuple):
+    """One call of a layer.
+
+    Attributes:
+        path: the layer, as for `cut`.
+        activation: shape and dtype of its output; a tree of them where the layer
+            returns several arrays.
+        call: which of the layer's calls, from 0.
+        calls: how often the layer is called.
+        is_bottleneck: whether the network's output depends on its input only through
+            this one.
+    """
+
+    path: str
+    activation: PyTree[jax.ShapeDtypeStruct]
+    call: int
+    calls: int
+    is_bottleneck: bool
+
+    @property
+    def shape(self) -> Any:
+        """The shape of the output, or a tree of shapes."""
+        return jax.tree.map(lambda array: array.shape, self.activation)
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the output, or a tree of dtypes."""
+        return jax.tree.map(lambda array: array.dtype, self.activation)
+
+
+def cut_points(
+    module: nn.Module | nnx.Module,
+    variables: PyTree,
+    x: PyTree,
+    *,
+    method: Method = "__call__",
+    **options: Any,
+) -> list[CutPoint]:
+    """List the layers of a network at whose outputs it can be cut.
+
+    Nothing is computed: the network is only traced.
+
+    Args:
+        module: a Linen or NNX module.
+        variables: of the network, arrays or `ShapeDtypeStruct`s: what `init` returned,
+            or `nnx.state(module)`.
+        x: its input, or a `ShapeDtypeStruct`; a tuple for several inputs.
+        method: the name of the method that is called, or a function, as for `cut`.
+        **options: keyword arguments of that, for instance `train=False`.
+
+    Returns:
+        A point for each call of a layer, in the order in which the outputs are
+        computed (layers of a block before the block). Layers that cannot be cut, inside
+        a scan for instance, are left out.
+
+    Raises:
+        TypeError: if `module` is no module of Flax, or for variables of another kind.
+        ValueError: if the network is not frozen, or variables do not fit.
+
+    Example:
+        >>> import flax.linen as nn, jax, stitching
+        >>> module = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(2)])
+        >>> x = jax.ShapeDtypeStruct((4, 3), "float32")
+        >>> variables = jax.eval_shape(module.init, jax.random.key(0), x)
+        >>> for point in stitching.cut_points(module, variables, x):
+        ...     print(point.path, point.shape, point.dtype, point.is_bottleneck)
+        layers_0 (4, 8) float32 True
+        layers_2 (4, 2) float32 True
+    """
+    example = jax.eval_shape(lambda x: x, _inputs(x))
+    layers = network(module, method, options, example)
+    program = layers.program(layers.plain(variables), example, None)
+    paths = [program.path(mark) for mark in range(len(program.marks))]
+    calls, seen = collections.Counter(paths), collections.Counter()
+    points = []
+    for mark, path in enumerate(paths):
+        activation, bottleneck = program.activation(mark), program.is_bottleneck(mark)
+        points.append(CutPoint(path, activation, seen[path], calls[path], bottleneck))
+        seen[path] += 1
+    return points
+
+
+def _inputs(x: PyTree) -> tuple[PyTree, ...]:
+    return x if type(x) is tuple else (x,)
+
+
+def _names(layers: Linen | Nnx, variables: PyTree, inputs: Any) -> list[str]:
+    """The layers of a network that return arrays."""
+    program = layers.program(variables, inputs, None)
+    names = [program.path(mark) for mark in range(len(program.marks))]
+    return list(dict.fromkeys([*names, *(name for name, _ in program.hidden)]))
+
+
+def _which(
+    program: Program, path: str, call: int | None, names: Callable[[], list[str]]
+) -> int:
+    """The position of a call of a layer among the marks."""
+    if path in program.mixed:
+        raise ValueError(
+            f"path: layer {path!r} returns {', '.join(program.mixed[path])} beside its "
+            "arrays, but only arrays can be replaced; cut at a layer inside it or "
+            "after it (see cut_points)"
+        )
     if program.hidden:
         place = ", ".join(sorted({place for _, place in program.hidden}))
         raise ValueError(
             f"path: layer {path!r} runs inside `{place}`, where its output is no value "
             "of the network; cut at the layer that holds it (see cut_points)"
         )
-    calls = len(program.tags)
+    calls = len(program.marks)
+    if calls == 0:
+        known = names()
+        nearest = difflib.get_close_matches(path, known, n=3, cutoff=0.4) or known[:8]
+        raise ValueError(
+            f"path: the network calls no layer {path!r} with arrays as its output; "
+            f"the nearest are {', '.join(map(repr, nearest))} (see cut_points)"
+        )
     if call is None and calls > 1:
         raise ValueError(
             f"call: expected call=0 to call={calls - 1}, as layer {path!r} is called "
@@ -177,3 +278,60 @@ def _which(program: Program, path: str, call: int | None) -> int:
             f"times, got {call}"
         )
     return call or 0
+
+
+def _inputs_like(
+    example: tuple[PyTree, ...], expected: PyTree, activation: PyTree
+) -> PyTree[Array]:
+    """Zeros in place of inputs that are not used, for the batch of an activation.
+
+    Args:
+        example: shapes and dtypes of some inputs; those whose leading axis is as long
+            as the first one's hold a batch.
+        expected: the activation for them.
+        activation: what takes its place.
+    """
+    batch, old, new = (
+        next((jnp.shape(leaf)[0] for leaf in jax.tree.leaves(tree)[:1] if leaf.ndim), 0)
+        for tree in (example, expected, activation)
+    )
+
+    def zeros(array):
+        shape = array.shape
+        if shape and shape[0] == batch and old and new:
+            shape = (max(1, batch * new // old), *shape[1:])
+        return jnp.zeros(shape, array.dtype)
+
+    return jax.tree.map(zeros, example)
+
+
+def _conform(activation: PyTree, expected: PyTree, path: str, alone: bool) -> PyTree:
+    """An activation in the dtype of the layer's output.
+
+    Raises:
+        ValueError: if structure, shape or kind differ.
+    """
+    trees = jax.tree.structure(activation), jax.tree.structure(expected)
+    if trees[0] != trees[1]:
+        raise ValueError(
+            f"activation: expected {trees[1]}, as layer {path!r} returns, got "
+            f"{trees[0]}"
+        )
+
+    def convert(array, wanted):
+        floats = [jnp.issubdtype(a.dtype, jnp.floating) for a in (array, wanted)]
+        if array.shape != wanted.shape:
+            hint = ", or pass x if its batch size is another" if alone else ""
+            raise ValueError(
+                f"activation: expected shape {wanted.shape}, as layer {path!r} "
+                f"returns, got {array.shape}; map the activation to that shape first"
+                f"{hint}"
+            )
+        if array.dtype != wanted.dtype and not all(floats):
+            raise ValueError(
+                f"activation: expected {wanted.dtype} or the same kind of numbers, as "
+                f"layer {path!r} returns, got {array.dtype}"
+            )
+        return array.astype(wanted.dtype)
+
+    return jax.tree.map(convert, activation, expected)

@@ -88,7 +88,7 @@ def audit(
         source: network 1's activations at its cut, (seen, held_out): of samples for
             the fit, and of others. Shape (images, ..., channels).
         own: network 2's at its cut, of the same samples.
-        back: back(activation) gives network 2's logits; where the cut does not sever,
+        back: back(activation) gives network 2's logits; where it is no bottleneck,
             `lambda activation: cut.back(variables, activation, x_held_out)`.
         labels: (images,), the right classes of the held-out samples.
         key: for the controls.

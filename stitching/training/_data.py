@@ -76,7 +76,7 @@ def _common(task: Task, given: Given, keep: bool) -> Data:
     activation = given.activation
     if activation is None and keep:
         activation = in_batches(stitched.cut_1.front, given.variables_1, given.x)
-    needs_x = activation is None or not stitched.cut_2.severs
+    needs_x = activation is None or not stitched.cut_2.is_bottleneck
     return Data(
         fixed=None,
         variables_1=given.variables_1 if activation is None else None,

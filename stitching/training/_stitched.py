@@ -52,7 +52,7 @@ class Stitched:
 
     def back(self, variables_2: PyTree, activation: PyTree, x: PyTree) -> PyTree[Array]:
         """What network 2 makes of a mapped activation (and of x beside the cut)."""
-        if self.cut_2.severs:
+        if self.cut_2.is_bottleneck:
             return self.cut_2.back(variables_2, activation)
         return self.cut_2.back(variables_2, activation, x)
 
@@ -65,7 +65,7 @@ def stitch(cut_1: Cut, layer: nn.Module, cut_2: Cut) -> Stitched:
         layer: a stitching layer, or any Flax module from one activation to the other;
             what trains is its collection "params".
         cut_2: network 2, cut; may be the same cut, if the networks differ only in their
-            variables. Where it does not sever, x passes beside the cut.
+            variables. Where the cut is no bottleneck, x passes beside it.
 
     Returns:
         The `Stitched` network; `train` trains its layer.

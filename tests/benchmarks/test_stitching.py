@@ -205,7 +205,7 @@ class _Residual(nn.Module):
 
 @pytest.mark.parametrize(
     ("layers", "said"),
-    [(("beside",), "'beside' does not sever"), (("frst",), "nearest are 'first'")],
+    [(("beside",), "'beside' is no bottleneck"), (("frst",), "nearest are 'first'")],
 )
 def test_layers_that_cannot_be_stitched_are_refused(layers, said):
     config = dataclasses.replace(SMALL, layers=layers)
@@ -229,7 +229,7 @@ def test_layers_suit_the_model(model, shape, expected):
     task = training.make_task(dataset, models.build(model, dataset))
     layers = find_layers(Config(model=model), task)
     assert [layer.name for layer in layers] == expected
-    assert all(layer.cut.severs for layer in layers)
+    assert all(layer.cut.is_bottleneck for layer in layers)
 
 
 def test_pairs_are_ordered_different_and_spread_over_the_networks():

@@ -102,7 +102,7 @@ def test_blocks_are_cut_and_stitched(block, variables, permuted):
     cut = stitching.cut(MODEL, block, TOKENS)
     activation = cut.front(variables, TOKENS)
     logits = apply()(variables, TOKENS)
-    assert cut.severs
+    assert cut.is_bottleneck
     assert_close(cut.back(variables, activation), logits)
     # The copy's residual stream is a permutation of ours: the best matching of units
     # stitches its front to our back without any loss.

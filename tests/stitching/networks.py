@@ -241,3 +241,36 @@ def initialised(module: nn.Module, x: jax.Array, **options: Any) -> Any:
         return module.init(jax.random.key(0), x, **options)
 
     return scattered(jax.eval_shape(init, x))
+
+
+class Masked(nn.Module):
+    """Takes tokens, and a mask as a second input or as an option."""
+
+    @nn.compact
+    def __call__(self, tokens, mask=None):
+        x = nn.Embed(7, 4, name="embed")(tokens)
+        x = nn.Dense(4, name="enc")(x)
+        if mask is not None:
+            x = x * mask[..., None]
+        return nn.Dense(2, name="head")(x)
+
+    def both(self, tokens, mask):
+        return self(tokens, mask=mask)
+
+
+class NnxMasked(nnx.Module):
+    """The same, in NNX."""
+
+    def __init__(self, rngs):
+        self.embed = nnx.Embed(7, 4, rngs=rngs)
+        self.enc = nnx.Linear(4, 4, rngs=rngs)
+        self.head = nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, tokens, mask=None):
+        x = self.enc(self.embed(tokens))
+        if mask is not None:
+            x = x * mask[..., None]
+        return self.head(x)
+
+    def both(self, tokens, mask):
+        return self(tokens, mask=mask)

@@ -78,7 +78,7 @@ def test_compiled_front_then_back_is_the_network(name):
         for point, halves in cuts:
             activation = halves.front(variables, x)
             assert jax.tree.map(jnp.shape, activation) == point.shape
-            passed = () if point.severs else (x,)
+            passed = () if point.is_bottleneck else (x,)
             outputs.append(halves.back(variables, activation, *passed))
         return outputs, module.apply(variables, x)
 
@@ -91,12 +91,12 @@ def test_compiled_front_then_back_is_the_network(name):
 def test_cut_and_its_list_agree(name):
     for point, halves in _cuts(name)[-1]:
         assert point.activation == halves.activation
-        assert point.severs == halves.severs
+        assert point.is_bottleneck == halves.is_bottleneck
 
 
 @pytest.mark.parametrize("name", ["residual", "remat", "jit"])
-def test_block_outputs_sever_a_residual_network_and_layers_inside_do_not(name):
-    assert {point.path: point.severs for point, _ in _cuts(name)[-1]} == {
+def test_block_outputs_are_bottlenecks_and_layers_inside_a_residual_block_are_not(name):
+    assert {point.path: point.is_bottleneck for point, _ in _cuts(name)[-1]} == {
         "stem": True,
         "first/dense": False,
         "first/norm": False,
@@ -144,7 +144,7 @@ def test_points_are_listed_in_call_order_with_calls_and_shapes():
     ]
     # Parameters are float32, and the greater of the two is computed with.
     assert all(p.dtype == jnp.float32 for p in points)
-    assert all(p.severs for p in points)
+    assert all(p.is_bottleneck for p in points)
 
 
 def test_each_call_of_a_shared_layer_is_a_cut_of_its_own():
@@ -200,7 +200,7 @@ def test_tree_activations():
 
 
 @pytest.mark.parametrize("path", ["stem", "first", "second", "head"])
-def test_a_severing_cut_costs_no_more_than_the_whole(path):
+def test_a_cut_at_a_bottleneck_costs_no_more_than_the_whole(path):
     module, x = Residual(), images()
     variables = initialised(module, x)
     halves = cut(module, path, x)
@@ -371,7 +371,7 @@ def test_what_is_printed_before_the_cut_is_printed_by_the_front(capfd):
     halves = cut(module, "Dense_0", x)
     jax.effects_barrier()
     capfd.readouterr()
-    assert halves.severs
+    assert halves.is_bottleneck
     activation = halves.front(variables, x)
     jax.effects_barrier()
     assert [line.split()[0] for line in capfd.readouterr().out.splitlines()] == [
@@ -386,7 +386,7 @@ def test_what_is_printed_before_the_cut_is_printed_by_the_front(capfd):
 
 def test_a_cut_by_hand_from_two_functions():
     halves = Cut(lambda variables, x: x * variables, lambda variables, a: a + variables)
-    assert halves.severs
+    assert halves.is_bottleneck
     assert halves.activation is None
     assert halves.back(2.0, halves.front(2.0, 3.0)) == 8.0
 

@@ -85,7 +85,7 @@ def by_hand(given, initial, optimizer, steps):
         def loss(params):
             inner = stitched.cut_1.front(a, x)
             mapped = stitched.layer.apply({"params": params}, inner)
-            beside = () if stitched.cut_2.severs else (x,)
+            beside = () if stitched.cut_2.is_bottleneck else (x,)
             logits = stitched.cut_2.back(b, mapped, *beside)
             return optax.softmax_cross_entropy_with_integer_labels(
                 logits, target.labels
