@@ -1,41 +1,32 @@
 """Permutation symmetry of networks, re-basin, and combinations of aligned networks."""
 
-from combinability._barrier import Barrier, barrier
+from combinability import coefficients, permutations
+from combinability._barrier import Barrier, barrier, barriers
 from combinability._batch_norm import reset_batch_norm
-from combinability._coefficients import (
-    bernoulli,
-    beta,
-    line,
-    normal,
-    simplex,
-    uniform,
-)
 from combinability._combine import combine, combine_many
 from combinability._cycles import cycle_defect
 from combinability._difference import (
     Difference,
     ErrorOverlap,
-    cosine,
     difference,
     disagreement,
     error_overlap,
     jensen_shannon,
-    l2,
+    weight_cosine,
+    weight_distance,
 )
-from combinability._distribution import Coefficients, Distribution
 from combinability._evaluate import evaluate, evaluate_many
-from combinability._layers import ChannelStatistics, channel_statistics
-from combinability._permutation import (
-    compose,
-    distance,
-    identity,
-    invert,
-    perturb,
-    random,
+from combinability._repair import (
+    ChannelStatistics,
+    Correction,
+    channel_statistics,
+    corrected,
+    fold_corrections,
+    repair,
 )
-from combinability._repair import Correction, corrected, fold, repair
 from combinability._robustness import Robustness, robustness
 from combinability._transitivity import Transitivity, transitivity
+from combinability.coefficients import uniform
 from combinability.matching import (
     ManyMatching,
     Matching,
@@ -58,10 +49,8 @@ __all__ = [
     "Barrier",
     "CertificationError",
     "ChannelStatistics",
-    "Coefficients",
     "Correction",
     "Difference",
-    "Distribution",
     "ErrorOverlap",
     "Group",
     "ManyMatching",
@@ -72,40 +61,32 @@ __all__ = [
     "Transitivity",
     "activation_matching",
     "barrier",
-    "bernoulli",
-    "beta",
+    "barriers",
     "channel_statistics",
+    "coefficients",
     "combine",
     "combine_many",
-    "compose",
     "corrected",
-    "cosine",
     "cycle_defect",
     "difference",
     "disagreement",
-    "distance",
     "error_overlap",
     "evaluate",
     "evaluate_many",
-    "fold",
-    "identity",
+    "fold_corrections",
     "infer_symmetry",
-    "invert",
     "jensen_shannon",
-    "l2",
-    "line",
     "match",
     "match_many",
-    "normal",
-    "perturb",
-    "random",
+    "permutations",
     "register_rule",
     "repair",
     "reset_batch_norm",
     "robustness",
-    "simplex",
     "straight_through_matching",
     "transitivity",
     "uniform",
+    "weight_cosine",
+    "weight_distance",
     "weight_matching",
 ]

@@ -4,6 +4,8 @@ import math
 import operator
 from typing import Any
 
+import jax.numpy as jnp
+
 
 def check_count(name: str, value: Any, least: int) -> int:
     """An integer that is large enough.
@@ -66,3 +68,15 @@ def check_function(name: str, value: Any, called: str) -> None:
     """
     if not callable(value):
         raise TypeError(f"{name}: expected a function {called}, got {value!r}")
+
+
+def check_bijections(symmetry: Any, permutation: Any, name: str) -> dict[str, Any]:
+    """Return a permutation as 32-bit index arrays.
+
+    Raises:
+        TypeError: if it is no mapping.
+        ValueError: if a group is unknown, an index array has the wrong shape or dtype,
+            or does not name each unit once.
+    """
+    symmetry.check_permutation(permutation, name)
+    return {group: jnp.asarray(i, jnp.int32) for group, i in permutation.items()}

@@ -1,4 +1,4 @@
-"""Combinations of networks: each parameter between, or beyond, its two values."""
+"""Combinations of networks, and checks of networks that are combined."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,19 +12,20 @@ from combinability.symmetry._symmetry import path_name
 
 
 def combine(a: PyTree, b: PyTree, coefficients: PyTree) -> PyTree:
-    r"""Combines two networks element by element.
+    r"""Combine two networks element by element.
 
     .. math::
 
-        \Theta_\Lambda = \Lambda \odot \Theta_A + (1 - \Lambda) \odot \Theta_B
+        \Theta_T = (1 - T) \odot \Theta_A + T \odot \Theta_B
 
-    Coefficient 1 gives the values of a and 0 those of b exactly (a zero may lose its
-    sign). Leaves that are not numbers to combine (integers, booleans, keys) are a's.
+    Coefficient 0 gives the values of a and 1 those of b exactly (a zero may lose its
+    sign). In the paper's notation :math:`\Lambda = 1 - T`. Leaves that are not numbers
+    to combine (integers, booleans, keys) are a's.
 
     Args:
         a: variables of a network.
         b: variables of the same structure, shapes and dtypes.
-        coefficients: Λ, inside [0, 1] or outside: a number, or a tree like a whose
+        coefficients: T, inside [0, 1] or outside: a number, or a tree like a whose
             leaves broadcast to those of a. May be traced.
 
     Returns:
@@ -39,31 +40,31 @@ def combine(a: PyTree, b: PyTree, coefficients: PyTree) -> PyTree:
         >>> import jax.numpy as jnp, combinability
         >>> a, b = {"w": jnp.array([0.0, 1.0])}, {"w": jnp.array([4.0, 3.0])}
         >>> combinability.combine(a, b, 0.25)["w"].tolist()
-        [3.0, 2.5]
+        [1.0, 1.5]
         >>> combinability.combine(a, b, {"w": jnp.array([1.0, 0.0])})["w"].tolist()
-        [0.0, 3.0]
+        [4.0, 1.0]
 
     References:
         Csiszárik et al., 2023 (arXiv 2308.11511).
     """
     check_like(b, a, "b", "a")
 
-    def mixed(x, y, c):
-        return c * x + (1 - c) * y
+    def mixed(x, y, t):
+        return (1 - t) * x + t * y
 
     return _map(mixed, (a, b), _coefficient_leaves(a, coefficients, ()))
 
 
 def combine_many(models: Sequence[PyTree], coefficients: PyTree) -> PyTree:
-    r"""Combines N networks element by element.
+    r"""Combine N networks element by element.
 
     .. math::
 
-        \Theta_\Lambda = \sum_m \Lambda_m \odot \Theta_m
+        \Theta_T = \sum_m T_m \odot \Theta_m
 
     Args:
         models: N ≥ 1 trees of the same structure, shapes and dtypes.
-        coefficients: Λ, usually of sum 1 over the networks: an array of shape (N,), or
+        coefficients: T, usually of sum 1 over the networks: an array of shape (N,), or
             a tree like one network whose leaves have a leading axis N and then
             broadcast to the network's leaf.
 
@@ -104,11 +105,38 @@ def dtype_of(leaf: Any) -> Any:
     return leaf.dtype if hasattr(leaf, "dtype") else jnp.asarray(leaf).dtype
 
 
-def check_like(tree: PyTree, like: PyTree, name: str, like_name: str) -> None:
-    """Refuses a tree that differs in structure, shapes or dtypes.
+def check_networks(networks: dict[str, PyTree]) -> list[PyTree]:
+    """Return networks, given by the names of their arguments, as trees of JAX arrays.
 
     Raises:
-        ValueError: with the path of the first difference.
+        ValueError: if they differ in structure, shapes or dtypes, or are not finite.
+    """
+    first, like = next(iter(networks.items()))
+    for name, network in networks.items():
+        check_like(network, like, name, first)
+        check_finite(name, network)
+    return [jax.tree.map(jnp.asarray, network) for network in networks.values()]
+
+
+def check_finite(name: str, network: PyTree) -> None:
+    """Check that all parameters are finite.
+
+    Raises:
+        ValueError: if one is NaN or infinite.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(network)[0]:
+        if is_combined(leaf) and not np.isfinite(leaf).all():
+            raise ValueError(
+                f"{name}: expected finite parameters, got NaN or infinity at "
+                f"{path_name(path)!r}"
+            )
+
+
+def check_like(tree: PyTree, like: PyTree, name: str, like_name: str) -> None:
+    """Check that two trees have the same structure, shapes and dtypes.
+
+    Raises:
+        ValueError: at the first difference, with its path.
     """
     found = jax.tree_util.tree_flatten_with_path(tree)[0]
     expected = jax.tree_util.tree_flatten_with_path(like)[0]

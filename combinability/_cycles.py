@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from combinability._pairwise import Pair
 from combinability._permutation import Permutations, compose, identity
 from combinability.symmetry._indexing import at_parents
 from combinability.symmetry._symmetry import Permutation, Symmetry
+
+Pair = tuple[int, int]
 
 
 def cycle_defects(

@@ -1,82 +1,100 @@
-"""Evaluation of a metric on many combinations of networks: the engine."""
+"""Evaluate a metric on many combinations of networks."""
 
+import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from combinability._advance import advance
-from combinability._arguments import check_finite
-from combinability._combine import check_like, combine, combine_many
-from combinability._distribution import Coefficients
-from combinability._keys import Key
-from combinability._options import Options, checked
-from combinability._processes import check_local, gather, own_file, own_part
-from combinability._program import make_task
-from combinability._samples_file import SamplesFile, describe
+from combinability._checkpoint import Checkpoint, describe
+from combinability._checks import check_count, check_function
+from combinability._combine import check_finite, check_like, combine, combine_many
+from combinability._jaxpr import intermediate_bytes
+from combinability._keys import Key, check_key
+from combinability.coefficients import Coefficients, check_distribution
+from combinability.symmetry._symmetry import path_name
+
+# Programs that are kept for equal calls.
+_PROGRAMS = 128
+# Segments of an evaluation with a progress function or a checkpoint, at most.
+_SEGMENTS = 64
+# On accelerators: the share of a device's memory for the intermediate values of the
+# samples that are evaluated side by side, and the most samples.
+_MEMORY_SHARE, _MOST_SAMPLES = 0.25, 1024
 
 
 def evaluate(
-    metric: Callable[[PyTree], PyTree],
+    metric: Callable[..., PyTree],
     a: PyTree,
     b: PyTree,
     distribution: Coefficients,
     *,
     key: Key,
     samples: int,
-    batch: int | None = None,
+    args: Sequence[PyTree] = (),
+    batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> PyTree:
-    r"""Evaluates a metric on combinations with random coefficients.
+    r"""Evaluate a metric on random combinations of two networks.
 
     .. math::
 
-        \Theta_i = \Lambda_i \odot \Theta_A + (1 - \Lambda_i) \odot \Theta_B,
-        \qquad \Lambda_i \sim \text{distribution(key, i)}
+        \Theta_i = (1 - T_i) \odot \Theta_A + T_i \odot \Theta_B,
+        \qquad T_i \sim \text{distribution}
 
-    Sample i depends on the key and i alone. Its coefficients are the same bit by bit
-    for every batch, number of devices, and before and after an interruption; the
-    metric's values are the same up to rounding, as compilers sum in other orders for
-    other batches (give `batch`, or resume from a checkpoint, which keeps the batch, for
-    the same bits). Coefficients are drawn in the compiled program where they are used:
-    memory grows with batch, not with samples, but for the values themselves.
+    Sample i depends on the key and on i only: not on `samples`, `batch_size`, devices,
+    or an interruption. Its coefficients are the same in every bit, the metric's values
+    up to rounding, and in every bit where `batch_size` is the same.
+
+    **Compilation.** All samples are one program, `jax.jit` of `jax.lax.map`, into which
+    the drawing of coefficients is compiled. As with `jax.jit`, a call with the same
+    metric and distribution (compared by `==` and `hash`: the same function, an equal
+    distribution) and the same shapes and dtypes does not trace or compile again, and
+    arrays that the metric closes over become constants of the program when it is first
+    traced: later changes of them are not seen, and very large ones are slow to compile.
+    Give such arrays as `args`. The last 128 programs are kept.
 
     Args:
-        metric: a pure function of a network's variables that gives a tree of arrays.
-            It is traced once a call. Arrays that it closes over (data, say) are given
-            to the compiled program as arguments; those that a jitted function inside of
-            it closes over are built into the program, which is slow to compile where
-            they are large. What it closes over may change between calls, so each call
-            compiles; equal programs are found again where JAX has a folder for them
-            (`jax_compilation_cache_dir`).
+        metric: a pure function `metric(variables, *args)` that returns a tree of
+            arrays of numbers.
         a: variables of a network.
-        b: variables of the same structure, aligned with a.
-        distribution: what coefficients are drawn from: `uniform()` or another, or a
-            `Coefficients` object of your own.
+        b: variables of the same structure, shapes and dtypes, aligned with a.
+        distribution: what the coefficients T are drawn from: `uniform()`, another one
+            of `combinability.coefficients`, or your own `Coefficients`.
         key: a PRNG key.
         samples: number of combinations, at least 1.
-        batch: combinations side by side on each device, at least 1. By default the
-            fastest of 1, 4, 16, … as timed here; on a CPU a metric that convolves is
-            evaluated one by one.
-        devices: devices of this process to share the samples; by default all.
-        progress: called as `progress(done, samples)` about once a second.
-        checkpoint: a file for finished samples. If it exists, evaluation goes on
-            from it. It is replaced as a whole, at most a tenth of the time.
+        args: further arguments of the metric (data, say): trees of arrays.
+        batch_size: combinations that are vmapped together on each device. By default
+            1, without vmap, on a CPU, where larger batches save little and convolutions
+            become several times slower. On accelerators by default as many as fit: all
+            intermediate values of one sample's metric, the coefficients and the
+            combination, times `batch_size`, take a quarter of the device's memory at
+            most; no more than 1024.
+        devices: devices of this process that share the samples; by default all.
+        progress: called as `progress(done, samples)`, at most 64 times.
+        checkpoint: a file for finished samples, replaced as a whole at most 64 times.
+            If it exists, evaluation continues from it.
 
     Returns:
         A tree like the metric's value, of NumPy arrays with a leading axis `samples`.
-        Among several processes (`jax.distributed`) each evaluates one part of the
-        samples on its own devices and all return all of them; each needs the same
-        arguments and writes a checkpoint of its own, named by its number.
+        With several processes (`jax.distributed`) each evaluates a part of the samples
+        on its own devices, and all return all of them. Each needs the same arguments
+        and writes a checkpoint of its own, with its number at the end of the name.
 
     Raises:
-        TypeError: if key is not a PRNG key or the metric returns no arrays.
+        TypeError: if key is not a PRNG key, metric or distribution cannot be hashed, or
+            the metric returns no arrays of numbers.
         ValueError: if a and b do not match, are not finite or span several processes,
-            samples, batch or devices are out of range, the distribution is one for
+            samples, batch_size or devices are out of range, the distribution is one for
             `evaluate_many`, or the checkpoint is damaged or belongs to another run.
 
     Example:
@@ -90,35 +108,34 @@ def evaluate(
         ((10,), True)
 
     References:
-        Csiszárik et al., 2023 (arXiv 2308.11511); the engine is ours.
+        Csiszárik et al., 2023 (arXiv 2308.11511).
     """
     check_like(b, a, "b", "a")
     if getattr(distribution, "models", None) is not None:
         raise ValueError(
-            f"distribution: {distribution} combines several networks; give them to "
+            f"distribution: expected one for two networks, got {distribution}; use "
             "evaluate_many"
         )
-
-    def combined(models, coefficients):
-        return combine(models[0], models[1], coefficients)
-
-    options = Options(key, samples, batch, devices, progress, checkpoint)
-    return _evaluate(metric, {"a": a, "b": b}, combined, distribution, options)
+    return _evaluate(
+        metric, {"a": a, "b": b}, distribution, _combine_pair,
+        key, samples, args, batch_size, devices, progress, checkpoint,
+    )  # fmt: skip
 
 
 def evaluate_many(
-    metric: Callable[[PyTree], PyTree],
+    metric: Callable[..., PyTree],
     models: Sequence[PyTree],
     distribution: Coefficients,
     *,
     key: Key,
     samples: int,
-    batch: int | None = None,
+    args: Sequence[PyTree] = (),
+    batch_size: int | None = None,
     devices: Sequence[Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> PyTree:
-    """Evaluates a metric on random combinations of N networks.
+    """Evaluate a metric on random combinations of N networks.
 
     Args:
         metric: as in `evaluate`.
@@ -127,7 +144,8 @@ def evaluate_many(
             `combine_many` takes.
         key: a PRNG key.
         samples: number of combinations, at least 1.
-        batch: as in `evaluate`.
+        args: as in `evaluate`.
+        batch_size: as in `evaluate`.
         devices: as in `evaluate`.
         progress: as in `evaluate`.
         checkpoint: as in `evaluate`.
@@ -144,7 +162,7 @@ def evaluate_many(
         >>> import jax, jax.numpy as jnp, combinability
         >>> models = [jnp.full(500, value) for value in (0.0, 1.0, 5.0)]
         >>> means = combinability.evaluate_many(
-        ...     jnp.mean, models, combinability.simplex(3),
+        ...     jnp.mean, models, combinability.coefficients.simplex(3),
         ...     key=jax.random.key(0), samples=8,
         ... )
         >>> means.shape, bool(abs(means.mean() - 2) < 0.1)
@@ -157,35 +175,212 @@ def evaluate_many(
         check_like(model, models[0], f"models[{number}]", "models[0]")
     expected = getattr(distribution, "models", len(models))
     if expected != len(models):
-        kind = "a pair, by evaluate" if expected is None else f"{expected} networks"
+        kind = "two networks, by evaluate" if expected is None else f"{expected}"
         raise ValueError(
-            f"distribution: {distribution} is for {kind}, got {len(models)} models"
+            f"distribution: expected one for {len(models)} networks, got "
+            f"{distribution}, which is for {kind}"
         )
     named = {f"models[{number}]": model for number, model in enumerate(models)}
-    options = Options(key, samples, batch, devices, progress, checkpoint)
-    return _evaluate(metric, named, combine_many, distribution, options)
+    return _evaluate(
+        metric, named, distribution, combine_many,
+        key, samples, args, batch_size, devices, progress, checkpoint,
+    )  # fmt: skip
 
 
 def _evaluate(
-    metric: Callable[[PyTree], PyTree],
-    models: Mapping[str, PyTree],
-    combined: Callable[[Sequence[PyTree], PyTree], PyTree],
-    distribution: Coefficients,
-    options: Options,
-) -> PyTree:
-    """The metric on combinations of named models."""
-    options = checked(options, distribution)
-    for name, model in models.items():
-        check_local(name, model)
+    metric, named, distribution, combined,
+    key, samples, args, batch_size, devices, progress, checkpoint,
+) -> PyTree:  # fmt: skip
+    """Evaluate a metric on `combined(models, coefficients)`."""
+    check_function("metric", metric, "of variables")
+    check_distribution(distribution, samples)
+    _check_hashable("metric", metric)
+    _check_hashable("distribution", distribution)
+    for name, model in named.items():
+        _check_local(name, model)
         check_finite(name, model)
-    part = own_part(options.samples)
-    devices = tuple(options.devices or ())[: max(1, len(part))]
-    task = make_task(
-        metric, tuple(models.values()), combined, distribution, options.key, devices
+    key, devices, args = check_key(key), _check_devices(devices), tuple(args)
+    part = _own_part(samples)
+    models = tuple(jax.tree.map(jnp.asarray, model) for model in named.values())
+    checked = _checked(metric)
+    if batch_size is None:
+        batch_size = _default_batch_size(checked, models[0], args, devices[0])
+    batch_size = check_count("batch_size", batch_size, 1)
+
+    whole = progress is None and checkpoint is None
+    count = len(part) if whole else max(batch_size, -(-len(part) // _SEGMENTS))
+    devices = devices[: max(1, count)]
+    # At least two steps: XLA compiles a loop of one step into another program, whose
+    # rounding may differ.
+    each = -(-count // len(devices))
+    steps = max(2, -(-each // batch_size))
+    batch_size = -(-each // steps)
+    count = len(devices) * steps * batch_size
+    program, replicated = _program(metric, distribution, combined, batch_size, devices)
+    arguments = jax.device_put((key, models, args), replicated)
+
+    done, finished, file = 0, [], None
+    if checkpoint is not None:
+        trace = checked.trace(models[0], *args)
+        about = describe(part, key, distribution, models, args, trace.jaxpr)
+        file = Checkpoint(_own_file(checkpoint), about, trace.out_info)
+        stored = file.load()
+        if stored is not None:
+            finished, done = [stored], len(jax.tree.leaves(stored)[0])
+            if progress is not None:
+                progress(done, len(part))
+    while done < len(part):
+        size = min(count, len(part) - done)
+        # What is evaluated beyond the last sample is dropped.
+        indices = np.minimum(part.start + done + np.arange(count), samples - 1)
+        values = jax.device_get(program(indices.astype(np.uint32), *arguments))
+        finished.append(jax.tree.map(lambda x, size=size: x[:size], values))
+        done += size
+        if file is not None:
+            finished = [_joined(finished)]
+            file.save(finished[0])
+        if progress is not None:
+            progress(done, len(part))
+    if not finished:  # more processes than samples
+        shapes = checked.trace(models[0], *args).out_info
+        finished = [jax.tree.map(lambda x: np.zeros((0, *x.shape), x.dtype), shapes)]
+    return _gather(_joined(finished), samples)
+
+
+@functools.lru_cache(_PROGRAMS)
+def _checked(metric):
+    """The jitted metric, which raises where its value is no tree of arrays."""
+
+    def checked(variables, *args):
+        value = metric(variables, *args)
+        _check_value(value)
+        return value
+
+    return jax.jit(checked)
+
+
+@functools.lru_cache(_PROGRAMS)
+def _program(metric, distribution, combined, batch_size, devices):
+    """The compiled program (indices, key, models, args) -> values, and its sharding."""
+    mesh = Mesh(np.array(devices), ("samples",))
+
+    def part(indices, key, models, args):
+        def one_sample(index):
+            coefficients = distribution.sample(index, models[0], key=key)
+            return _checked(metric)(combined(models, coefficients), *args)
+
+        # A batch of 1 would be vmapped too.
+        size = batch_size if batch_size > 1 else None
+        return jax.lax.map(one_sample, indices, batch_size=size)
+
+    spread, same = PartitionSpec("samples"), PartitionSpec()
+    mapped = jax.shard_map(
+        part,
+        mesh=mesh,
+        in_specs=(spread, same, same, same),
+        out_specs=spread,
+        check_vma=False,
     )
-    file = None
-    if options.checkpoint is not None:
-        about = describe(task, distribution, samples=part)
-        file = SamplesFile(own_file(options.checkpoint), about, task.metric)
-    values = advance(task, part, options.batch, options.progress, file)
-    return jax.tree.unflatten(task.metric.structure, gather(values, options.samples))
+    return jax.jit(mapped), NamedSharding(mesh, same)
+
+
+def _combine_pair(models: tuple, coefficients: PyTree) -> PyTree:
+    return combine(models[0], models[1], coefficients)
+
+
+def _default_batch_size(checked, variables: PyTree, args: tuple, device: Any) -> int:
+    if device.platform == "cpu":
+        return 1
+    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
+    values = intermediate_bytes(checked.trace(variables, *args).jaxpr)
+    # Random bits, coefficients and combination.
+    needed = 3 * parameters + values
+    memory = (device.memory_stats() or {}).get("bytes_limit", 2**33)
+    return max(1, min(_MOST_SAMPLES, int(_MEMORY_SHARE * memory) // max(1, needed)))
+
+
+def _check_value(value: PyTree) -> None:
+    found = jax.tree_util.tree_flatten_with_path(value)[0]
+    if not found:
+        raise TypeError(
+            f"metric: expected arrays for each combination, got {value!r}; return what "
+            "is to be kept"
+        )
+    for path, leaf in found:
+        try:
+            dtype = jnp.result_type(leaf)
+            if any(jnp.issubdtype(dtype, kind) for kind in (np.number, np.bool_)):
+                continue
+        except TypeError:
+            pass
+        where = f" at {path_name(path)!r}" if path else ""
+        raise TypeError(
+            f"metric: expected arrays of numbers, got {type(leaf).__name__}{where}"
+        )
+
+
+def _check_hashable(name: str, value: Any) -> None:
+    try:
+        hash(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}: expected something hashable, by which equal calls are compiled "
+            f"once, got {value!r}; write a function, or a dataclass with frozen=True "
+            "or eq=False"
+        ) from error
+
+
+def _check_devices(devices: Sequence[Any] | None) -> tuple[Any, ...]:
+    found = tuple(jax.local_devices() if devices is None else devices)
+    others = [d for d in found if d not in jax.local_devices(backend=d.platform)]
+    if not found or others or len(set(found)) < len(found):
+        raise ValueError(
+            "devices: expected different devices of this process, as "
+            f"jax.local_devices() names them, got {devices!r}"
+        )
+    return found
+
+
+def _check_local(name: str, model: PyTree) -> None:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(model)[0]:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            raise ValueError(
+                f"{name}: expected arrays of this process, got one that spans several "
+                f"processes at {path_name(path)!r}; gather the network by "
+                "multihost_utils.process_allgather(…, tiled=True)"
+            )
+
+
+def _joined(parts: list[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+# Several processes: each has an equal part of the samples, the last ones less.
+
+
+def _own_part(samples: int) -> range:
+    each = -(-samples // jax.process_count())
+    first = min(samples, each * jax.process_index())
+    return range(first, min(samples, first + each))
+
+
+def _own_file(checkpoint: str | os.PathLike[str]) -> Path:
+    path = Path(checkpoint)
+    if jax.process_count() == 1:
+        return path
+    return path.with_name(f"{path.name}.{jax.process_index()}")
+
+
+def _gather(values: PyTree, samples: int) -> PyTree:
+    """The samples of all processes, from those of this one."""
+    if jax.process_count() == 1:
+        return values
+    each = -(-samples // jax.process_count())
+
+    def padded(leaf):
+        return np.concatenate(
+            [leaf, np.zeros((each - len(leaf), *leaf.shape[1:]), leaf.dtype)]
+        )
+
+    found = multihost_utils.process_allgather(jax.tree.map(padded, values))
+    return jax.tree.map(lambda leaf: np.concatenate(leaf)[:samples], found)

@@ -127,6 +127,6 @@ def _along(symmetry: Symmetry, block: Block, axis: int, draw: Array) -> Array:
 
 
 def _kept(draws: Mapping[int, Array]) -> Array:
-    """The coefficient of what is not combined: all of a."""
+    """The coefficient of what is not combined: 0, that is a's value."""
     dtype = next(iter(draws.values())).dtype if draws else jnp.float32
-    return jnp.ones((), dtype)
+    return jnp.zeros((), dtype)

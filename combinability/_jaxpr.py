@@ -4,6 +4,7 @@ What differs between the versions of JAX that are supported is dealt with here, 
 other file of the package imports these internals.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ __all__ = [
     "captured",
     "evaluate",
     "input_types",
+    "intermediate_bytes",
     "parts",
     "read_scan",
     "read_while",
@@ -130,6 +132,18 @@ def all_constants(program: Program) -> Iterator[Any]:
         for value in jax.tree.leaves(equation.params):
             if isinstance(value, ClosedJaxpr):
                 yield from all_constants(value)
+
+
+def intermediate_bytes(program: Any) -> int:
+    """Bytes of all values that a program computes, with a loop's body counted once."""
+    total = 0
+    for equation in parts(program).equations:
+        values = [variable.aval for variable in equation.outvars]
+        total += sum(math.prod(value.shape) * value.dtype.itemsize for value in values)
+        for held in jax.tree.leaves(equation.params):
+            if hasattr(held, "eqns"):
+                total += intermediate_bytes(held)
+    return total
 
 
 def without_dead_code(program: Program) -> Program:

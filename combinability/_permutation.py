@@ -28,7 +28,7 @@ def identity(symmetry: Symmetry) -> Permutations:
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
-        >>> combinability.identity(symmetry)["in"].tolist()
+        >>> combinability.permutations.identity(symmetry)["in"].tolist()
         [0, 1, 2]
     """
     return {
@@ -53,7 +53,7 @@ def random(key: PRNGKeyArray, symmetry: Symmetry) -> Permutations:
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
-        >>> drawn = combinability.random(jax.random.key(0), symmetry)
+        >>> drawn = combinability.permutations.random(jax.random.key(0), symmetry)
         >>> sorted(drawn["in"].tolist())
         [0, 1, 2]
     """
@@ -94,7 +94,7 @@ def compose(symmetry: Symmetry, outer: Permutation, inner: Permutation) -> Permu
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
         >>> turn = {"in": jnp.array([1, 2, 0])}
-        >>> combinability.compose(symmetry, turn, turn)["in"].tolist()
+        >>> combinability.permutations.compose(symmetry, turn, turn)["in"].tolist()
         [2, 0, 1]
     """
     outer = _complete(symmetry, outer, "outer")
@@ -127,7 +127,8 @@ def invert(symmetry: Symmetry, permutation: Permutation) -> Permutations:
         >>> def apply(variables, x):
         ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
         >>> symmetry = combinability.infer_symmetry(apply, variables, jnp.ones((1, 2)))
-        >>> combinability.invert(symmetry, {"in": jnp.array([1, 2, 0])})["in"].tolist()
+        >>> turn = {"in": jnp.array([1, 2, 0])}
+        >>> combinability.permutations.invert(symmetry, turn)["in"].tolist()
         [2, 0, 1]
     """
     given = _complete(symmetry, permutation, "permutation")
@@ -163,7 +164,7 @@ def perturb(
     Example:
         >>> import jax, jax.numpy as jnp, combinability
         >>> start = {"hidden": jnp.arange(10)}
-        >>> moved = combinability.perturb(jax.random.key(0), start, 0.4)
+        >>> moved = combinability.permutations.perturb(jax.random.key(0), start, 0.4)
         >>> int((moved["hidden"] != start["hidden"]).sum())
         4
     """
@@ -198,7 +199,7 @@ def distance(first: Permutation, second: Permutation) -> Float[Array, ""]:
     Example:
         >>> import jax, jax.numpy as jnp, combinability
         >>> stay, swap = {"h": jnp.arange(4)}, {"h": jnp.array([1, 0, 2, 3])}
-        >>> float(combinability.distance(stay, swap))
+        >>> float(combinability.permutations.distance(stay, swap))
         0.5
     """
     differ, total = jnp.zeros((), int), 0

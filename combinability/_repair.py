@@ -1,26 +1,36 @@
-"""REPAIR: a combination's activations rescaled to lie between those of its parents."""
+"""REPAIR: rescale the activations of a combination to those of its parents."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
+from combinability._checks import check_function
 from combinability._combine import check_like
-from combinability._layers import (
-    Apply,
-    ChannelStatistics,
-    channel_statistics,
-    measure,
-    run_layers,
-)
+from combinability._jaxpr import trace_state
 
 # Deviations below this share of a layer's root mean square are those of constants.
 _CONSTANT = 1e-6
 
+Apply = Callable[[PyTree, Any], Any]
+
+
+class ChannelStatistics(NamedTuple):
+    """Statistics of a layer's outputs over all axes but the last.
+
+    Attributes:
+        mean: shape (channels,).
+        deviation: standard deviation, shape (channels,).
+    """
+
+    mean: Float[Array, " channels"]
+    deviation: Float[Array, " channels"]
+
 
 class Correction(NamedTuple):
-    """What a layer's outputs are corrected by: y becomes scale * y + shift."""
+    """Correction of a layer's outputs y: scale * y + shift."""
 
     scale: Float[Array, " channels"]
     shift: Float[Array, " channels"]
@@ -40,44 +50,45 @@ def repair(
     statistics: tuple[Statistics, Statistics] | None = None,
     layers: Callable[[str], bool] = lambda path: True,
 ) -> dict[str, Correction]:
-    r"""Corrects what a combination has lost of its parents' activations.
+    r"""Return corrections of a combination's activations to those of its parents.
 
     The activations of an averaged network vary less than those of the networks it is
-    made of, layer by layer. Every channel of every dense and convolutional layer gets a
-    scale and a shift such that on the calibration inputs
+    made of, more so in every layer. Every channel of every dense and convolutional
+    layer gets a scale and a shift such that on the calibration inputs its mean and
+    standard deviation are
 
     .. math::
 
-        \mu = \lambda \mu_A + (1 - \lambda) \mu_B, \qquad
-        \sigma = \lambda \sigma_A + (1 - \lambda) \sigma_B
+        \mu = (1 - t) \mu_A + t \mu_B, \qquad \sigma = (1 - t) \sigma_A + t \sigma_B
 
-    The share λ of a channel is that of the segment from b to a which is nearest to the
-    channel's incoming weights θ (ours; on the segment it is the coefficient itself):
+    The coefficient t of a channel is that of the point of the line from a to b which is
+    nearest to the channel's incoming weights θ (ours; on the line it is the
+    coefficient of the combination):
 
     .. math::
 
-        \lambda = \frac{\langle\theta - \theta_B, \theta_A - \theta_B\rangle}
-          {\|\theta_A - \theta_B\|^2}
+        t = \frac{\langle\theta - \theta_A, \theta_B - \theta_A\rangle}
+          {\|\theta_B - \theta_A\|^2}
 
     and 1/2 where a and b have the same weights. Layers are corrected in the order of
-    execution in one pass, so each is measured behind the corrected ones. Calibrate on
-    training data. A pure function, for use inside of a metric of `evaluate` too. For
-    networks with BatchNorm use `reset_batch_norm`.
+    execution in one pass, so each is measured after the corrected layers before it.
+    Calibrate on training data. A pure function, which may be used in a metric of
+    `evaluate`. For networks with BatchNorm use `reset_batch_norm`.
 
     Args:
         apply: `apply(variables, inputs)` of a Flax Linen network in evaluation mode,
             not jitted (the layers are intercepted; jit what surrounds it).
         variables: of the combination.
-        a: variables of the network that coefficient 1 stands for.
-        b: variables of the other one.
+        a: variables of the network of coefficient 0.
+        b: variables of the network of coefficient 1.
         inputs: one batch of calibration data.
-        statistics: `channel_statistics` of a and of b on the same inputs, to compute
-            them once for many combinations; computed here if not given.
+        statistics: `channel_statistics` of a and of b on the same inputs, where they
+            are computed once for many combinations; by default computed here.
         layers: which layers, by path ("Dense_0", "block/Conv_1"); by default all.
 
     Returns:
-        path -> scale and shift of each layer; see `corrected` and `fold`. A channel
-        that is constant in the combination is shifted only.
+        path -> scale and shift of each layer; see `corrected` and `fold_corrections`.
+        A channel that is constant in the combination is only shifted.
 
     Raises:
         ValueError: if the trees do not match, no layer is met, or a layer is called
@@ -108,28 +119,28 @@ def repair(
     corrections: dict[str, Correction] = {}
 
     def correct(path: str, y: Array) -> Array:
-        share = _share(*(_incoming(v, path) for v in (variables, a, b)))
+        t = _coefficient(*(_incoming(v, path) for v in (variables, a, b)))
         of_a, of_b = (which[path] for which in statistics)
         target = ChannelStatistics(
-            *(share * x + (1 - share) * y for x, y in zip(of_a, of_b, strict=True))
+            *((1 - t) * x + t * y for x, y in zip(of_a, of_b, strict=True))
         )
-        corrections[path] = _correction(measure(y), target)
+        corrections[path] = _correction(_measure(y), target)
         return _corrected(y, corrections[path])
 
-    run_layers(apply, variables, inputs, layers, correct)
+    _run_layers(apply, variables, inputs, layers, correct)
     return corrections
 
 
 def corrected(apply: Apply, corrections: Corrections) -> Apply:
-    """A network whose layers are corrected as `repair` found.
+    """Return a network whose layers are corrected.
 
     Args:
         apply: `apply(variables, inputs)` of a Flax Linen network, not jitted.
         corrections: what `repair` returned.
 
     Returns:
-        A function of variables and inputs; it raises ValueError if it does not meet
-        every layer that is to be corrected.
+        A function of variables and inputs, which raises ValueError if the network does
+        not have every layer that is to be corrected.
 
     Example:
         See `repair`.
@@ -139,25 +150,25 @@ def corrected(apply: Apply, corrections: Corrections) -> Apply:
         def correct(path: str, y: Array) -> Array:
             return _corrected(y, corrections[path])
 
-        return run_layers(
+        return _run_layers(
             apply, variables, inputs, corrections.__contains__, correct, corrections
         )
 
     return corrected_apply
 
 
-def fold(variables: PyTree, corrections: Corrections) -> PyTree:
-    """Variables of a network that does by itself what `corrected` does.
+def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
+    """Return variables of the corrected network: corrections in kernels and biases.
 
     Args:
         variables: a Flax variables dictionary.
         corrections: what `repair` returned.
 
     Returns:
-        The variables with scales in kernels and biases, and shifts in biases.
+        The variables, with scales in kernels and biases, and shifts in biases.
 
     Raises:
-        ValueError: if a corrected layer has no bias to take the shift; then use
+        ValueError: if a corrected layer has no bias for the shift; then use
             `corrected`.
 
     Example:
@@ -166,7 +177,7 @@ def fold(variables: PyTree, corrections: Corrections) -> PyTree:
         >>> network, x = nn.Dense(2), jnp.eye(3)
         >>> variables = network.init(jax.random.key(0), x)
         >>> fixed = {"": combinability.Correction(jnp.array([2.0, 1.0]), jnp.ones(2))}
-        >>> folded = network.apply(combinability.fold(variables, fixed), x)
+        >>> folded = network.apply(combinability.fold_corrections(variables, fixed), x)
         >>> network = combinability.corrected(network.apply, fixed)
         >>> bool(jnp.allclose(folded, network(variables, x)))
         True
@@ -180,8 +191,7 @@ def fold(variables: PyTree, corrections: Corrections) -> PyTree:
         layer = _at(params, path)
         if "bias" not in layer:
             raise ValueError(
-                f"variables: layer {path!r} has no bias to take the shift; use "
-                "corrected"
+                f"variables: layer {path!r} has no bias for the shift; use corrected"
             )
         changed = {
             **layer,
@@ -190,6 +200,94 @@ def fold(variables: PyTree, corrections: Corrections) -> PyTree:
         }
         params = _replaced(params, path.split("/") if path else [], changed)
     return {**variables, "params": params}
+
+
+def channel_statistics(
+    apply: Apply,
+    variables: PyTree,
+    inputs: Any,
+    *,
+    layers: Callable[[str], bool] = lambda path: True,
+) -> dict[str, ChannelStatistics]:
+    """Return mean and deviation of every channel of dense and convolutional layers.
+
+    Args:
+        apply: as in `repair`.
+        variables: of a network.
+        inputs: one batch of data.
+        layers: which layers, by path; by default all.
+
+    Returns:
+        path -> statistics of the layer's outputs.
+
+    Raises:
+        TypeError, ValueError: as `repair`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, combinability
+        >>> from flax import linen as nn
+        >>> network, x = nn.Dense(3), jnp.eye(4)
+        >>> variables = network.init(jax.random.key(0), x)
+        >>> found = combinability.channel_statistics(network.apply, variables, x)
+        >>> list(found), found[""].mean.shape
+        ([''], (3,))
+    """
+    check_function("apply", apply, "apply(variables, inputs)")
+    found: dict[str, ChannelStatistics] = {}
+
+    def kept(path: str, y: Array) -> Array:
+        found[path] = _measure(y)
+        return y
+
+    _run_layers(apply, variables, inputs, layers, kept)
+    return found
+
+
+def _run_layers(
+    apply: Apply,
+    variables: PyTree,
+    inputs: Any,
+    layers: Callable[[str], bool],
+    change: Callable[[str, Array], Array],
+    expected: Collection[str] | None = None,
+) -> Any:
+    """Apply a network with the outputs of selected layers changed."""
+    met: list[str] = []
+    outside = trace_state()
+
+    def interceptor(next_function, args, kwargs, context):
+        y = next_function(*args, **kwargs)
+        module = context.module
+        path = "/".join(module.path)
+        layer = isinstance(module, nn.Dense | nn.Conv)
+        if not layer or context.method_name != "__call__" or not layers(path):
+            return y
+        if path in met:
+            raise ValueError(f"layers: {path!r} is called more than once; leave it out")
+        if trace_state() != outside:
+            raise ValueError(
+                f"layers: {path!r} is inside a transformation (jax.jit, nn.scan, "
+                "nn.remat) and cannot be reached; jit what surrounds the network, or "
+                "leave the layer out"
+            )
+        met.append(path)
+        return change(path, y)
+
+    with nn.intercept_methods(interceptor):
+        output = apply(variables, inputs)
+    if not met or (expected is not None and set(met) != set(expected)):
+        raise ValueError(
+            f"apply: met the layers {met}, expected "
+            f"{'dense or convolutional ones' if expected is None else list(expected)}; "
+            "is it a Flax Linen network, and not jitted?"
+        )
+    return output
+
+
+def _measure(y: Float[Array, "... channels"]) -> ChannelStatistics:
+    """Statistics of a layer's output."""
+    axes = tuple(range(y.ndim - 1))
+    return ChannelStatistics(y.mean(axes), y.std(axes))
 
 
 def _correction(found: ChannelStatistics, target: ChannelStatistics) -> Correction:
@@ -204,11 +302,11 @@ def _corrected(y: Array, correction: Correction) -> Array:
     return (y * correction.scale + correction.shift).astype(y.dtype)
 
 
-def _share(theta: Array, a: Array, b: Array) -> Float[Array, " channels"]:
-    """The share of a in each column of a combination."""
-    square = jnp.sum((a - b) ** 2, axis=0)
-    share = jnp.sum((theta - b) * (a - b), axis=0) / jnp.where(square > 0, square, 1)
-    return jnp.where(square > 0, share, 0.5)
+def _coefficient(theta: Array, a: Array, b: Array) -> Float[Array, " channels"]:
+    """The coefficient of each column of a combination."""
+    square = jnp.sum((b - a) ** 2, axis=0)
+    t = jnp.sum((theta - a) * (b - a), axis=0) / jnp.where(square > 0, square, 1)
+    return jnp.where(square > 0, t, 0.5)
 
 
 def _incoming(variables: PyTree, path: str) -> Float[Array, "n c"]:

@@ -1,42 +1,43 @@
-"""Robustness: how much of a matching may be spoilt before combinations fail."""
+"""Robustness: how combinations degrade as a matching is perturbed."""
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from combinability._arguments import (
-    check_bijections,
-    check_networks,
-    counter,
-)
-from combinability._barrier import along, height, one_by_one, trace_loss
-from combinability._checks import check_count
-from combinability._coefficients import uniform
-from combinability._combine import combine
-from combinability._distribution import Coefficients
+from combinability._barrier import barrier
+from combinability._checks import check_bijections, check_count
+from combinability._combine import check_networks
+from combinability._evaluate import evaluate
 from combinability._keys import Key, check_key
-from combinability._metric import Metric
-from combinability._spoiling import spoil
+from combinability._permutation import Permutations, distance, perturb, random
+from combinability._products import vdot
+from combinability.coefficients import Coefficients, uniform
 from combinability.symmetry._symmetry import Permutation, Symmetry
+
+# Random permutations whose mean objective is that of chance.
+_RANDOM = 32
 
 
 class Robustness(NamedTuple):
-    """Barriers and losses of combinations under ever worse matchings.
+    """Barriers and losses of combinations while a matching is perturbed.
 
     Attributes:
         fractions: the fractions of units to move that were asked for, (fractions,).
-        moved: the fractions that were moved, (fractions, trials); of a few units not
-            every fraction can be.
-        lost: what of the matching's objective above chance was lost: 0 as matched, 1 as
-            random, (fractions, trials). It means little where the matching itself is
-            hardly above chance.
-        barrier: heights, a tree like the metric's value, (fractions, trials, …).
-        losses: of the random combinations, likewise, (fractions, trials, samples, …).
-        matched: the inner product ⟨a, π(b)⟩ of the given permutation.
+        moved: the fractions that were moved, (fractions, trials); with few units not
+            every fraction is possible.
+        lost: the share of the matching's objective above chance that was lost, smaller
+            is better: 0 as matched, 1 as random, (fractions, trials). It means little
+            where the matching itself is hardly above chance.
+        barrier: heights, smaller is better: a tree like the metric's value,
+            (fractions, trials, …).
+        losses: of the random combinations, smaller is better: likewise,
+            (fractions, trials, samples, …).
+        matched: the objective ⟨a, π(b)⟩ of the given permutation, larger is better.
         chance: its mean over random permutations of the same groups.
     """
 
@@ -50,7 +51,7 @@ class Robustness(NamedTuple):
 
 
 def robustness(
-    metric: Callable[[PyTree], PyTree],
+    metric: Callable[..., PyTree],
     symmetry: Symmetry,
     a: PyTree,
     b: PyTree,
@@ -62,31 +63,32 @@ def robustness(
     distribution: Coefficients | None = None,
     samples: int = 100,
     points: int = 25,
-    batch: int = 1,
+    args: Sequence[PyTree] = (),
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Robustness:
-    r"""The barrier and random combinations, while a matching is spoilt step by step.
+    r"""Return barriers and losses of combinations while a matching is perturbed.
 
     The permutation π is perturbed by random transpositions until a fraction of the
-    units of each group is moved. For each perturbed one, π′, the barrier between a and
-    π′(b), the losses of random combinations of these, and the share of the objective
-    that is lost:
+    units of each group has moved. For each perturbed permutation π′: the barrier
+    between a and π′(b), the losses of random combinations of these, and the share of
+    the objective that is lost,
 
     .. math::
 
         \frac{\langle a, \pi(b) \rangle - \langle a, \pi'(b) \rangle}
              {\langle a, \pi(b) \rangle - \mathrm{E}_\rho \langle a, \rho(b) \rangle}
 
-    where the inner product is over all arrays that carry a group and the expectation,
+    where the inner product is over all arrays that have a group and the expectation,
     over random permutations ρ of the same groups, is a mean of 32 draws.
 
-    Within a trial the transpositions for a greater fraction go on from those for a
-    lesser one, and all combinations have the same coefficients: differences between
+    Within a trial the transpositions for a larger fraction continue those for a
+    smaller one, and all combinations have the same coefficients: differences between
     fractions are differences between matchings.
 
     Args:
-        metric: as in `barrier`: greater is worse. It is traced once; its programs are
-            compiled once, for all fractions and trials.
+        metric: a loss, as in `barrier`. Its two programs are compiled once, for all
+            fractions and trials and for equal calls.
         symmetry: what may be permuted.
         a: variables of a network.
         b: variables of the same structure, **not yet** permuted.
@@ -98,8 +100,9 @@ def robustness(
         trials: perturbations for each fraction.
         distribution: of the coefficients; by default `uniform()`, element by element.
         samples: combinations for each perturbed matching.
-        points: points of each way, as in `barrier`.
-        batch: points or samples side by side, as in `barrier`.
+        points: points of each segment, as in `barrier`.
+        args: further arguments of the metric, as in `evaluate`.
+        batch_size: points or samples that are vmapped together, as in `evaluate`.
         progress: called as `progress(done, total)` after each perturbed matching.
 
     Returns:
@@ -138,58 +141,91 @@ def robustness(
     if not given:
         raise ValueError("permutation: expected at least one group to perturb, got {}")
     fractions = _check_fractions(fractions)
-    trials = check_count("trials", trials, 1)
-    samples = check_count("samples", samples, 1)
-    points, batch = check_count("points", points, 3), check_count("batch", batch, 1)
-    distribution = _check_distribution(distribution or uniform(), samples)
-    key = check_key(key)
-    # Samples fold their numbers into the key; this is the number of none.
-    apart = jax.random.fold_in(key, 2**32 - 1)
-    spoilt = spoil(symmetry, a, b, given, apart, fractions, trials)
-    loss = trace_loss(metric, a)
-    losses = along(loss, points, batch)
-    drawn = _combinations(loss, distribution, samples, batch)
-    move = jax.jit(lambda permutation, model: symmetry.apply(permutation, model))
-    done = counter(progress, spoilt.moved.size)
-    barriers, clouds = [], []
-    for number in range(spoilt.moved.size):
-        at = {name: index[number] for name, index in spoilt.permutations.items()}
-        moved = move(at, b)
-        barriers.append([height(leaf) for leaf in losses(a, moved)])
-        clouds.append(drawn(a, moved, key))
-        done()
+    trials, key = check_count("trials", trials, 1), check_key(key)
+    distribution = uniform() if distribution is None else distribution
+    # Samples fold their numbers into the key; no sample has this one.
+    perturbing, comparing = jax.random.split(jax.random.fold_in(key, 2**32 - 1))
+    perturbed = _perturbed(perturbing, given, fractions, trials)
+    random_ones = _random(comparing, symmetry, given)
+    matched, chance, objectives = (
+        np.asarray(_objectives(symmetry, a, b, permutations), np.float64)
+        for permutations in (_stack([given]), random_ones, perturbed)
+    )
+    found, total = [], len(fractions) * trials
+    for number in range(total):
+        here = {name: index[number] for name, index in perturbed.items()}
+        moved = permuted(symmetry, here, b)
+        height = barrier(
+            metric, a, moved, points=points, args=args, batch_size=batch_size
+        ).height
+        losses = evaluate(
+            metric, a, moved, distribution,
+            key=key, samples=samples, args=args, batch_size=batch_size,
+        )  # fmt: skip
+        found.append((distance(given, here), height, losses))
+        if progress is not None:
+            progress(number + 1, total)
     lead = (len(fractions), trials)
+    moved, heights, losses = jax.tree.map(
+        lambda x: x.reshape(*lead, *x.shape[1:]), _stack(found)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lost = (matched - objectives) / (matched - chance.mean())
     return Robustness(
         np.array(fractions),
-        spoilt.moved.reshape(lead),
-        spoilt.lost.reshape(lead),
-        _stack(loss, barriers, lead),
-        _stack(loss, clouds, lead),
-        spoilt.matched,
-        spoilt.chance,
+        moved,
+        lost.reshape(lead),
+        heights,
+        losses,
+        float(matched[0]),
+        float(chance.mean()),
     )
 
 
-def _stack(loss: Metric, found: Sequence[Sequence[Any]], lead: tuple) -> PyTree:
-    """A tree like the loss's value, of arrays with leading axes `lead`."""
-    leaves = [np.stack(column) for column in zip(*found, strict=True)]
-    leaves = [leaf.reshape(*lead, *leaf.shape[1:]) for leaf in leaves]
-    return loss.structure.unflatten(leaves)
+@functools.partial(jax.jit, static_argnums=0)
+def permuted(symmetry: Symmetry, permutation: Permutation, variables: PyTree) -> PyTree:
+    """Variables of a permuted network."""
+    return symmetry.apply(permutation, variables)
 
 
-def _combinations(
-    loss: Metric, distribution: Coefficients, samples: int, batch: int
-) -> Callable[[PyTree, PyTree, Key], list[np.ndarray]]:
-    """A loss on random combinations of any two networks, compiled once."""
+def _stack(trees: Sequence[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
-    @jax.jit
-    def compiled(captured, a, b, key):
-        def one(index):
-            return loss(captured, combine(a, b, distribution.sample(key, index, a)))
 
-        return one_by_one(one, jnp.arange(samples, dtype=jnp.uint32), batch)
+def _perturbed(
+    key: Key, permutation: Permutations, fractions: Sequence[float], trials: int
+) -> Permutations:
+    """Perturbed permutations, fraction by fraction, each (fractions · trials, …)."""
+    # The same keys for every fraction: the same transpositions, of which smaller
+    # fractions take fewer.
+    keys = jax.random.split(key, trials)
+    return _stack([perturb(k, permutation, f) for f in fractions for k in keys])
 
-    return lambda a, b, key: list(map(np.asarray, compiled(loss.captured, a, b, key)))
+
+def _random(key: Key, symmetry: Symmetry, permutation: Permutations) -> Permutations:
+    """Random permutations of the same groups, each (32, …)."""
+    keys = jax.random.split(key, _RANDOM)
+    drawn = jax.vmap(lambda key: random(key, symmetry))(keys)
+    return {name: drawn[name].astype(jnp.int32) for name in permutation}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _objectives(
+    symmetry: Symmetry, a: PyTree, b: PyTree, permutations: Permutations
+) -> Float[Array, " permutations"]:
+    """⟨a, π(b)⟩ over all arrays that have a group, of each of many permutations."""
+    fixed = symmetry.split(a)
+
+    def one(permutation):
+        moved = symmetry.split(symmetry.apply(permutation, b))
+        return sum(map(_inner, fixed, moved))
+
+    return jax.lax.map(one, permutations)
+
+
+def _inner(x: Array, y: Array) -> Array:
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    return vdot(x.astype(wide), y.astype(wide)).real
 
 
 def _check_fractions(fractions: Sequence[float]) -> list[float]:
@@ -204,21 +240,3 @@ def _check_fractions(fractions: Sequence[float]) -> list[float]:
             f"fractions: expected at least one number, all in [0, 1], got {found}"
         )
     return found
-
-
-def _check_distribution(distribution: Any, samples: int) -> Coefficients:
-    if not isinstance(distribution, Coefficients):
-        raise TypeError(
-            "distribution: expected an object with a method `sample`, as uniform() "
-            f"gives, got {distribution!r}"
-        )
-    if getattr(distribution, "models", None) is not None:
-        raise ValueError(
-            f"distribution: expected one for a pair of networks, got {distribution}"
-        )
-    spaced = getattr(distribution, "points", None)
-    if spaced not in (None, samples):
-        raise ValueError(
-            f"samples: expected {spaced}, as many as the line has points, got {samples}"
-        )
-    return distribution

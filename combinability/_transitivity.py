@@ -1,45 +1,56 @@
 """Transitivity: are networks that were matched to a third one matched to each other?"""
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from combinability import matching
-from combinability._arguments import check_networks, counter
-from combinability._barrier import along, height, trace_loss
-from combinability._checks import check_count
-from combinability._cycles import chance_defect, cycle_defects
+from combinability._barrier import barrier
+from combinability._checks import check_bijections, check_count
+from combinability._combine import check_networks
+from combinability._cycles import Pair, chance_defect, cycle_defects
 from combinability._keys import Key, check_key
-from combinability._pairwise import Matcher, Pair, match_pairs
+from combinability._permutation import Permutations, identity, invert
+from combinability._robustness import permuted
+from combinability.matching._matching import Matching
 from combinability.symmetry._symmetry import Symmetry
 
-Leaves = list[np.ndarray]
+
+class Matcher(Protocol):
+    """How two networks are matched, as by `match` or `weight_matching`."""
+
+    def __call__(
+        self, symmetry: Symmetry, a: PyTree, b: PyTree, *, key: Key
+    ) -> Matching:
+        """Return the permutation of b towards a."""
+        ...
 
 
 class Transitivity(NamedTuple):
     """Barriers between N networks, and how far matching is from being transitive.
 
-    A barrier is a tree like the metric's value. Matrices are symmetric with a zero
-    diagonal.
+    A barrier is a tree like the metric's value; smaller is better. Matrices are
+    symmetric with a zero diagonal.
 
     Attributes:
         unmatched: barriers between the networks as they were given, (N, N, …).
         direct: barriers when one of the two is matched to the other, (N, N, …).
-        through: barriers when both are matched to a reference, as they then stand,
+        through: barriers when both are matched to a reference,
             (references, N, N, …). Where one of the two is the reference itself, this is
             the direct barrier.
         references: the reference of each matrix of `through`.
         cycles: group -> for each triple the fraction of units that the permutations
             i → j → k → i do not bring back; 0 is perfect, (triples,).
-        chance: group -> what `cycles` is on average for random permutations.
+        chance: group -> the mean of `cycles` for random permutations.
         triples: i < j < k of each, (triples, 3).
         pairs: i < j of each matching, (pairs, 2).
-        permutations: group -> the permutation of j that moves it towards i, of each
-            pair, (pairs, *within, size).
+        permutations: group -> the permutation of j towards i, of each pair,
+            (pairs, *within, size).
     """
 
     unmatched: PyTree
@@ -54,7 +65,7 @@ class Transitivity(NamedTuple):
 
 
 def transitivity(
-    metric: Callable[[PyTree], PyTree],
+    metric: Callable[..., PyTree],
     symmetry: Symmetry,
     models: Sequence[PyTree],
     *,
@@ -62,12 +73,13 @@ def transitivity(
     match: Matcher = matching.match,
     references: Sequence[int] | None = None,
     points: int = 25,
-    batch: int = 1,
+    args: Sequence[PyTree] = (),
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Transitivity:
-    r"""Barriers between networks that are matched to each other, or through a third.
+    r"""Return barriers between networks matched to each other, or through a third.
 
-    With :math:`\pi_{ij}` the permutation that moves network j towards network i, and
+    With :math:`\pi_{ij}` the permutation of network j towards network i, and
     :math:`B` the barrier, for every pair i, j and reference r:
 
     .. math::
@@ -82,16 +94,17 @@ def transitivity(
     the aligned weights as it was, and so is as good a match.
 
     Args:
-        metric: as in `barrier`: greater is worse. It is traced and compiled once.
+        metric: a loss, as in `barrier`. Compiled once.
         symmetry: what may be permuted.
         models: N ≥ 3 networks of one structure.
         key: a PRNG key; each matching gets one of its own.
-        match: how a pair is matched: `match(symmetry, a, b, key=key)` gives an object
-            with a `permutation`. By default the strongest way from weights alone.
+        match: how two networks are matched: `match(symmetry, a, b, key=key)` returns an
+            object with a `permutation`. By default `match`, from weights only.
         references: numbers of the networks that others are matched through; by default
             each of them.
-        points: points of each way, as in `barrier`.
-        batch: points side by side, as in `barrier`.
+        points: points of each segment, as in `barrier`.
+        args: further arguments of the metric, as in `evaluate`.
+        batch_size: points that are vmapped together, as in `evaluate`.
         progress: called as `progress(done, total)` after each matching and barrier.
 
     Returns:
@@ -99,9 +112,9 @@ def transitivity(
 
     Raises:
         TypeError: if an argument is of the wrong kind.
-        ValueError: if there are less than 3 networks, they do not match the symmetry or
-            each other, or are not finite, a reference is none of them, or `match` gives
-            no permutation.
+        ValueError: if there are fewer than 3 networks, they do not match the symmetry
+            or each other, or are not finite, a reference is none of them, or `match`
+            returns no permutation.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
@@ -126,38 +139,42 @@ def transitivity(
         are linearly connected as they stand; the matrices and the defect are ours.
     """
     models = _check_models(symmetry, models)
-    numbers = _check_references(references, len(models))
-    points, batch = check_count("points", points, 3), check_count("batch", batch, 1)
-    pairs = list(itertools.combinations(range(len(models)), 2))
-    apart = [(r, i, j) for r in numbers for i, j in pairs if r not in (i, j)]
-    done = counter(progress, 3 * len(pairs) + len(apart))
-    towards = match_pairs(symmetry, models, match, check_key(key), done)
-    loss = trace_loss(metric, models[0])
-    losses = along(loss, points, batch)
-    move = jax.jit(lambda permutation, model: symmetry.apply(permutation, model))
+    n = len(models)
+    references = _check_references(references, n)
+    check_count("points", points, 3)
+    pairs = list(itertools.combinations(range(n), 2))
+    apart = [(r, i, j) for r in references for i, j in pairs if r not in (i, j)]
+    total, count = 3 * len(pairs) + len(apart), itertools.count(1)
 
-    def heights(start: PyTree, end: PyTree) -> Leaves:
-        found = [height(leaf) for leaf in losses(start, end)]
+    def done():
+        if progress is not None:
+            progress(next(count), total)
+
+    towards = _match_pairs(symmetry, models, match, check_key(key), done)
+
+    def height(start: PyTree, end: PyTree) -> PyTree:
+        found = barrier(
+            metric, start, end, points=points, args=args, batch_size=batch_size
+        ).height
         done()
         return found
 
     def moved(i: int, j: int) -> PyTree:
-        return move(towards[i, j], models[j])
+        return permuted(symmetry, towards[i, j], models[j])
 
-    unmatched = {(i, j): heights(models[i], models[j]) for i, j in pairs}
-    direct = {(i, j): heights(models[i], moved(i, j)) for i, j in pairs}
-    through = {(r, i, j): heights(moved(r, i), moved(r, j)) for r, i, j in apart}
+    unmatched = {(i, j): height(models[i], models[j]) for i, j in pairs}
+    direct = {(i, j): height(models[i], moved(i, j)) for i, j in pairs}
+    through = {(r, i, j): height(moved(r, i), moved(r, j)) for r, i, j in apart}
     matrices = [
-        _matrices({(i, j): through.get((r, i, j), direct[i, j]) for i, j in pairs})
-        for r in numbers
+        _matrix(n, {(i, j): through.get((r, i, j), direct[i, j]) for i, j in pairs})
+        for r in references
     ]
-    triples, cycles = cycle_defects(symmetry, towards, len(models))
-    rebuild = loss.structure.unflatten
+    triples, cycles = cycle_defects(symmetry, towards, n)
     return Transitivity(
-        rebuild(_matrices(unmatched)),
-        rebuild(_matrices(direct)),
-        rebuild([np.stack(leaves) for leaves in zip(*matrices, strict=True)]),
-        np.array(numbers),
+        _matrix(n, unmatched),
+        _matrix(n, direct),
+        jax.tree.map(lambda *leaves: np.stack(leaves), *matrices),
+        np.array(references),
         cycles,
         chance_defect(symmetry),
         triples,
@@ -169,14 +186,49 @@ def transitivity(
     )
 
 
-def _matrices(heights: Mapping[Pair, Leaves]) -> Leaves:
-    """For each leaf the symmetric matrix of what is known of each pair i < j."""
-    n = 1 + max(j for _, j in heights)
-    matrices = [np.zeros((n, n, *leaf.shape)) for leaf in heights[0, 1]]
-    for (i, j), leaves in heights.items():
-        for matrix, leaf in zip(matrices, leaves, strict=True):
+def _matrix(n: int, heights: Mapping[Pair, PyTree]) -> PyTree:
+    """The symmetric matrix of a value for each pair i < j, leaf by leaf."""
+
+    def of_leaves(*leaves):
+        matrix = np.zeros((n, n, *leaves[0].shape))
+        for (i, j), leaf in zip(heights, leaves, strict=True):
             matrix[i, j] = matrix[j, i] = leaf
-    return matrices
+        return matrix
+
+    return jax.tree.map(of_leaves, *heights.values())
+
+
+_inverse = functools.partial(jax.jit, static_argnums=0)(invert)
+
+
+def _match_pairs(
+    symmetry: Symmetry,
+    models: Sequence[PyTree],
+    match: Matcher,
+    key: Key,
+    done: Callable[[], None],
+) -> dict[Pair, Permutations]:
+    """Return for each i, j the permutation of j towards i.
+
+    Pairs i < j are matched, the others have the inverse permutations. `done` is called
+    after each matching.
+    """
+    still = check_bijections(symmetry, identity(symmetry), "identity")
+    towards = {(i, i): still for i in range(len(models))}
+    pairs = list(itertools.combinations(range(len(models)), 2))
+    for (i, j), own in zip(pairs, jax.random.split(key, len(pairs)), strict=True):
+        found = match(symmetry, models[i], models[j], key=own)
+        permutation = getattr(found, "permutation", None)
+        if not isinstance(permutation, Mapping):
+            raise TypeError(
+                "match: expected it to return an object with a dict `permutation`, as "
+                f"weight_matching does, got {found!r}"
+            )
+        given = check_bijections(symmetry, permutation, "match: permutation")
+        towards[i, j] = {**still, **given}
+        towards[j, i] = _inverse(symmetry, towards[i, j])
+        done()
+    return towards
 
 
 def _check_models(symmetry: Symmetry, models: Sequence[PyTree]) -> list[PyTree]:

@@ -16,7 +16,7 @@ import pytest
 import combinability
 import rllc
 import stitching
-from combinability._spoiling import _inner
+from combinability._robustness import _inner
 from combinability.matching._cross_moments import _moments
 from stitching import layers, report, similarity
 

@@ -55,7 +55,11 @@ def align(
     tried = [dict(m.starts or {}) for m in record]
     starts = {name: [float(t[name]) for t in tried] for name in tried[0]}
     moved = [
-        float(combinability.distance(combinability.identity(symmetry), m.permutation))
+        float(
+            combinability.permutations.distance(
+                combinability.permutations.identity(symmetry), m.permutation
+            )
+        )
         for m in record
     ]
     best = [max(t, key=lambda name: t[name]) for t in tried]
@@ -116,4 +120,4 @@ def permutation_of(
         name: jax.numpy.asarray(p[number])
         for name, p in aligned["permutations"].items()
     }
-    return one if i < j else combinability.invert(symmetry, one)
+    return one if i < j else combinability.permutations.invert(symmetry, one)

@@ -41,7 +41,7 @@ def run_differences(
     @jax.jit
     def measure(key, a, b):
         def combination(index):
-            drawn = distribution.sample(key, index, a)
+            drawn = distribution.sample(index, a, key=key)
             return combinability.combine(a, b, drawn)
 
         def difference(x, y):

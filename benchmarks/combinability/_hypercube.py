@@ -12,7 +12,7 @@ import combinability
 from benchmarks.combinability._scoring import Judge
 from benchmarks.networks import interval_of
 
-Make = Callable[[combinability.Symmetry], combinability.Coefficients]
+Make = Callable[[combinability.Symmetry], combinability.coefficients.Coefficients]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +49,22 @@ CELLS = (
         Cell("uniform [0, 1]", granularity, _uniform(granularity))
         for granularity in ("element", "neuron", "tensor", "module", "model")
     ),
-    Cell("vertices", "element", lambda _: combinability.bernoulli(0.5)),
+    Cell("vertices", "element", lambda _: combinability.coefficients.bernoulli(0.5)),
     Cell(
         "vertices",
         "neuron",
-        lambda s: combinability.bernoulli(0.5, granularity="neuron", symmetry=s),
+        lambda s: combinability.coefficients.bernoulli(
+            0.5, granularity="neuron", symmetry=s
+        ),
     ),
-    Cell("beta(0.5, 0.5)", "element", lambda _: combinability.beta(0.5, 0.5)),
-    Cell("normal(0.5, 0.25)", "element", lambda _: combinability.normal(0.5, 0.25)),
+    Cell(
+        "beta(0.5, 0.5)", "element", lambda _: combinability.coefficients.beta(0.5, 0.5)
+    ),
+    Cell(
+        "normal(0.5, 0.25)",
+        "element",
+        lambda _: combinability.coefficients.normal(0.5, 0.25),
+    ),
     Cell("uniform [−0.25, 1.25]", "element", _uniform("element", -0.25, 1.25)),
     Cell("uniform [−0.5, 1.5]", "element", _uniform("element", -0.5, 1.5)),
     Cell("uniform [0, 1]", "element", _uniform("element"), aligned=False),
@@ -112,7 +120,7 @@ def run_cell(
                 cell.make(symmetry),
                 key=jax.random.fold_in(key, number),
                 samples=each,
-                batch=batch,
+                batch_size=batch,
                 progress=shown,
                 checkpoint=checkpoint and Path(f"{checkpoint}.{number}.npz"),
             )

@@ -34,8 +34,10 @@ def planes(
       Euclidean, relative to that of the first two points.
     """
     a, b = aligned[:2]
-    coin = combinability.bernoulli(0.5)
-    vertices = [combinability.combine(a, b, coin.sample(key, i, a)) for i in range(2)]
+    coin = combinability.coefficients.bernoulli(0.5)
+    vertices = [
+        combinability.combine(a, b, coin.sample(i, a, key=key)) for i in range(2)
+    ]
     corners = {
         "aligned": aligned[:3],
         "not matched": networks[:3],

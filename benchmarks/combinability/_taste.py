@@ -115,6 +115,6 @@ def taste(
 
 def _log10_equivalent(symmetry: combinability.Symmetry) -> float:
     """Of the number of permutations, each of which computes the same function."""
-    indices = combinability.identity(symmetry).values()
+    indices = combinability.permutations.identity(symmetry).values()
     blocks = [(index.size // index.shape[-1], index.shape[-1]) for index in indices]
     return sum(n * math.lgamma(size + 1) for n, size in blocks) / math.log(10)

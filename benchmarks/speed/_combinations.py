@@ -17,8 +17,6 @@ from benchmarks._ranges import check_counts, check_positive
 from benchmarks.models import MLP, ResNet
 from benchmarks.speed._interleaved import interleaved, ratio
 from benchmarks.speed._matmul import Matmul, flops
-from combinability._batch import fastest
-from combinability._program import make_task
 
 BASELINE = "loop"
 _CLASSES = 10
@@ -166,20 +164,22 @@ def _samples(run: Callable[[int], object], seconds: float) -> int:
 
 
 class _Engine:
-    """What `combinability.evaluate` runs once it has chosen how."""
+    """`combinability.evaluate`."""
+
+    batch, lanes = 1, 1
 
     def __init__(self, metric, models):
-        def combined(models, coefficients):
-            return combinability.combine(models[0], models[1], coefficients)
-
-        devices = tuple(jax.local_devices())
-        key, distribution = jax.random.key(3), combinability.uniform()
-        task = make_task(metric, models, combined, distribution, key, devices)
-        self._program = fastest(task, samples=100_000)
-        self.batch, self.lanes = self._program.batch, self._program.lanes
+        self._metric, self._models = metric, models
 
     def __call__(self, samples: int) -> Any:
-        return self._program(0, samples)
+        return combinability.evaluate(
+            self._metric,
+            self._models[0],
+            self._models[1],
+            combinability.uniform(),
+            key=jax.random.key(3),
+            samples=samples,
+        )
 
 
 class _Loop:

@@ -182,6 +182,9 @@ class Symmetry:
     inputs: str = ""
     trace: Trace | None = dataclasses.field(default=None, repr=False, compare=False)
 
+    def __hash__(self) -> int:
+        return hash((self.blocks, self.leaves))
+
     def __str__(self) -> str:
         from combinability.symmetry._table import table  # which needs this class
 

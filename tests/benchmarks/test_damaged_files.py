@@ -13,8 +13,6 @@ import os
 import resource
 import tracemalloc
 import zipfile
-from types import SimpleNamespace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +26,7 @@ from benchmarks.networks import load_networks, save_networks
 from benchmarks.runs import Run, RunError, _run, read_result, write_atomically
 from benchmarks.training import CheckpointError, _checkpoint
 from combinability._arrays_file import read_arrays
-from combinability._samples_file import Finished, SamplesFile
+from combinability._checkpoint import Checkpoint
 
 ARRAYS = {
     "matrix": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -138,11 +136,11 @@ def test_no_change_of_an_npz_file_goes_unnoticed(
 
 
 TREE = {"b": np.arange(3.0), "w": np.ones((2, 3), jnp.bfloat16)}
-LEAVES: Any = SimpleNamespace(outputs=(jax.ShapeDtypeStruct((), "float32"),))
+LEAVES = [jax.ShapeDtypeStruct((), jnp.float32)]
 
 
 def samples_file(path):
-    return SamplesFile(path, {"key": "0"}, LEAVES)
+    return Checkpoint(path, {"key": "0"}, LEAVES)
 
 
 # Of each npz file of ours: the error, how it is written and how it is read.
@@ -164,7 +162,7 @@ READERS = {
     ),
     "samples": (
         ValueError,
-        lambda path: samples_file(path).save(Finished([np.ones(4, np.float32)], 2)),
+        lambda path: samples_file(path).save([np.ones(4, np.float32)]),
         lambda path: samples_file(path).load(),
     ),
 }

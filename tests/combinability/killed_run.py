@@ -1,6 +1,5 @@
 """A long evaluation in a process of its own, for `test_evaluate` to kill and resume."""
 
-import math
 import sys
 import time
 
@@ -8,9 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from combinability import _advance
-from combinability._coefficients import uniform
-from combinability._evaluate import evaluate
+from combinability import evaluate, uniform
 
 SAMPLES = 100
 
@@ -33,7 +30,7 @@ def metric(variables):
 
 
 def run(**options):
-    settings = {"key": jax.random.key(3), "samples": SAMPLES, "batch": 1} | options
+    settings = {"key": jax.random.key(3), "samples": SAMPLES, "batch_size": 1} | options
     settings.setdefault("devices", jax.local_devices()[:1])
     return evaluate(metric, network(1), network(2), uniform(-0.2, 1.2), **settings)
 
@@ -45,5 +42,4 @@ def wait(done, samples):
 
 
 if __name__ == "__main__":
-    _advance._WRITING_SHARE = math.inf  # A checkpoint is due whenever a segment ends.
     run(checkpoint=sys.argv[1], progress=wait)

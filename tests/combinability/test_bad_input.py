@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import combinability
+from combinability import coefficients, permutations
 from combinability import symmetry as symmetries
 from tests.bad_input import check_refused, each_row
 
@@ -37,7 +38,7 @@ UNKNOWN = {"hidden": jnp.arange(3)}
 LOGITS, LABELS = np.ones((5, 4), np.float32), np.zeros(5, int)
 CORRECTION = {"Dense_9": combinability.Correction(jnp.ones(4), jnp.ones(4))}
 LINE, THREE, FOUR = (
-    combinability.line(3),
+    combinability.coefficients.line(3),
     symmetries.variable(3),
     symmetries.variable(4),
 )
@@ -87,6 +88,9 @@ BAD = {
             "similarity: expected",
         ),
     ],
+    "barriers": [
+        (lambda: c.barriers(metric, []), ValueError, "pairs: expected at least one"),
+    ],
     "barrier": [
         (
             lambda: c.barrier(metric, V, V, points=2),
@@ -107,24 +111,32 @@ BAD = {
     ],
     "bernoulli": [
         (
-            lambda: c.bernoulli(1.5),
+            lambda: coefficients.bernoulli(1.5),
             ValueError,
             "probability: expected a number in [0, 1]",
         ),
         (
-            lambda: c.bernoulli("half"),
+            lambda: coefficients.bernoulli("half"),
             TypeError,
             "probability: expected a number, got 'h",
         ),
         (
-            lambda: c.bernoulli(np.nan),
+            lambda: coefficients.bernoulli(np.nan),
             ValueError,
             "probability: expected a finite number",
         ),
     ],
     "beta": [
-        (lambda: c.beta(0.0, 1.0), ValueError, "a: expected a finite number above 0"),
-        (lambda: c.beta(1.0, -1.0), ValueError, "b: expected a finite number above 0"),
+        (
+            lambda: coefficients.beta(0.0, 1.0),
+            ValueError,
+            "alpha: expected a finite number above 0",
+        ),
+        (
+            lambda: coefficients.beta(1.0, -1.0),
+            ValueError,
+            "beta: expected a finite number above 0",
+        ),
     ],
     "channel_statistics": [
         (
@@ -160,11 +172,15 @@ BAD = {
     ],
     "compose": [
         (
-            lambda: c.compose(SYMMETRY, UNKNOWN, {}),
+            lambda: permutations.compose(SYMMETRY, UNKNOWN, {}),
             ValueError,
             "outer: no group 'hidden'",
         ),
-        (lambda: c.compose(SYMMETRY, {}, TWICE), ValueError, f"inner['in']: {ONCE}"),
+        (
+            lambda: permutations.compose(SYMMETRY, {}, TWICE),
+            ValueError,
+            f"inner['in']: {ONCE}",
+        ),
     ],
     "corrected": [
         (
@@ -173,7 +189,7 @@ BAD = {
             "expected ['Dense_9']",
         ),
     ],
-    "cosine": [(lambda: c.cosine(V, SHORT), ValueError, NO_OUT)],
+    "weight_cosine": [(lambda: c.weight_cosine(V, SHORT), ValueError, NO_OUT)],
     "cycle_defect": [
         (
             lambda: c.cycle_defect(SYMMETRY),
@@ -199,7 +215,7 @@ BAD = {
     ],
     "distance": [
         (
-            lambda: c.distance({"in": jnp.arange(3)}, {"in": jnp.arange(4)}),
+            lambda: permutations.distance({"in": jnp.arange(3)}, {"in": jnp.arange(4)}),
             ValueError,
             "second['in']: expected the shape of first['in'], (3,), got (4,)",
         ),
@@ -232,7 +248,11 @@ BAD = {
             TypeError,
             "samples: expected an integer, got Tr",
         ),
-        (lambda: evaluated(batch=-1), ValueError, "batch: expected at least 1, got -1"),
+        (
+            lambda: evaluated(batch_size=-1),
+            ValueError,
+            "batch_size: expected at least 1, got -1",
+        ),
         (lambda: evaluated(key=3), TypeError, NO_KEY),
         (
             lambda: evaluated(of=3),
@@ -255,24 +275,32 @@ BAD = {
     ],
     "evaluate_many": [
         (
-            lambda: evaluated_many([], c.simplex(2)),
+            lambda: evaluated_many([], coefficients.simplex(2)),
             ValueError,
             "models: expected at least on",
         ),
-        (lambda: evaluated_many([V], c.simplex(2)), ValueError, "distribution: "),
+        (
+            lambda: evaluated_many([V], coefficients.simplex(2)),
+            ValueError,
+            "distribution: ",
+        ),
         (
             lambda: evaluated_many([V, V], c.uniform()),
             ValueError,
-            "a pair, by evaluate",
+            "which is for two networks",
         ),
     ],
-    "fold": [
+    "fold_corrections": [
         (
-            lambda: c.fold(V, CORRECTION),
+            lambda: c.fold_corrections(V, CORRECTION),
             ValueError,
             "variables: expected those of a Flax",
         ),
-        (lambda: c.fold({"params": V}, CORRECTION), ValueError, "no layer 'Dense_9'"),
+        (
+            lambda: c.fold_corrections({"params": V}, CORRECTION),
+            ValueError,
+            "no layer 'Dense_9'",
+        ),
     ],
     "infer_symmetry": [
         (lambda: c.infer_symmetry(3, V, X), TypeError, "apply: expected a function"),
@@ -283,9 +311,13 @@ BAD = {
         ),
     ],
     "invert": [
-        (lambda: c.invert(SYMMETRY, TWICE), ValueError, f"permutation['in']: {ONCE}"),
         (
-            lambda: c.invert(SYMMETRY, FLOATS),
+            lambda: permutations.invert(SYMMETRY, TWICE),
+            ValueError,
+            f"permutation['in']: {ONCE}",
+        ),
+        (
+            lambda: permutations.invert(SYMMETRY, FLOATS),
             ValueError,
             "expected integers of shape (3,)",
         ),
@@ -297,10 +329,18 @@ BAD = {
             "expected the same shape",
         ),
     ],
-    "l2": [(lambda: c.l2(V, SHORT), ValueError, NO_OUT)],
+    "weight_distance": [(lambda: c.weight_distance(V, SHORT), ValueError, NO_OUT)],
     "line": [
-        (lambda: c.line(1), ValueError, "points: expected at least 2, got 1"),
-        (lambda: c.line(2.5), TypeError, "points: expected an integer, got 2.5"),
+        (
+            lambda: coefficients.line(1),
+            ValueError,
+            "points: expected at least 2, got 1",
+        ),
+        (
+            lambda: coefficients.line(2.5),
+            TypeError,
+            "points: expected an integer, got 2.5",
+        ),
     ],
     "match": [
         (lambda: matched(c.match, key=3), TypeError, NO_KEY),
@@ -329,25 +369,29 @@ BAD = {
         ),
     ],
     "normal": [
-        (lambda: c.normal(0.0, -1.0), ValueError, "scale: expected a number of at")
+        (
+            lambda: coefficients.normal(0.0, -1.0),
+            ValueError,
+            "scale: expected a number of at",
+        )
     ],
     "perturb": [
-        (lambda: c.perturb(3, TWICE, 0.5), TypeError, NO_KEY),
+        (lambda: permutations.perturb(3, TWICE, 0.5), TypeError, NO_KEY),
         (
-            lambda: c.perturb(KEY, TWICE, 1.5),
+            lambda: permutations.perturb(KEY, TWICE, 1.5),
             ValueError,
             "fraction: expected a number in [0",
         ),
         (
-            lambda: c.perturb(KEY, TWICE, "all"),
+            lambda: permutations.perturb(KEY, TWICE, "all"),
             TypeError,
             "fraction: expected a number, got",
         ),
     ],
     "random": [
-        (lambda: c.random(3, SYMMETRY), TypeError, NO_KEY),
+        (lambda: permutations.random(3, SYMMETRY), TypeError, NO_KEY),
         (
-            lambda: c.random(jax.random.split(KEY), SYMMETRY),
+            lambda: permutations.random(jax.random.split(KEY), SYMMETRY),
             ValueError,
             "key: expected one key, got keys of shape (2,)",
         ),
@@ -390,9 +434,9 @@ BAD = {
         ),
     ],
     "simplex": [
-        (lambda: c.simplex(1), ValueError, "n: expected at least 2, got 1"),
+        (lambda: coefficients.simplex(1), ValueError, "n: expected at least 2, got 1"),
         (
-            lambda: c.simplex(2, concentration=0.0),
+            lambda: coefficients.simplex(2, concentration=0.0),
             ValueError,
             "concentration: expected a f",
         ),
@@ -425,7 +469,7 @@ BAD = {
         (
             lambda: c.uniform(granularity="neuron"),
             ValueError,
-            "symmetry: granularity 'neur",
+            "symmetry: expected a Symmetry for gra",
         ),
     ],
     "weight_matching": [
@@ -523,7 +567,7 @@ def test_a_traced_permutation_is_not_looked_into():
 def test_nothing_is_left_out():
     public = {
         name
-        for module in (combinability, symmetries)
+        for module in (combinability, coefficients, permutations, symmetries)
         for name in module.__all__
         if not inspect.ismodule(getattr(module, name))
     }

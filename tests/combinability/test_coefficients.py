@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from combinability._coefficients import (
+from combinability.coefficients import (
+    Coefficients,
     bernoulli,
     beta,
     line,
@@ -17,7 +18,6 @@ from combinability._coefficients import (
     simplex,
     uniform,
 )
-from combinability._distribution import Coefficients
 from tests.combinability.specs import by_hand
 
 KEY = jax.random.key(5)
@@ -52,7 +52,7 @@ FLAT = np.zeros(20_000, np.float32)
 
 def whole(distribution, variables=VARIABLES, index=0):
     """The coefficients spread over the leaves, as a dictionary by path."""
-    drawn = distribution.sample(KEY, index, variables)
+    drawn = distribution.sample(index, variables, key=KEY)
     full = jax.tree.map(lambda c, x: np.broadcast_to(c, np.shape(x)), drawn, variables)
     found = jax.tree_util.tree_flatten_with_path(full)[0]
     return {jax.tree_util.keystr(p, simple=True, separator="/"): v for p, v in found}
@@ -71,7 +71,7 @@ LAWS = {
 @pytest.mark.parametrize("name", LAWS)
 def test_coefficients_follow_their_law(name):
     distribution, law = LAWS[name]
-    drawn = np.asarray(distribution.sample(KEY, 0, FLAT))
+    drawn = np.asarray(distribution.sample(0, FLAT, key=KEY))
     for one in drawn.reshape(-1, FLAT.size):
         assert scipy.stats.kstest(one, law.cdf).pvalue > 1e-3
     if drawn.ndim == 2:
@@ -85,15 +85,15 @@ def test_the_tabulated_quantiles_are_those_of_the_law(x64):
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_bernoulli_takes_a_with_its_probability(probability):
-    drawn = np.asarray(bernoulli(probability).sample(KEY, 0, FLAT))
+def test_bernoulli_takes_b_with_its_probability(probability):
+    drawn = np.asarray(bernoulli(probability).sample(0, FLAT, key=KEY))
     assert set(np.unique(drawn)) <= {0.0, 1.0}
     deviation = np.sqrt(probability * (1 - probability) / FLAT.size)
     assert abs(drawn.mean() - probability) <= 4 * deviation
 
 
 def test_uniform_coefficients_stay_in_their_range():
-    drawn = np.asarray(uniform(0.1, 0.1).sample(KEY, 0, FLAT))
+    drawn = np.asarray(uniform(0.1, 0.1).sample(0, FLAT, key=KEY))
     np.testing.assert_array_equal(drawn, np.float32(0.1))
 
 
@@ -107,7 +107,7 @@ def test_each_granularity_shares_what_it_says():
     for granularity, count in expected.items():
         found = whole(uniform(granularity=granularity))
         assert distinct(found[path] for path in floats) == count, granularity
-        assert found["step"] == 1
+        assert found["step"] == 0
 
 
 def test_a_flax_module_has_one_coefficient_in_all_its_collections():
@@ -141,7 +141,7 @@ def test_a_nested_neuron_has_a_coefficient_in_each_of_its_blocks():
 
 def test_neurons_of_several_networks_have_coefficients_of_sum_1():
     drawn = simplex(3, granularity="neuron", symmetry=SYMMETRY).sample(
-        KEY, 0, VARIABLES
+        0, VARIABLES, key=KEY
     )
     kernel = drawn["params"]["dense"]["kernel"]
     np.testing.assert_allclose(kernel.sum(0), 1, rtol=1e-5)
@@ -162,7 +162,7 @@ ALL = {
 @pytest.mark.parametrize("name", ALL)
 def test_a_sample_is_the_same_bit_by_bit_however_it_is_drawn(name):
     def draw(i):
-        return ALL[name].sample(KEY, i, VARIABLES)
+        return ALL[name].sample(i, VARIABLES, key=KEY)
 
     together = jax.jit(jax.vmap(draw))(jnp.arange(8))
     alone = jax.jit(draw)(5)
@@ -174,31 +174,31 @@ def test_a_sample_is_the_same_bit_by_bit_however_it_is_drawn(name):
 
 def test_different_leaves_are_independent():
     pair = {"x": FLAT, "y": FLAT}
-    drawn = uniform().sample(KEY, 0, pair)
+    drawn = uniform().sample(0, pair, key=KEY)
     assert abs(np.corrcoef(drawn["x"], drawn["y"])[0, 1]) < 0.03
-    following = uniform().sample(KEY, 1, pair)
+    following = uniform().sample(1, pair, key=KEY)
     assert abs(np.corrcoef(drawn["x"], following["x"])[0, 1]) < 0.03
 
 
-def test_a_line_of_points_goes_from_b_to_a():
-    points = [float(line(5, low=-1, high=2).sample(KEY, i, FLAT)) for i in range(5)]
+def test_a_line_of_points_goes_from_a_to_b():
+    points = [float(line(5, low=-1, high=2).sample(i, FLAT, key=KEY)) for i in range(5)]
     assert points == [-1, -0.25, 0.5, 1.25, 2]
-    free = line(low=0.4, high=0.6).sample(KEY, 0, FLAT)
+    free = line(low=0.4, high=0.6).sample(0, FLAT, key=KEY)
     assert free.shape == ()
     assert 0.4 <= float(free) <= 0.6
 
 
 def test_coefficients_have_the_parameters_accuracy(x64):
-    half = uniform().sample(KEY, 0, np.zeros(3, jnp.bfloat16))
+    half = uniform().sample(0, np.zeros(3, jnp.bfloat16), key=KEY)
     assert half.dtype == np.float32
-    double = uniform().sample(KEY, 0, {"z": np.zeros(4, np.complex128)})["z"]
+    double = uniform().sample(0, {"z": np.zeros(4, np.complex128)}, key=KEY)["z"]
     assert double.dtype == np.float64
     assert np.any(np.asarray(double) != np.asarray(double, np.float32))
 
 
 def test_old_keys_draw_what_new_ones_do():
-    old = uniform().sample(jax.random.PRNGKey(5), 3, FLAT)
-    np.testing.assert_array_equal(old, uniform().sample(KEY, 3, FLAT))
+    old = uniform().sample(3, FLAT, key=jax.random.PRNGKey(5))
+    np.testing.assert_array_equal(old, uniform().sample(3, FLAT, key=KEY))
 
 
 def test_distributions_are_no_functions():
@@ -213,7 +213,7 @@ BAD = {
     "infinite": (lambda: uniform(0, np.inf), ValueError, "high: expected a finite"),
     "NaN": (lambda: normal(np.nan), ValueError, "mean: expected a finite"),
     "probability": (lambda: bernoulli(1.5), ValueError, r"probability: .*\[0, 1\]"),
-    "beta": (lambda: beta(0, 1), ValueError, "a: expected a finite number above 0"),
+    "beta": (lambda: beta(0, 1), ValueError, "alpha: expected a finite number above 0"),
     "scale": (lambda: normal(0.5, -1), ValueError, "scale: expected .* at least 0"),
     "points": (lambda: line(1), ValueError, "points: expected at least 2"),
     "half points": (lambda: line(2.5), TypeError, "points: expected an integer"),
@@ -226,23 +226,27 @@ BAD = {
     ),
     "no symmetry": (lambda: beta(1, 1, granularity="neuron"), ValueError, "symmetry:"),
     "another tree": (
-        lambda: ALL["neuron"].sample(KEY, 0, {"w": FLAT}),
+        lambda: ALL["neuron"].sample(0, {"w": FLAT}, key=KEY),
         ValueError,
         "variables: expected the leaf",
     ),
-    "no key": (lambda: uniform().sample(0, 0, FLAT), TypeError, "key: expected a PRNG"),
+    "no key": (
+        lambda: uniform().sample(0, FLAT, key=0),
+        TypeError,
+        "key: expected a PRNG",
+    ),
     "an array for a key": (
-        lambda: uniform().sample(np.zeros(2), 0, FLAT),
+        lambda: uniform().sample(0, FLAT, key=np.zeros(2)),
         TypeError,
         "key: expected a PRNG key .* float64",
     ),
     "two keys": (
-        lambda: uniform().sample(jax.random.split(KEY), 0, FLAT),
+        lambda: uniform().sample(0, FLAT, key=jax.random.split(KEY)),
         ValueError,
         "key: expected one key",
     ),
     "another generator": (
-        lambda: uniform().sample(jax.random.key(0, impl="rbg"), 0, FLAT),
+        lambda: uniform().sample(0, FLAT, key=jax.random.key(0, impl="rbg")),
         TypeError,
         "depend on how many samples",
     ),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from combinability._combine import combine, combine_many
+from combinability import combine, combine_many
 
 
 def network(seed, dtype=np.float32):
@@ -23,14 +23,14 @@ def network(seed, dtype=np.float32):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.complex64])
-@pytest.mark.parametrize(("coefficient", "seed"), [(1.0, 1), (0.0, 2)])
+@pytest.mark.parametrize(("coefficient", "seed"), [(0.0, 1), (1.0, 2)])
 def test_the_ends_are_the_networks_exactly(dtype, coefficient, seed):
     a, b = network(1, dtype), network(2, dtype)
     end, expected = combine(a, b, coefficient), network(seed, dtype)
     for name, leaf in end["dense"].items():
         assert leaf.dtype == dtype
         np.testing.assert_array_equal(leaf, expected["dense"][name])
-    corner = combine_many([b, a, b], jnp.array([1 - coefficient, coefficient, 0]))
+    corner = combine_many([a, b, a], jnp.array([1 - coefficient, coefficient, 0]))
     np.testing.assert_array_equal(
         corner["dense"]["kernel"], expected["dense"]["kernel"]
     )
@@ -46,7 +46,7 @@ def test_each_element_is_combined_by_its_own_coefficient(seed, low):
     for name in ("kernel", "bias"):
         x, y, t = (tree["dense"][name].astype(np.float64) for tree in (a, b, c))
         np.testing.assert_allclose(
-            found["dense"][name], t * x + (1 - t) * y, rtol=1e-5, atol=1e-5
+            found["dense"][name], (1 - t) * x + t * y, rtol=1e-5, atol=1e-5
         )
     np.testing.assert_array_equal(found["steps"], a["steps"])
     assert found["flag"]
@@ -56,7 +56,7 @@ def test_a_pair_is_many_of_two():
     a, b = network(1), network(2)
     kernel = np.linspace(-1, 2, 4, dtype=np.float32)
     c = {"dense": {"kernel": kernel, "bias": 0.25}, "steps": 0.0, "flag": 0.0}
-    both = jax.tree.map(lambda x: jnp.stack([jnp.asarray(x), 1 - jnp.asarray(x)]), c)
+    both = jax.tree.map(lambda x: jnp.stack([1 - jnp.asarray(x), jnp.asarray(x)]), c)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6),
         combine(a, b, c),
@@ -67,7 +67,7 @@ def test_a_pair_is_many_of_two():
 def test_coefficients_may_be_traced_and_differentiated():
     a, b = network(1), network(2)
     slope = jax.grad(lambda t: combine(a, b, t)["dense"]["bias"].sum())(1.0)
-    difference = (a["dense"]["bias"] - b["dense"]["bias"]).sum()
+    difference = (b["dense"]["bias"] - a["dense"]["bias"]).sum()
     np.testing.assert_allclose(slope, difference, rtol=1e-5)
 
 

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from combinability._difference import difference
-from combinability._predictions import disagreement, error_overlap, jensen_shannon
-from combinability._weights import cosine, l2
+from combinability import (
+    difference,
+    disagreement,
+    error_overlap,
+    jensen_shannon,
+    weight_cosine,
+    weight_distance,
+)
 from stitching import similarity
 
 RNG = np.random.default_rng(0)
@@ -97,17 +102,21 @@ def flat(tree):
 def test_weights_are_compared_as_one_vector_without_integers_and_keys(x64):
     a, b = trees()
     u, v = flat(a), flat(b)
-    np.testing.assert_allclose(l2(a, b), distance.euclidean(u, v), rtol=1e-12)
-    np.testing.assert_allclose(cosine(a, b), 1 - distance.cosine(u, v), rtol=1e-12)
-    assert l2(a, a) == 0
-    np.testing.assert_allclose(cosine(a, a), 1)
+    np.testing.assert_allclose(
+        weight_distance(a, b), distance.euclidean(u, v), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        weight_cosine(a, b), 1 - distance.cosine(u, v), rtol=1e-12
+    )
+    assert weight_distance(a, a) == 0
+    np.testing.assert_allclose(weight_cosine(a, a), 1)
 
 
 def test_short_floats_are_summed_in_float32():
     a, b = ({"w": jnp.full(3000, value, jnp.bfloat16)} for value in (0.0, 1.0))
-    assert l2(a, b).dtype == jnp.float32
-    np.testing.assert_allclose(l2(a, b), np.sqrt(3000), rtol=1e-5)
-    assert jnp.isnan(cosine(a, b))
+    assert weight_distance(a, b).dtype == jnp.float32
+    np.testing.assert_allclose(weight_distance(a, b), np.sqrt(3000), rtol=1e-5)
+    assert jnp.isnan(weight_cosine(a, b))
 
 
 def apply(variables, x):
@@ -133,8 +142,8 @@ def test_difference_is_all_of_its_parts(inputs):
     assert found.disagreement == disagreement(one, two)
     assert found.jensen_shannon == jensen_shannon(one, two)
     assert found.error_overlap == error_overlap(one, two, labels)
-    assert found.cosine == cosine(a, b)
-    assert found.l2 == l2(a, b)
+    assert found.cosine == weight_cosine(a, b)
+    assert found.l2 == weight_distance(a, b)
     np.testing.assert_allclose(found.cka, similarity.cka(one, two))
     assert difference(apply, a, b, x).error_overlap is None
 
@@ -205,10 +214,14 @@ TREE = {"w": jnp.ones(3)}
             TypeError,
             "labels: expected integers, got float",
         ),
-        (lambda: l2(TREE, {"v": jnp.ones(3)}), ValueError, "expected the leaf 'w'"),
-        (lambda: cosine(TREE, {"w": jnp.ones(4)}), ValueError, "at 'w'"),
-        (lambda: l2({"n": 3}, {"n": 4}), ValueError, "numbers, got none"),
-        (lambda: cosine({}, {}), ValueError, "numbers, got none"),
+        (
+            lambda: weight_distance(TREE, {"v": jnp.ones(3)}),
+            ValueError,
+            "expected the leaf 'w'",
+        ),
+        (lambda: weight_cosine(TREE, {"w": jnp.ones(4)}), ValueError, "at 'w'"),
+        (lambda: weight_distance({"n": 3}, {"n": 4}), ValueError, "numbers, got none"),
+        (lambda: weight_cosine({}, {}), ValueError, "numbers, got none"),
         (
             lambda: difference(lambda v, x: x, TREE, TREE, jnp.ones(3)),
             ValueError,

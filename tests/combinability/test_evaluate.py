@@ -1,23 +1,21 @@
-"""The engine gives what a loop gives, however the work is cut up or interrupted."""
+"""`evaluate` gives what a loop gives, however the work is divided or interrupted."""
 
+import dataclasses
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from combinability import _batch
-from combinability._coefficients import bernoulli, line, normal, simplex, uniform
-from combinability._combine import combine, combine_many
-from combinability._evaluate import evaluate, evaluate_many
-from combinability._metric import trace
-from combinability._program import Program, make_task
+from combinability import combine, combine_many, evaluate, evaluate_many, uniform
+from combinability.coefficients import bernoulli, beta, line, normal, simplex
 from tests.combinability import killed_run
 from tests.combinability.killed_run import SAMPLES, metric, network, run
 
@@ -26,13 +24,6 @@ KEY = jax.random.key(3)
 
 def one_device():
     return jax.local_devices()[:1]
-
-
-def task_of(metric, models):
-    def combined(models, coefficients):
-        return combine(models[0], models[1], coefficients)
-
-    return make_task(metric, models, combined, uniform(), KEY, tuple(one_device()))
 
 
 def assert_equal(found, expected, **tolerance):
@@ -55,7 +46,9 @@ def in_float64():
     """A plain loop: one draw, one combination, one evaluation at a time."""
     with jax.enable_x64(True):
         a, b, distribution = network(1), network(2), uniform(-0.2, 1.2)
-        step = jax.jit(lambda i: metric(combine(a, b, distribution.sample(KEY, i, a))))
+        step = jax.jit(
+            lambda i: metric(combine(a, b, distribution.sample(i, a, key=KEY)))
+        )
         values = [step(i) for i in range(SAMPLES)]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *values)
 
@@ -66,12 +59,12 @@ def in_float64():
 def test_every_batch_and_number_of_devices_gives_what_a_loop_gives(
     in_float64, x64, batch, devices
 ):
-    found = run(batch=batch, devices=jax.local_devices()[:devices])
+    found = run(batch_size=batch, devices=jax.local_devices()[:devices])
     assert_equal(found, in_float64, rtol=1e-12, atol=1e-13)
 
 
 def test_float32_values_agree_to_rounding(uninterrupted):
-    found = run(batch=8, devices=jax.local_devices()[:4])
+    found = run(batch_size=8, devices=jax.local_devices()[:4])
     assert found["outputs"].shape == (SAMPLES, 2, 3)
     assert found["positive"].dtype == bool
     for name in ("mean", "outputs"):
@@ -88,12 +81,10 @@ def test_the_number_of_devices_changes_no_bit(uninterrupted):
 def test_combinations_are_the_same_bits_for_every_batch_and_number_of_devices():
     a, b = network(1), network(2)
     options = {"key": KEY, "samples": 9}
-    alone = evaluate(
-        lambda v: v, a, b, normal(), batch=1, devices=one_device(), **options
-    )
-    together = evaluate(lambda v: v, a, b, normal(), batch=4, **options)
+    alone = evaluate(lambda v: v, a, b, normal(), batch_size=1, **options)
+    together = evaluate(lambda v: v, a, b, normal(), batch_size=4, **options)
     assert_equal(together, alone)
-    one = jax.jit(lambda i: combine(a, b, normal().sample(KEY, i, a)))
+    one = jax.jit(lambda i: combine(a, b, normal().sample(i, a, key=KEY)))
     for i, leaf in enumerate(alone["layer_0"]):
         np.testing.assert_allclose(leaf, one(i)["layer_0"], rtol=1e-6, atol=1e-6)
 
@@ -103,96 +94,106 @@ def test_the_first_samples_of_a_longer_run_are_a_shorter_run(uninterrupted):
     assert_equal(shorter, jax.tree.map(lambda x: x[:13], uninterrupted))
 
 
-def test_the_chosen_batch_gives_the_same_values(uninterrupted, monkeypatch):
-    monkeypatch.setattr(_batch, "_TIMING_SECONDS", 0.002)
-    found = run(batch=None)["mean"]
-    np.testing.assert_allclose(found, uninterrupted["mean"], rtol=2e-5, atol=1e-7)
+# Compilation
 
 
-def test_lanes_change_no_bit():
-    task = task_of(metric, (network(1), network(2)))
-    for looped in (True, False):
-        program = Program(task, 2, looped).in_lanes(3)
-        alone = program.in_lanes(1)(5, 29)
-        for x, y in zip(program(5, 29), alone, strict=True):
-            np.testing.assert_array_equal(x, y)
-            assert len(x) == 29
+@pytest.fixture
+def counted():
+    """A metric, fails where it is traced twice."""
+    chex.clear_trace_counter()
+    return chex.assert_max_traces(metric, n=1)
 
 
-def test_convolutions_on_a_cpu_are_evaluated_one_by_one(monkeypatch):
-    monkeypatch.setattr(_batch, "_TIMING_SECONDS", 0.002)
-    module, x = nn.Conv(3, (2, 2)), jnp.ones((1, 4, 4, 2))
-    a, b = (module.init(jax.random.key(seed), x) for seed in (1, 2))
-    tried = []
-    monkeypatch.setattr(
-        _batch, "Program", lambda *args: tried.append(args[1]) or Program(*args)
-    )
-
-    def total(variables):
-        return jnp.sum(jnp.asarray(module.apply(variables, x)))
-
-    found = evaluate(total, a, b, line(9), key=KEY, samples=9, devices=one_device())
-    assert set(tried) == {1}
-    expected = np.linspace(total(b), total(a), 9)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+def test_equal_calls_are_traced_and_compiled_once(counted):
+    found = [
+        evaluate(
+            counted, network(seed), network(2), uniform(0, high), key=jax.random.key(n),
+            samples=4,
+        )
+        for n, (seed, high) in enumerate([(1, 1), (3, 1.0), (1, True)])
+    ]  # fmt: skip
+    assert not np.array_equal(found[0]["mean"], found[1]["mean"])
 
 
-def test_a_metric_is_traced_once_and_compiled_once_for_all_segments():
-    traces, calls = [], []
-
-    def counted(variables):
-        traces.append(1)
-        return metric(variables)
-
+def test_all_segments_are_one_program(counted):
+    calls = []
     evaluate(
         counted, network(1), network(2), uniform(), key=KEY, samples=SAMPLES,
-        batch=3, devices=one_device(), progress=lambda *done: calls.append(done),
+        batch_size=3, progress=lambda *done: calls.append(done),
     )  # fmt: skip
-    assert len(traces) == 1
-    assert len(calls) > 2
+    assert 2 < len(calls) <= 64
     assert [total for _, total in calls] == [SAMPLES] * len(calls)
     done = [count for count, _ in calls]
     assert done == sorted(set(done))
     assert done[-1] == SAMPLES
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jitted"])
-def test_captured_arrays_are_arguments_and_not_part_of_the_program(wrap):
-    data = jnp.ones((1000, 16))
-    traced = trace(wrap(lambda v: (data @ v).sum()), jnp.ones(16))
-    assert [x.shape for x in traced.captured] == [(1000, 16)]
+def test_other_arguments_of_the_metric_do_not_compile_again():
+    chex.clear_trace_counter()
+    distance = chex.assert_max_traces(lambda v, x: ((v - x["x"]) ** 2).sum(), n=1)
+    a, b = jnp.zeros(3), jnp.ones(3)
+    for value in (0.0, 1.0):
+        found = evaluate(
+            distance, a, b, line(3), key=KEY, samples=3, args=[{"x": np.full(3, value)}]
+        )
+        expected = 3 * (np.array([0, 0.5, 1]) - value) ** 2
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
-def test_memory_grows_with_the_batch_and_not_with_samples():
-    models = (jnp.zeros((100, 100)), jnp.ones((100, 100)))
-    task = task_of(lambda v: (v @ v).sum(), models)
-    small, large = (Program(task, batch, True) for batch in (2, 8))
-    assert small.steps > 100
-    assert small.temporary_bytes < 20 * 4 * 100 * 100
-    assert small.temporary_bytes < large.temporary_bytes
+def test_laws_of_equal_parameters_are_not_the_same_distribution():
+    a, b = jnp.zeros(1000), jnp.ones(1000)
+    options = {"key": KEY, "samples": 2}
+    same, bent = (
+        evaluate(jnp.std, a, b, law(0.5, 0.5), **options) for law in (uniform, beta)
+    )
+    assert same.max() == 0
+    assert bent.min() > 0.3
+
+
+def test_convolutions_on_a_cpu_are_not_vmapped():
+    module, x = nn.Conv(3, (2, 2)), jnp.ones((1, 4, 4, 2))
+    a, b = (module.init(jax.random.key(seed), x) for seed in (1, 2))
+    vmapped = []
+
+    @jax.custom_batching.custom_vmap
+    def watched(y):
+        return y
+
+    @watched.def_vmap
+    def rule(size, batched, y):
+        vmapped.append(size)
+        return y, batched[0]
+
+    def total(variables):
+        return jnp.sum(watched(jnp.asarray(module.apply(variables, x))))
+
+    expected = np.linspace(total(a), total(b), 9)
+    for batch_size, sizes in ((None, []), (3, [3])):
+        found = evaluate(
+            total, a, b, line(9), key=KEY, samples=9, batch_size=batch_size,
+            devices=one_device(),
+        )  # fmt: skip
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert vmapped == sizes
 
 
 def test_many_networks_are_combined_as_combine_many_does():
     models = [network(seed) for seed in range(3)]
-    found = evaluate_many(
-        metric, models, simplex(3), key=KEY, samples=5, batch=2, devices=one_device()
-    )
+    found = evaluate_many(metric, models, simplex(3), key=KEY, samples=5, batch_size=2)
 
     @jax.jit
     def one(i):
-        return metric(combine_many(models, simplex(3).sample(KEY, i, models[0])))
+        return metric(combine_many(models, simplex(3).sample(i, models[0], key=KEY)))
 
     for i in range(5):
         np.testing.assert_allclose(found["mean"][i], one(i)["mean"], rtol=1e-4)
 
 
+@dataclasses.dataclass(frozen=True)
 class Plane:
     """A user's own coefficients: a grid over the plane of three networks."""
 
-    def __repr__(self):
-        return "Plane()"
-
-    def sample(self, key, index, variables):
+    def sample(self, index, variables, *, key):
         s, t = index // 3 / 2, index % 3 / 2
         return jnp.stack([1 - s - t, s, t])
 
@@ -212,7 +213,7 @@ def test_integers_and_keys_stay_as_in_a():
     b = {"w": jnp.ones(3), "n": jnp.arange(2) + 5, "key": jax.random.key(2)}
     found = evaluate(
         lambda v: (v["n"], jax.random.key_data(v["key"])), a, b, bernoulli(),
-        key=KEY, samples=2, batch=1,
+        key=KEY, samples=2, batch_size=1,
     )  # fmt: skip
     np.testing.assert_array_equal(found[0], [[0, 1], [0, 1]])
     np.testing.assert_array_equal(found[1][1], jax.random.key_data(a["key"]))
@@ -247,14 +248,14 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, uninterrupted):
     assert_equal(found, uninterrupted)
 
 
-def test_an_interrupted_run_keeps_its_batch_and_a_finished_one_its_values(tmp_path):
+def test_an_interrupted_run_continues_and_a_finished_one_is_only_read(tmp_path):
     file = tmp_path / "folder" / "samples"
-    expected = run(batch=3)
+    expected = run(batch_size=3)
     with pytest.raises(Stop):
-        run(batch=3, checkpoint=file, progress=stop)
-    assert_equal(run(batch=None, checkpoint=file), expected)
+        run(batch_size=3, checkpoint=file, progress=stop)
+    assert_equal(run(batch_size=3, checkpoint=file), expected)
     written = file.stat().st_mtime_ns
-    assert_equal(run(batch=None, checkpoint=file), expected)
+    assert_equal(run(checkpoint=file), expected)
     assert file.stat().st_mtime_ns == written
     assert list(file.parent.iterdir()) == [file]
 
@@ -263,7 +264,7 @@ def test_half_precision_survives_a_checkpoint(tmp_path):
     a, b = jnp.zeros(4, jnp.bfloat16), jnp.ones(4, jnp.bfloat16)
     runs = [
         evaluate(
-            jnp.sum, a, b, uniform(), key=KEY, samples=6, batch=1,
+            jnp.sum, a, b, uniform(), key=KEY, samples=6, batch_size=1,
             checkpoint=tmp_path / "file",
         )
         for _ in range(2)
@@ -311,7 +312,7 @@ def test_a_checkpoint_of_another_closed_over_array_is_refused(tmp_path):
     for data in (jnp.ones(3), jnp.zeros(3)):
         call = lambda: evaluate(  # noqa: E731
             lambda v: (v * data).sum(), jnp.ones(3), jnp.zeros(3), uniform(),  # noqa: B023
-            key=KEY, samples=2, batch=1, checkpoint=tmp_path / "file",
+            key=KEY, samples=2, batch_size=1, checkpoint=tmp_path / "file",
         )  # fmt: skip
         if data[0] == 1:
             call()
@@ -341,7 +342,7 @@ def bad_parameters():
 BAD = {
     "no samples": ({"samples": 0}, ValueError, "samples: expected at least 1, got 0"),
     "half a sample": ({"samples": 2.5}, TypeError, "samples: expected an integer"),
-    "no batch": ({"batch": 0}, ValueError, "batch: expected at least 1, got 0"),
+    "no batch": ({"batch_size": 0}, ValueError, "batch_size: expected at least 1"),
     "no key": ({"key": 3}, TypeError, "key: expected a PRNG key"),
     "another tree": (
         {"b": {"layer_0": np.ones((5, 16))}},
@@ -369,10 +370,10 @@ BAD = {
         {"metric": lambda v: jax.random.key(0)}, TypeError, "metric: expected arrays"
     ),
     "a line of other length": (
-        {"distribution": line(4)}, ValueError, "samples: expected 4, as many as"
+        {"distribution": line(4)}, ValueError, "samples: expected 4, the number"
     ),
     "a simplex": (
-        {"distribution": simplex(2)}, ValueError, "give them to evaluate_many"
+        {"distribution": simplex(2)}, ValueError, "two networks, .* use evaluate_many"
     ),
     "no distribution": (
         {"distribution": 0.5}, TypeError, "distribution: expected an object"
@@ -385,7 +386,7 @@ def test_what_has_no_meaning_is_refused(case):
     change, error, message = BAD[case]
     options = {
         "metric": metric, "a": network(1), "b": network(2),
-        "distribution": uniform(), "key": KEY, "samples": 2, "batch": 1,
+        "distribution": uniform(), "key": KEY, "samples": 2, "batch_size": 1,
     } | change  # fmt: skip
     with pytest.raises(error, match=message):
         evaluate(**options)
@@ -394,7 +395,10 @@ def test_what_has_no_meaning_is_refused(case):
 MANY = {
     "none": ([], "models: expected at least one"),
     "another tree": ([network(1), {}, network(2)], r"models\[1\] does not match"),
-    "another number": ([network(1)] * 2, "is for 3 networks, got 2 models"),
+    "another number": (
+        [network(1)] * 2,
+        "expected one for 2 networks, .* which is for 3",
+    ),
 }
 
 
@@ -406,5 +410,7 @@ def test_models_that_do_not_fit_are_refused(case):
 
 
 def test_a_pair_distribution_is_not_for_many():
-    with pytest.raises(ValueError, match="is for a pair, by evaluate, got 2 models"):
+    with pytest.raises(
+        ValueError, match=r"expected one for 2 networks, .* by evaluate"
+    ):
         evaluate_many(metric, [network(1)] * 2, uniform(), key=KEY, samples=2)

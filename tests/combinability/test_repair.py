@@ -13,12 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from combinability._batch_norm import reset_batch_norm
-from combinability._coefficients import uniform
-from combinability._combine import combine
-from combinability._evaluate import evaluate
-from combinability._layers import channel_statistics
-from combinability._repair import Correction, corrected, fold, repair
+from combinability import (
+    Correction,
+    channel_statistics,
+    combine,
+    corrected,
+    evaluate,
+    fold_corrections,
+    repair,
+    reset_batch_norm,
+    uniform,
+)
 
 NONE = Correction(jnp.ones(()), jnp.zeros(()))
 X = jax.random.normal(jax.random.key(0), (48, 6, 6, 2))
@@ -99,14 +104,14 @@ def assert_close(found, expected, tolerance=1e-4):
             np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5, 1.2])
-def test_every_channel_lies_between_those_of_the_parents(pair, share):
+@pytest.mark.parametrize("t", [0.3, 0.5, 1.2])
+def test_every_channel_lies_between_those_of_the_parents(pair, t):
     a, b = pair
-    middle = combine(a, b, share)
+    middle = combine(a, b, t)
     fixed = corrections(Network(), middle, a, b, X)
     found = repaired_statistics(Network(), fixed, middle, X)
     target = jax.tree.map(
-        lambda x, y: share * np.asarray(x) + (1 - share) * np.asarray(y),
+        lambda x, y: (1 - t) * np.asarray(x) + t * np.asarray(y),
         statistics(Network(), a, X),
         statistics(Network(), b, X),
     )
@@ -114,9 +119,9 @@ def test_every_channel_lies_between_those_of_the_parents(pair, share):
     assert_close(found, target)
 
 
-@pytest.mark.parametrize(("share", "end"), [(1.0, 0), (0.0, 1)])
-def test_a_parent_needs_no_repair(pair, share, end):
-    fixed = corrections(Network(), combine(*pair, share), *pair, X)
+@pytest.mark.parametrize(("t", "end"), [(0.0, 0), (1.0, 1)])
+def test_a_parent_needs_no_repair(pair, t, end):
+    fixed = corrections(Network(), combine(*pair, t), *pair, X)
     assert list(fixed) == ["Conv_0", "Conv_1", "Dense_0", "Dense_1"]
     for scale, shift in fixed.values():
         np.testing.assert_allclose(scale, 1, atol=2e-5)
@@ -126,21 +131,21 @@ def test_a_parent_needs_no_repair(pair, share, end):
     np.testing.assert_allclose(y, expected, atol=1e-4)
 
 
-def test_the_share_of_a_channel_is_its_coefficient(pair):
+def test_every_channel_has_its_own_coefficient(pair):
     a, b = pair
-    shares = {"Conv_0": [0.1, 0.3, 0.5, 0.7, 0.9], "Dense_1": [0.0, 0.5, 1.0]}
+    chosen = {"Conv_0": [0.1, 0.3, 0.5, 0.7, 0.9], "Dense_1": [0.0, 0.5, 1.0]}
     coefficients = jax.tree.map(lambda x: jnp.full((), 0.5), a)
-    for path, values in shares.items():
+    for path, values in chosen.items():
         for name in ("kernel", "bias"):
             coefficients["params"][path][name] = jnp.array(values)
     middle = combine(a, b, coefficients)
     fixed = corrections(Network(), middle, a, b, X)
     found = repaired_statistics(Network(), fixed, middle, X)
     of_a, of_b = (statistics(Network(), v, X) for v in (a, b))
-    for path, values in shares.items():
+    for path, values in chosen.items():
         t = np.array(values)
-        target = t * np.asarray(of_a[path].deviation)
-        target += (1 - t) * np.asarray(of_b[path].deviation)
+        target = (1 - t) * np.asarray(of_a[path].deviation)
+        target += t * np.asarray(of_b[path].deviation)
         np.testing.assert_allclose(found[path].deviation, target, rtol=1e-4)
 
 
@@ -164,7 +169,7 @@ def test_folding_gives_the_corrected_function(pair):
     middle = combine(a, b, 0.4)
     # The other convolution has no bias.
     fixed = corrections(Network(), middle, a, b, X, layers=lambda p: p != "Conv_1")
-    folded = fold(middle, fixed)
+    folded = fold_corrections(middle, fixed)
     assert jax.tree.structure(folded) == jax.tree.structure(middle)
     np.testing.assert_allclose(
         jax.jit(Network().apply)(folded, X),
@@ -177,7 +182,7 @@ def test_folding_gives_the_corrected_function(pair):
 def test_constant_channels_and_equal_weights_are_left_finite(pair):
     zero = jax.tree.map(jnp.zeros_like, pair[0])
     for a, b in ((pair[0], pair[0]), (zero, zero), (pair[0], zero)):
-        fixed = corrections(Network(), combine(a, b, 0.0), a, b, X)
+        fixed = corrections(Network(), combine(a, b, 1.0), a, b, X)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fixed))
 
 
@@ -200,11 +205,11 @@ def test_repair_runs_in_a_metric_side_by_side(pair):
 
     options = {"key": jax.random.key(1), "samples": 3}
     options["devices"] = jax.local_devices()[:1]
-    found = evaluate(metric, a, b, uniform(), batch=3, **options)
+    found = evaluate(metric, a, b, uniform(), batch_size=3, **options)
 
     @jax.jit
     def expected(index):
-        return metric(combine(a, b, uniform().sample(options["key"], index, a)))
+        return metric(combine(a, b, uniform().sample(index, a, key=options["key"])))
 
     for i, value in enumerate(found):
         np.testing.assert_allclose(value, expected(i), rtol=1e-3)
@@ -259,9 +264,9 @@ def test_statistics_are_reset_in_a_metric_side_by_side():
     a, b = networks(Normalised())
     found = evaluate(
         lambda v: reset_batch_norm(train, v, X[None])["batch_stats"], a, b, uniform(),
-        key=jax.random.key(0), samples=2, batch=2, devices=jax.local_devices()[:1],
+        key=jax.random.key(0), samples=2, batch_size=2, devices=jax.local_devices()[:1],
     )  # fmt: skip
-    drawn = uniform().sample(jax.random.key(0), 1, a)
+    drawn = uniform().sample(1, a, key=jax.random.key(0))
     expected = reset_on(combine(a, b, drawn), X[None])["batch_stats"]
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x[1], y, rtol=1e-3, atol=1e-5),
@@ -314,7 +319,7 @@ BAD = {
         r"expected \['x'\]",
     ),
     "no bias": (
-        lambda: fold(networks(Network())[0], {"Conv_1": NONE}),
+        lambda: fold_corrections(networks(Network())[0], {"Conv_1": NONE}),
         "layer 'Conv_1' has no bias",
     ),
     "no statistics": (

@@ -54,7 +54,7 @@ def symmetry(variables):
 
 @pytest.fixture(scope="module")
 def permuted(variables, symmetry):
-    permutation = combinability.random(jax.random.key(0), symmetry)
+    permutation = combinability.permutations.random(jax.random.key(0), symmetry)
     return symmetry.apply(permutation, variables)
 
 

@@ -22,7 +22,9 @@ def test_variables_from_safetensors_are_matched(tmp_path):
     matching = combinability.match(symmetry, a, b, key=jax.random.key(0), restarts=0)
     aligned = symmetry.apply(matching.permutation, b)
 
-    assert combinability.l2(a, aligned) < combinability.l2(a, b)
+    assert combinability.weight_distance(a, aligned) < combinability.weight_distance(
+        a, b
+    )
     weights.save(tmp_path / "aligned.safetensors", aligned)
     again = weights.load(tmp_path / "aligned.safetensors", module, x)
     jax.tree.map(np.testing.assert_array_equal, again, aligned)

@@ -70,7 +70,7 @@ def evaluate(samples=SAMPLES, **options):
         combinability.uniform(-0.2, 1.2),
         key=jax.random.key(3),
         samples=samples,
-        batch=BATCH,
+        batch_size=BATCH,
         **options,
     )
 
