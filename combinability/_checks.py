@@ -1,7 +1,9 @@
 """Single arguments that are refused at the door, each by its name."""
 
+import itertools
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -80,3 +82,25 @@ def check_bijections(symmetry: Any, permutation: Any, name: str) -> dict[str, An
     """
     symmetry.check_permutation(permutation, name)
     return {group: jnp.asarray(i, jnp.int32) for group, i in permutation.items()}
+
+
+def check_paths(what: str, found: Sequence[str], expected: Sequence[str]) -> None:
+    """Compare the paths of the leaves of two trees, in order.
+
+    Args:
+        what: what does not match, for the error, as "b does not match a".
+        found: the paths of one tree.
+        expected: those of the other.
+
+    Raises:
+        ValueError: with the first difference.
+    """
+    for where, wanted in itertools.zip_longest(found, expected):
+        lacking = wanted is not None and wanted not in found
+        extra = where is not None and where not in expected
+        if lacking and not extra:
+            raise ValueError(f"{what}: it has no leaf {wanted!r}")
+        if extra and not lacking:
+            raise ValueError(f"{what}: it has one more leaf {where!r}")
+        if where != wanted:
+            raise ValueError(f"{what}: expected the leaf {wanted!r}, got {where!r}")

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from combinability._checks import check_paths
 from combinability.symmetry._symmetry import path_name
 
 
@@ -140,30 +141,20 @@ def check_like(tree: PyTree, like: PyTree, name: str, like_name: str) -> None:
     """
     found = jax.tree_util.tree_flatten_with_path(tree)[0]
     expected = jax.tree_util.tree_flatten_with_path(like)[0]
-    for (path, leaf), (like_path, like_leaf) in zip(found, expected, strict=False):
-        where, like_where = path_name(path), path_name(like_path)
-        if where != like_where:
-            raise ValueError(
-                f"{name} does not match {like_name}: expected the leaf "
-                f"{like_where!r}, got {where!r}"
-            )
+    what = f"{name} does not match {like_name}"
+    check_paths(what, *([path_name(p) for p, _ in x] for x in (found, expected)))
+    for (path, leaf), (_, like_leaf) in zip(found, expected, strict=True):
         kinds = [(np.shape(x), dtype_of(x)) for x in (leaf, like_leaf)]
         if kinds[0] != kinds[1]:
             (shape, dtype), (like_shape, like_dtype) = kinds
             raise ValueError(
-                f"{name} does not match {like_name} at {where!r}: expected "
+                f"{what} at {path_name(path)!r}: expected "
                 f"{like_dtype} of shape {like_shape}, got {dtype} of shape {shape}"
             )
-    if len(found) != len(expected):
-        more = max(found, expected, key=len)[min(len(found), len(expected))][0]
-        missing = "has no" if len(found) < len(expected) else "has one more"
-        raise ValueError(
-            f"{name} does not match {like_name}: it {missing} leaf {path_name(more)!r}"
-        )
     if jax.tree.structure(tree) != jax.tree.structure(like):
         raise ValueError(
-            f"{name} does not match {like_name}: the leaves have the same paths in "
-            f"containers of other types; make both the same kind of tree"
+            f"{what}: the leaves have the same paths in containers of other types; "
+            "make both the same kind of tree"
         )
 
 
@@ -183,18 +174,10 @@ def _coefficient_leaves(like: PyTree, coefficients: PyTree, lead: tuple) -> list
             )
     paths = jax.tree_util.tree_flatten_with_path(like)[0]
     found = jax.tree_util.tree_flatten_with_path(coefficients)[0]
-    for (path, leaf), (at, value) in zip(paths, found, strict=False):
-        if path_name(path) != path_name(at):
-            raise ValueError(
-                f"coefficients: expected the leaf {path_name(path)!r}, got "
-                f"{path_name(at)!r}"
-            )
+    what = "coefficients do not match the networks"
+    check_paths(what, *([path_name(p) for p, _ in x] for x in (found, paths)))
+    for (path, leaf), (_, value) in zip(paths, found, strict=True):
         _check_broadcast(path_name(path), np.shape(leaf), jnp.shape(value), lead)
-    if len(found) != len(leaves):
-        raise ValueError(
-            f"coefficients: expected {len(leaves)} leaves, one for each of the "
-            f"networks', got {len(found)}"
-        )
     return [value for _, value in found]
 
 

@@ -2,20 +2,29 @@
 
 What differs between the versions of JAX that are supported is dealt with here, and no
 other file of the package imports these internals.
+
+`Evaluation` runs a program operation by operation, to look at values inside it, or to
+compute in float64 what was written for narrower types. Only operations that are known
+to mean the same in float64 are raised to it; others, such as random numbers made of
+bits, callbacks and primitives of the user's, run in the types that the program says,
+and what they return is raised afterwards.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal, get_opaque_trace_state, jaxpr_as_fun
 from jax.extend.random import threefry_2x32
 from jax.interpreters import partial_eval
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 __all__ = [
     "CALLS",
+    "ELEMENTWISE",
+    "Evaluation",
     "Literal",
     "Parts",
     "Program",
@@ -28,6 +37,7 @@ __all__ = [
     "input_types",
     "intermediate_bytes",
     "parts",
+    "random_keys",
     "read_scan",
     "read_while",
     "returns_an_input",
@@ -39,7 +49,7 @@ __all__ = [
 
 Program = ClosedJaxpr
 
-# Primitives that run the program they hold once, on their own operands.
+# Primitives that run a program which they hold, once.
 CALLS = (
     "jit",
     "pjit",
@@ -56,7 +66,45 @@ CALLS = (
     "custom_vjp_call",
     "custom_vjp_call_jaxpr",
     "custom_vmap_call",
+    "custom_linear_solve",
 )
+
+_ELEMENTWISE = """
+    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
+    cbrt ceil clamp clz complex conj convert_element_type copy copy_p cos cosh
+    digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
+    igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p log2
+    logistic lt lt_to max min mul mulhi name ne neg nextafter not one_minus_square or
+    polygamma population_count pow random_gamma_grad real reduce_precision
+    regularized_incomplete_beta rem round rsqrt select_n shift_left
+    shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
+    stop_gradient sub tan tanh xor zeta
+"""
+# Primitives that compute every entry of their result from one entry of each operand.
+ELEMENTWISE = tuple(_ELEMENTWISE.split())
+
+_OTHERS = """
+    argmax argmin broadcast_in_dim cholesky concatenate conv_general_dilated
+    cumlogsumexp cummax cummin cumprod cumsum dot_general dynamic_slice
+    dynamic_update_slice eigh fft gather householder_product iota lu
+    optimization_barrier pad qr ragged_dot_general reduce_and reduce_max reduce_min
+    reduce_or reduce_prod reduce_sum reduce_window_max reduce_window_min
+    reduce_window_sum reduce_xor reshape rev slice sort split squeeze stack svd tile
+    top_k transpose triangular_solve tridiagonal_solve unstack
+"""
+# Primitives that mean the same in float64.
+_ANY_WIDTH = {*ELEMENTWISE, *_OTHERS.split()} - {"nextafter", "reduce_precision"}
+_SCATTERS = {
+    "scatter": jax.lax.scatter,
+    "scatter-add": jax.lax.scatter_add,
+    "scatter-sub": jax.lax.scatter_sub,
+    "scatter-mul": jax.lax.scatter_mul,
+    "scatter-min": jax.lax.scatter_min,
+    "scatter-max": jax.lax.scatter_max,
+}
+_OBSERVERS = ("debug_callback", "debug_print", "io_callback")
+
+Path = tuple[int, ...]
 
 
 class Parts(NamedTuple):
@@ -160,10 +208,17 @@ def returns_an_input(program: Program) -> bool:
     return any(output in program.jaxpr.invars for output in program.jaxpr.outvars)
 
 
-def called(equation: Any) -> Program:
-    """The program that a primitive of `CALLS` runs."""
+def called(equation: Any, operands: Sequence[Any]) -> tuple[Program, list[Any]]:
+    """The program that a primitive of `CALLS` runs, and on which of its operands."""
+    params = equation.params
+    if "jaxprs" in params:  # a linear system: its result is that of `solve`
+        lengths = params["const_lengths"]
+        start = sum(lengths[: lengths._fields.index("solve")])
+        stop = start + lengths.solve
+        chosen = [*operands[start:stop], *operands[sum(lengths) :]]
+        return params["jaxprs"].solve, chosen
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
-    return next(equation.params[n] for n in names if n in equation.params)
+    return next(params[name] for name in names if name in params), list(operands)
 
 
 def read_scan(equation: Any, operands: Sequence[Any]) -> Scan:
@@ -199,6 +254,172 @@ def read_while(equation: Any, operands: Sequence[Any]) -> While:
     )
 
 
+def random_keys(like: Any, seed: int) -> Array:
+    """Random keys of the shape and dtype of others."""
+    count = math.prod(like.shape)
+    base = jax.random.key(seed, impl=like.dtype._impl)
+    return jax.random.split(base, count).reshape(like.shape)
+
+
 def trace_state() -> Any:
     """Equal inside the same transformation (`jit`, `vmap`, …), else different."""
     return get_opaque_trace_state(convention="flax")
+
+
+class Evaluation:
+    """Evaluates programs operation by operation; may be traced.
+
+    Operations that only look at values (`jax.debug.print`) are left out.
+
+    Args:
+        wide: whether to compute in float64. Needs 64-bit types to be enabled.
+        watched: paths of operands to keep: the numbers of the equations that lead to
+            one, and of the operand.
+
+    Attributes:
+        rounding: the unit of rounding of the narrowest type that something had to be
+            computed in.
+    """
+
+    def __init__(self, wide: bool = False, watched: Collection[Path] = ()):
+        self._wide = wide
+        self._watched = frozenset(watched)
+        self.rounding = 0.0
+
+    def run(
+        self, program: Program, inputs: Sequence[Any], path: Path = ()
+    ) -> tuple[list[Array], dict[Path, Array]]:
+        """Evaluates a program.
+
+        Args:
+            program: the traced program.
+            inputs: its flattened inputs.
+            path: of the program within a larger one.
+
+        Returns:
+            Its results; what was watched, inside scans stacked along a leading axis.
+        """
+        constants, variables, equations, outputs = parts(program)
+        known = {var: self._raise(value) for var, value in constants.items()}
+        known |= dict(zip(variables, map(self._raise, inputs), strict=True))
+        seen: dict[Path, Array] = {}
+
+        def read(atom):
+            if isinstance(atom, Literal):
+                return self._raise(jnp.asarray(atom.val, atom.aval.dtype))
+            return known[atom]
+
+        for number, equation in enumerate(equations):
+            here = (*path, number)
+            operands = [read(atom) for atom in equation.invars]
+            for i, operand in enumerate(operands):
+                if (*here, i) in self._watched:
+                    seen[(*here, i)] = operand
+            results, inner = self._equation(equation, operands, here)
+            seen |= inner
+            known |= dict(zip(equation.outvars, results, strict=True))
+        return [read(atom) for atom in outputs], seen
+
+    def _equation(self, equation: Any, operands: list[Any], path: Path):
+        name = equation.primitive.name
+        if name in CALLS:
+            return self.run(*called(equation, operands), path)
+        special = {"scan": self._scan, "while": self._while, "cond": self._cond}
+        if name in special:
+            return special[name](equation, operands, path)
+        if name in _OBSERVERS and not equation.outvars:
+            return [], {}
+        results = self._compute(equation, operands)
+        return (results if equation.primitive.multiple_results else [results]), {}
+
+    def _compute(self, equation: Any, operands: list[Any]) -> Any:
+        name, params = equation.primitive.name, equation.params
+        if not self._wide:
+            return self._bind(equation, operands, params)
+        if name == "reduce_precision":
+            return operands[0]
+        if name in _SCATTERS and not (name == "scatter" and params["update_jaxpr"]):
+            kept = ("indices_are_sorted", "unique_indices", "mode")
+            options = {key: params[key] for key in kept}
+            return _SCATTERS[name](*operands, params["dimension_numbers"], **options)
+        if name in _ANY_WIDTH:
+            params = {key: _widened(value) for key, value in params.items()}
+            if "precision" in params:
+                # What the program says may be meant for narrow types.
+                params["precision"] = (jax.lax.Precision.HIGHEST,) * 2
+            return self._bind(equation, operands, params)
+        if name == "io_callback":
+            raise ValueError(
+                "it calls io_callback, which may do more than return values"
+            )
+        narrow = [
+            self._lower(value, var.aval)
+            for value, var in zip(operands, equation.invars, strict=True)
+        ]
+        return jax.tree.map(self._raise, self._bind(equation, narrow, params))
+
+    def _bind(self, equation: Any, operands: list[Any], params: dict[str, Any]) -> Any:
+        return equation.primitive.bind(
+            *operands, **equation.primitive.get_bind_params(params)
+        )
+
+    def _raise(self, value: Any) -> Any:
+        dtype = getattr(value, "dtype", None)
+        if not self._wide or dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            return value
+        return jnp.asarray(value, _widened(dtype))
+
+    def _lower(self, value: Any, aval: Any) -> Any:
+        if not jnp.issubdtype(value.dtype, jnp.inexact) or value.dtype == aval.dtype:
+            return value
+        self.rounding = max(self.rounding, float(jnp.finfo(aval.dtype).eps))
+        return value.astype(aval.dtype)
+
+    def _scan(self, equation: Any, operands: list[Any], path: Path):
+        scan = read_scan(equation, operands)
+
+        def body(carry, slices):
+            results, seen = self.run(
+                scan.body, [*scan.constants, *carry, *slices], path
+            )
+            count = len(carry)
+            return results[:count], (results[count:], seen)
+
+        carry, (stacked, seen) = jax.lax.scan(
+            body, scan.carry, scan.scanned, length=scan.length, reverse=scan.reverse
+        )
+        return [*carry, *stacked], seen
+
+    def _while(self, equation: Any, operands: list[Any], path: Path):
+        loop = read_while(equation, operands)
+
+        def goes_on(carry):
+            inputs = [*loop.condition_constants, *carry]
+            return self.run(loop.condition, inputs)[0][0]
+
+        def body(carry):
+            return self.run(loop.body, [*loop.body_constants, *carry])[0]
+
+        return jax.lax.while_loop(goes_on, body, loop.carry), {}
+
+    def _cond(self, equation: Any, operands: list[Any], path: Path):
+        branches = [
+            lambda *inputs, branch=branch: self.run(branch, inputs)[0]
+            for branch in equation.params["branches"]
+        ]
+        index, *inputs = operands
+        return jax.lax.switch(jnp.asarray(index, jnp.int32), branches, *inputs), {}
+
+
+def _widened(param: Any) -> Any:
+    """A floating or complex dtype as the one of 64 bits; anything else as it is."""
+    if param is None or isinstance(param, str | int | tuple):
+        return param
+    try:
+        dtype = jnp.dtype(param)
+    except TypeError:
+        return param
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return param
+    complex_ = jnp.issubdtype(dtype, jnp.complexfloating)
+    return jnp.dtype(jnp.complex128 if complex_ else jnp.float64)

@@ -1,7 +1,6 @@
 """From labels to a `Symmetry`: names, groups, blocks, pins and carriers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from combinability.symmetry._blocks import Part, parts, places
 from combinability.symmetry._fusion import Fusion
@@ -26,8 +25,7 @@ def assemble(
     walk: Walk,
     labels: Sequence[Sequence[Label]],
     leaves: Sequence[Leaf],
-    program: Any,
-    inputs: str,
+    trace: Trace,
 ) -> tuple[Symmetry, dict[str, Label]]:
     """The symmetry that the labels of a network's leaves say.
 
@@ -35,8 +33,7 @@ def assemble(
         walk: the notes of the walk through the program.
         labels: for each leaf the labels of its axes.
         leaves: path, shape and dtype of each leaf.
-        program: the traced program.
-        inputs: the shapes that it was traced for.
+        trace: the traced program and its inputs.
 
     Returns:
         The symmetry; the class of each of its groups.
@@ -80,10 +77,11 @@ def assemble(
         pins=tuple(_pins(axes)),
         blocks=tuple(b for b in blocks if not groups.keys().isdisjoint(b.labels)),
         leaves=tuple(leaves),
-        inputs=inputs,
-        trace=Trace(
-            program,
-            tuple(c for c in carriers if not groups.keys().isdisjoint(c.block.labels)),
+        inputs=", ".join(f"{x.dtype.name}{list(x.shape)}" for x in trace.inputs),
+        trace=trace._replace(
+            carriers=tuple(
+                c for c in carriers if not groups.keys().isdisjoint(c.block.labels)
+            )
         ),
     )
     return symmetry, {named[label]: label for label in free}

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from combinability._jaxpr import Program, input_types
-from combinability.symmetry._interpret import Interpreter
-from combinability.symmetry._symmetry import Carrier, Symmetry, Trace
+from combinability._checks import check_paths
+from combinability._jaxpr import Evaluation
+from combinability.symmetry._symmetry import Carrier, Symmetry, Trace, path_name
 
 
 def carriers(symmetry: Symmetry) -> tuple[Carrier, ...]:
@@ -54,11 +54,21 @@ def observe(symmetry: Symmetry, variables: Any, *inputs: Any) -> list[Array]:
         >>> observe(symmetry, variables, x)[0].tolist()
         [[1.0, 0.0], [0.0, 2.0]]
     """
-    found, program = carriers(symmetry), _trace(symmetry).program
-    given = [*symmetry.check(variables, "variables"), *jax.tree.leaves(inputs)]
-    _check_inputs(program, given, len(symmetry.leaves))
-    watched = Interpreter(watched=[carrier.path for carrier in found])
-    seen = watched.run(program, given)[1]
+    found, trace = carriers(symmetry), _trace(symmetry)
+    leaves = symmetry.check(variables, "variables")
+    given = jax.tree_util.tree_flatten_with_path(inputs)[0]
+    if len(given) != len(trace.inputs):
+        paths = [path_name(path) for path, _ in given]
+        check_paths("inputs", paths, [leaf.path for leaf in trace.inputs])
+    arrays = [array for _, array in given]
+    for array, wanted in zip(arrays, trace.inputs, strict=True):
+        if jnp.shape(array) != wanted.shape:
+            raise ValueError(
+                f"inputs: expected shape {wanted.shape} at {wanted.path!r}, as in the "
+                f"inference, got {jnp.shape(array)}"
+            )
+    watched = Evaluation(watched=[carrier.path for carrier in found])
+    seen = watched.run(trace.program, [*leaves, *arrays])[1]
     return [carrier.block.take(seen[carrier.path]) for carrier in found]
 
 
@@ -69,18 +79,3 @@ def _trace(symmetry: Symmetry) -> Trace:
             "off; got one without"
         )
     return symmetry.trace
-
-
-def _check_inputs(program: Program, given: list[Any], first: int) -> None:
-    expected = input_types(program)
-    if len(given) != len(expected):
-        raise ValueError(
-            f"inputs: expected {len(expected) - first} arrays as in the inference, got "
-            f"{len(given) - first}"
-        )
-    for number, (aval, value) in enumerate(zip(expected, given, strict=True)):
-        if number >= first and aval.shape != jnp.shape(value):
-            raise ValueError(
-                f"inputs[{number - first}]: expected shape {aval.shape}, which the "
-                f"symmetry was inferred for, got {jnp.shape(value)}"
-            )

@@ -1,73 +1,171 @@
 """Certification: permuted networks are evaluated in float64 and compared."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from combinability.symmetry._interpret import Interpreter
-from combinability.symmetry._symmetry import Group, Symmetry, is_key
+from combinability._jaxpr import Evaluation, random_keys
+from combinability.symmetry._symmetry import Group, Leaf, Symmetry, Trace, is_key
 
 _TOLERANCE = 1e-8
 
 
 class CertificationError(RuntimeError):
-    """A permutation that was inferred to leave the function as it is changes it."""
+    """A symmetry that was inferred fails its test, or cannot be tested."""
+
+
+class Fill(NamedTuple):
+    """What random arrays are like.
+
+    Attributes:
+        integers: drawn from 0, …, integers − 1. Token ids must be small, while lengths
+            that mask positions show something only where they are large.
+        true: how many booleans are true, as a fraction.
+        positive: whether matrices are positive, as variances have to be.
+    """
+
+    integers: int
+    true: float
+    positive: bool
+
+
+_FILLS = [
+    Fill(integers, true, positive)
+    for positive in (False, True)
+    for integers, true in ((2, 0.5), (4, 1.0), (64, 0.5), (2, 0.0))
+]
+
+
+class Sample(NamedTuple):
+    """Random variables and inputs, flattened, and the outputs for them."""
+
+    variables: list[jax.Array]
+    inputs: list[jax.Array]
+    outputs: list[np.ndarray]
 
 
 def certify(
-    symmetry: Symmetry, variables: Any, inputs: Any, seed: int = 0
+    symmetry: Symmetry, variables: Any, trace: Trace, seed: int = 0
 ) -> list[str]:
-    """Tests an inferred symmetry on random variables, in float64.
+    """Test an inferred symmetry on random variables and inputs, in float64.
 
     Every group is permuted at random: the outputs must stay, to rounding. Then each
     group is permuted in one leaf alone: the outputs must change, else the permutation
-    means nothing.
+    means nothing. No value of the user's is used, only shapes and dtypes.
 
     Args:
-        symmetry: what was inferred, with its trace.
-        variables: variables of the right shapes; integers are used as they are.
-        inputs: inputs of the right shapes, as a tuple; likewise.
+        symmetry: what was inferred.
+        variables: a tree of the same structure as the network's.
+        trace: the program and its inputs.
         seed: of the random variables, inputs and permutations.
 
     Returns:
         The groups that may be permuted in any one leaf without an effect.
 
     Raises:
-        CertificationError: if the outputs are not finite or change.
+        CertificationError: if the outputs are not finite or change, or the program
+            cannot be evaluated.
     """
-    if symmetry.trace is None:
-        raise ValueError("symmetry: expected one from infer_symmetry, with its trace")
-    program = symmetry.trace.program
     generator = np.random.default_rng(seed)
+    evaluation = Evaluation(wide=True)
+    compiled = jax.jit(lambda leaves: evaluation.run(trace.program, leaves)[0])
+
+    def evaluate(leaves: Sequence[jax.Array]) -> list[np.ndarray]:
+        return [np.asarray(y) for y in compiled([*leaves]) if not is_key(y)]
+
     with jax.enable_x64(True):
-        evaluate = jax.jit(
-            lambda leaves: Interpreter(raised=True).run(program, leaves)[0]
-        )
-        drawn = [draw(leaf, generator) for leaf in jax.tree.leaves(variables)]
-        given = [
-            draw(leaf, generator, centred=True) for leaf in jax.tree.leaves(inputs)
-        ]
-        reference = _outputs(evaluate([*drawn, *given]))
-        _refuse_non_finite(reference)
-        tree = jax.tree.unflatten(jax.tree.structure(variables), drawn)
+        samples = _samples(symmetry.leaves, trace.inputs, evaluate, generator)
+        # What had to be computed in narrow types differs by their rounding.
+        tolerance = max(_TOLERANCE, min(100 * evaluation.rounding, 1e-2))
+        structure = jax.tree.structure(variables)
         permutation = {
             name: _shuffled(group, generator) for name, group in symmetry.groups.items()
         }
-        moved = jax.tree.leaves(symmetry.apply(permutation, tree))
-        error = _change(reference, _outputs(evaluate([*moved, *given])))
-        if error > _TOLERANCE:
-            raise CertificationError(
-                f"permuting {', '.join(symmetry.groups)} changes the outputs by "
-                f"{error:.1e} of their size: a rule is wrong; please report the network"
-            )
+        for sample in samples:
+            tree = jax.tree.unflatten(structure, sample.variables)
+            moved = jax.tree.leaves(symmetry.apply(permutation, tree))
+            error = _change(sample.outputs, evaluate([*moved, *sample.inputs]))
+            if error > tolerance:
+                raise CertificationError(
+                    f"permuting {', '.join(symmetry.groups)} changes the outputs by "
+                    f"{error:.1e} of their size: a rule is wrong; please report the "
+                    "network"
+                )
         return [
             name
             for name in symmetry.groups
-            if not _has_effect(symmetry, name, tree, given, evaluate, reference, seed)
+            if not any(
+                change > tolerance
+                for sample in samples
+                for change in _effects(symmetry, name, structure, sample, evaluate)
+            )
         ]
+
+
+def _samples(
+    leaves: Sequence[Leaf],
+    inputs: Sequence[Leaf],
+    evaluate: Callable[[Sequence[jax.Array]], list[np.ndarray]],
+    generator: np.random.Generator,
+) -> list[Sample]:
+    """Random networks whose outputs are finite; several if there are integers."""
+    discrete = not all(
+        jnp.issubdtype(leaf.dtype, jnp.inexact) or is_key(leaf)
+        for leaf in (*leaves, *inputs)
+    )
+    samples: list[Sample] = []
+    for fill in _FILLS:
+        if samples and (not discrete or fill.positive):
+            break
+        drawn = [_draw(leaf, fill, generator, scaled=True) for leaf in leaves]
+        given = [_draw(leaf, fill, generator, scaled=False) for leaf in inputs]
+        try:
+            outputs = evaluate([*drawn, *given])
+        except Exception as error:
+            reason = f"{error}".strip().splitlines()[:1] or [""]
+            raise CertificationError(
+                "the network could not be evaluated on random variables in float64 "
+                f"({type(error).__name__}: {reason[0]}); certify=False gives the "
+                "symmetry as it was read off the program, without this test"
+            ) from error
+        if all(map(_usable, outputs)):
+            samples.append(Sample(drawn, given, outputs))
+    if not samples:
+        raise CertificationError(
+            "the network's outputs on random variables are not finite, so its symmetry "
+            "cannot be tested; certify=False gives it as it was read off the program, "
+            "without this test"
+        )
+    return samples
+
+
+def _draw(
+    leaf: Leaf, fill: Fill, generator: np.random.Generator, scaled: bool
+) -> jax.Array:
+    """A random array in place of a leaf, floats as float64.
+
+    If scaled, vectors are drawn positive, since they may be scales and variances, and
+    other arrays are divided by the root of their fan-in.
+    """
+    shape, dtype = leaf.shape, leaf.dtype
+    if is_key(leaf):
+        return random_keys(leaf, int(generator.integers(2**31)))
+    if jnp.issubdtype(dtype, jnp.bool_):
+        return jnp.asarray(generator.random(shape) < fill.true)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        largest = min(fill.integers, int(jnp.iinfo(dtype).max))
+        return jnp.asarray(generator.integers(0, largest, shape)).astype(dtype)
+    values = generator.normal(size=shape)
+    if scaled and (len(shape) <= 1 or fill.positive):
+        values = np.exp(0.5 * values)
+    if scaled and len(shape) > 1:
+        values = values / np.sqrt(np.prod(shape[:-1]))
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        values = values * np.exp(1j * generator.normal(size=shape))
+    return jnp.asarray(values)
 
 
 def _shuffled(group: Group, generator: np.random.Generator) -> jax.Array:
@@ -75,62 +173,33 @@ def _shuffled(group: Group, generator: np.random.Generator) -> jax.Array:
     return jnp.asarray(generator.permuted(rows, axis=-1))
 
 
-def _has_effect(symmetry, name, tree, given, evaluate, reference, seed: int) -> bool:
-    """Whether the outputs change when a group is permuted in one block alone."""
+def _effects(symmetry, name, structure, sample: Sample, evaluate):
+    """How much the outputs change as a group is permuted in one block, for each."""
     shift = jnp.roll(jnp.arange(symmetry.groups[name].size), 1)
+    tree = jax.tree.unflatten(structure, sample.variables)
     for number, block in enumerate(symmetry.blocks):
         for axis in block.positions(name):
             parts = symmetry.split(tree)
             parts[number] = jnp.take(parts[number], shift, axis=axis)
             leaves = jax.tree.leaves(symmetry.join(parts, tree))
-            outputs = _outputs(evaluate([*leaves, *given]))
-            if _change(reference, outputs) > _TOLERANCE:
-                return True
-    return False
-
-
-def draw(leaf: Any, generator: np.random.Generator, centred: bool = False) -> Any:
-    """A random array in place of a leaf: float64, or the leaf itself if not a float.
-
-    Vectors, and whatever is nowhere negative, are drawn positive, since they may be
-    scales and variances; other arrays are scaled by their fan-in.
-    """
-    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            return jnp.zeros(leaf.shape, leaf.dtype)
-        return jnp.asarray(leaf)
-    shape = leaf.shape
-    values = generator.normal(size=shape)
-    if centred:
-        return jnp.asarray(values)
-    if len(shape) <= 1 or _nowhere_negative(leaf):
-        return jnp.asarray(np.exp(0.5 * values))
-    return jnp.asarray(values / np.sqrt(np.prod(shape[:-1])))
-
-
-def _nowhere_negative(leaf: Any) -> bool:
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return False
-    return bool(jnp.all(leaf >= 0)) and bool(jnp.any(leaf > 0))
-
-
-def _outputs(results: Sequence[Any]) -> list[np.ndarray]:
-    return [np.asarray(r) for r in results if not is_key(r)]
+            yield _change(sample.outputs, evaluate([*leaves, *sample.inputs]))
 
 
 def _change(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
     """The largest difference, relative to the largest entry of the same output."""
     changes = [0.0]
     for x, y in zip(first, second, strict=True):
-        if x.size:
-            difference = np.max(np.abs(x.astype(complex) - y.astype(complex)))
-            changes.append(float(difference / max(np.max(np.abs(x)), 1e-30)))
+        x, y = x.astype(complex), y.astype(complex)
+        differs = x != y
+        if differs.any():
+            size = np.max(np.abs(x), initial=1e-30, where=np.isfinite(x))
+            changes.append(float(np.max(np.abs(x[differs] - y[differs])) / size))
     return max(changes)
 
 
-def _refuse_non_finite(outputs: Sequence[np.ndarray]) -> None:
-    if not all(np.all(np.isfinite(x)) for x in outputs):
-        raise CertificationError(
-            "the network's outputs on random variables are not finite, so its symmetry "
-            "cannot be certified; infer with certify=False to have it uncertified"
-        )
+def _usable(output: np.ndarray) -> bool:
+    """Whether an output has no NaN, and anything finite (a mask may be infinite)."""
+    values = output.astype(complex)
+    return not np.isnan(values).any() and bool(
+        np.isfinite(values).any() or not values.size
+    )

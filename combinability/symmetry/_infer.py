@@ -12,7 +12,7 @@ from combinability.symmetry import _label
 from combinability.symmetry._assemble import assemble
 from combinability.symmetry._certify import certify as certified
 from combinability.symmetry._label import Label
-from combinability.symmetry._symmetry import Leaf, Symmetry, path_name
+from combinability.symmetry._symmetry import Leaf, Symmetry, Trace, path_name
 from combinability.symmetry._walk import Value, Walk
 from combinability.symmetry.rules import RULES
 
@@ -35,17 +35,20 @@ def infer_symmetry(
         apply: `apply(variables, *inputs)` gives the outputs, any tree; deterministic.
         variables: the tree of parameters and statistics, arrays or
             `jax.ShapeDtypeStruct`s. Integer and key leaves are never permuted.
-        *inputs: example inputs, likewise. The symmetry holds for their shapes.
+        *inputs: example inputs, likewise. The symmetry holds for their shapes; their
+            values do not matter.
         certify: whether to test the result in float64 on random variables, which takes
-            the time of compiling `apply` and a few evaluations.
+            the time of compiling `apply` and a few evaluations. Without the test a
+            group may be reported that has no effect on the outputs.
 
     Returns:
         The symmetry; `print` shows it as a table.
 
     Raises:
-        CertificationError: if a permutation changes the outputs, or these are not
-            finite on random variables.
+        CertificationError: if a permutation changes the outputs, or the network cannot
+            be evaluated, or has no finite outputs, on random variables.
         ValueError: if `variables` has no leaves.
+        TypeError: if a leaf of `variables` or `inputs` is no array.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, combinability
@@ -59,31 +62,43 @@ def infer_symmetry(
     Ours. Permutation symmetry of hidden units: Hecht-Nielsen (1990).
     """
     check_function("apply", apply, "apply(variables, *inputs)")
-    found = jax.tree_util.tree_flatten_with_path(variables)[0]
-    if not found:
+    leaves = _described("variables", variables)
+    if not leaves:
         raise ValueError("variables: expected a tree with arrays, got one without")
-    leaves = tuple(
-        Leaf(path_name(path), jnp.shape(leaf), jnp.result_type(leaf))
-        for path, leaf in found
-    )
+    given = _described("inputs", inputs)
     program = without_dead_code(trace(apply, variables, *inputs)[0])
+    traced = Trace(program, given)
     walk = Walk(RULES)
     labels = _label_program(walk, program, leaves)
-    shapes = ", ".join(
-        f"{jnp.result_type(x).name}{list(jnp.shape(x))}"
-        for x in jax.tree.leaves(inputs)
-    )
-    symmetry = assemble(walk, labels, leaves, program, shapes)
-    if not certify:
-        return symmetry[0]
-    while symmetry[0].groups:
-        vacuous = certified(symmetry[0], variables, inputs)
-        if not vacuous:
+    symmetry, labels_of_groups = assemble(walk, labels, leaves, traced)
+    while certify and symmetry.groups:
+        without_effect = certified(symmetry, variables, traced)
+        if not without_effect:
             break
-        for name in vacuous:
-            _label.pin(symmetry[1][name], _NO_EFFECT)
-        symmetry = assemble(walk, labels, leaves, program, shapes)
-    return symmetry[0]
+        for name in without_effect:
+            _label.pin(labels_of_groups[name], _NO_EFFECT)
+        symmetry, labels_of_groups = assemble(walk, labels, leaves, traced)
+    return symmetry
+
+
+def _described(name: str, tree: Any) -> tuple[Leaf, ...]:
+    """Path, shape and dtype of each leaf of a tree.
+
+    Raises:
+        TypeError: if a leaf is no array; names it.
+    """
+    found = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        where = path_name(path)
+        number = isinstance(leaf, bool | int | float | complex)
+        if not number and not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise TypeError(
+                f"{name}: expected arrays, got {type(leaf).__name__} at {where!r}; "
+                "take only the arrays, as eqx.partition(model, eqx.is_array) or "
+                "nnx.split(model) do, and put the rest back inside apply"
+            )
+        found.append(Leaf(where, jnp.shape(leaf), jnp.result_type(leaf)))
+    return tuple(found)
 
 
 def _label_program(

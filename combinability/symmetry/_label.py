@@ -240,6 +240,8 @@ def split(label: Label, sizes: Sequence[int]) -> list[Label]:
         raise ValueError(
             f"sizes: expected some that multiply to {label.size}, got {list(sizes)}"
         )
+    if not label.size:
+        return [uniform(size) for size in sizes]
     parts: list[Label] = []
     for position in range(len(sizes) - 1, 0, -1):
         halves = _split_in_two(label, sizes[position])

@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
+from combinability._checks import check_paths
 from combinability._jaxpr import Program
 from combinability.symmetry._indexing import take
 
@@ -149,11 +150,13 @@ class Trace(NamedTuple):
 
     Attributes:
         program: the traced function of the flattened variables and inputs.
+        inputs: path, shape and dtype of each input.
         carriers: the intermediate values that carry groups.
     """
 
     program: Program
-    carriers: tuple[Carrier, ...]
+    inputs: tuple[Leaf, ...]
+    carriers: tuple[Carrier, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,22 +256,14 @@ class Symmetry:
             ValueError: if they are not those of the symmetry; names the first.
         """
         found = jax.tree_util.tree_flatten_with_path(variables)[0]
-        for (path, leaf), expected in zip(found, self.leaves, strict=False):
-            where = path_name(path)
-            shape = jnp.shape(leaf)
-            if where != expected.path:
+        paths = [path_name(path) for path, _ in found]
+        check_paths(name, paths, [leaf.path for leaf in self.leaves])
+        for (_, leaf), wanted in zip(found, self.leaves, strict=True):
+            if jnp.shape(leaf) != wanted.shape:
                 raise ValueError(
-                    f"{name}: expected the leaf {expected.path!r}, got {where!r}; the "
-                    f"symmetry was inferred from a tree of another structure"
+                    f"{name}: expected shape {wanted.shape} at {wanted.path!r}, as in "
+                    f"the inference, got {jnp.shape(leaf)}"
                 )
-            if shape != expected.shape:
-                raise ValueError(
-                    f"{name}: expected shape {expected.shape} at {where!r}, got {shape}"
-                )
-        if len(found) != len(self.leaves):
-            raise ValueError(
-                f"{name}: expected {len(self.leaves)} leaves, got {len(found)}"
-            )
         return [leaf for _, leaf in found]
 
     def check_permutation(

@@ -192,23 +192,39 @@ class Walk:
         return self.values, self.contractions, self.mixings, self.operands
 
 
+_CAPTURED = "an array that is captured, not a variable, tells them apart"
+
+
 def constant_labels(value: Any) -> Labels:
-    """Labels of a captured array: uniform where it is constant, else pinned."""
-    reason = "an array that is captured, not a variable, tells them apart"
+    """Labels of a captured array: uniform as far as it repeats itself, else pinned."""
     if hasattr(value, "dtype") and is_key(value):
-        return [_label.variable(size, reason) for size in np.shape(value)]
+        return [_label.variable(size, _CAPTURED) for size in np.shape(value)]
     array = np.asarray(value)
-    labels = []
-    for axis, size in enumerate(array.shape):
-        constant = size <= 1 or bool(np.all(array == np.take(array, [0], axis)))
-        labels.append(
-            _label.uniform(size) if constant else _label.variable(size, reason)
-        )
-    return labels
+    return [
+        _label_of_rows(np.moveaxis(array, axis, 0).reshape(size, -1))
+        if array.size
+        else _label.uniform(size)
+        for axis, size in enumerate(array.shape)
+    ]
+
+
+def _label_of_rows(rows: np.ndarray) -> Label:
+    """Copies of a pattern × its different rows × repeats of each of them."""
+    size = len(rows)
+    divisors = [k for k in range(1, size + 1) if size % k == 0]
+    period = next(k for k in divisors if (rows[k:] == rows[: size - k]).all())
+    pattern = rows[:period]
+    for repeats in reversed([k for k in divisors if period % k == 0]):
+        blocks = pattern.reshape(period // repeats, repeats, -1)
+        if (blocks == blocks[:, :1]).all():
+            break
+    copies = _label.uniform(size // period)
+    different = _label.variable(period // repeats, _CAPTURED)
+    return _label.product([copies, different, _label.uniform(repeats)])
 
 
 def _without_rule(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
-    reason = f"there is no rule for the operation {equation.primitive.name!r}"
+    reason = f"no rule says what {equation.primitive.name!r} does to them"
     return pin_all(equation, operands, reason)
 
 

@@ -288,7 +288,7 @@ WITHOUT_TRACE = by_hand(mlp_weights(0), {"h": [("in", 1), ("b", 0), ("mid", 0)]}
         ({"similarity": "cosine"}, ValueError, "'inner' or 'correlation', got 'cosi"),
         ({"max_units": 0}, ValueError, "max_units: expected at least 1"),
         ({"max_sweeps": 1.5}, TypeError, "max_sweeps: expected an integer"),
-        ({"a": {"in": X}}, ValueError, "a: expected the leaf 'b'"),
+        ({"a": {"in": X}}, ValueError, "a: it has no leaf 'b'"),
         ({"b": {**mlp_weights(0), "in": X}}, ValueError, "b: expected shape .* 'in'"),
         (
             {"b": {**mlp_weights(0), "b": jnp.full(4, np.inf)}},

@@ -62,11 +62,11 @@ BAD = {
             TypeError,
             "dict group -> index array, got [",
         ),
-        (lambda: SYMMETRY.apply({}, SHORT), ValueError, "expected 2 leaves, got 1"),
+        (lambda: SYMMETRY.apply({}, SHORT), ValueError, "it has no leaf 'out'"),
         (
             lambda: SYMMETRY.split(SHORT),
             ValueError,
-            "variables: expected 2 leaves, got 1",
+            "variables: it has no leaf 'out'",
         ),
         (lambda: SYMMETRY.join([], V), ValueError, "parts: expected one for each of 2"),
     ],
@@ -309,6 +309,16 @@ BAD = {
             ValueError,
             "variables: expected a tree",
         ),
+        (
+            lambda: c.infer_symmetry(apply, {**V, "act": [jax.nn.relu]}, X),
+            TypeError,
+            "variables: expected arrays, got custom_jvp at 'act/0'; take only",
+        ),
+        (
+            lambda: c.infer_symmetry(apply, V, {"x": X, "mode": "train"}),
+            TypeError,
+            "inputs: expected arrays, got str at '0/mode'",
+        ),
     ],
     "invert": [
         (
@@ -365,7 +375,7 @@ BAD = {
         (
             lambda: c.match_many(SYMMETRY, [V, SHORT], key=KEY),
             ValueError,
-            "models[1]: expected 2 leaves, got 1",
+            "models[1]: it has no leaf 'out'",
         ),
     ],
     "normal": [
@@ -499,12 +509,12 @@ BAD = {
         (
             lambda: s.observe(SYMMETRY, SHORT, X),
             ValueError,
-            "variables: expected 2 leaves",
+            "variables: it has no leaf 'out'",
         ),
         (
             lambda: s.observe(SYMMETRY, V, X.T),
             ValueError,
-            "inputs[0]: expected shape (5, 2)",
+            "inputs: expected shape (5, 2) at '0'",
         ),
     ],
     "split": [

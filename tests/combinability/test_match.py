@@ -208,7 +208,7 @@ BAD = {
     "another tree": (
         {"b": lambda a: {**a, "z": a["o"]}},
         ValueError,
-        "b: expected 5 leaves, got 6",
+        "b: it has one more leaf 'z'",
     ),
 }
 

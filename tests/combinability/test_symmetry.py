@@ -66,6 +66,209 @@ def test_the_function_is_compared_in_float64_whatever_its_dtype(variables):
     assert [group.size for group in symmetry.groups.values()] == [5]
 
 
+def sizes(symmetry):
+    return sorted(group.size for group in symmetry.groups.values())
+
+
+EMBED, HEADS, WIDTH = 6, 2, 3
+
+
+def attention(variables, tokens, mask=None):
+    """Token ids (batch, time); two heads; True where a position may be looked at."""
+    x = variables["table"][tokens]
+    query, key, value = (
+        jnp.einsum("btf,fhd->bthd", x, variables[name]) for name in "qkv"
+    )
+    logits = jnp.einsum("bthd,bshd->bhts", query, key)
+    if mask is not None:
+        logits = jnp.where(mask[:, None, None], logits, -1e9)
+    mixed = jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(logits), value)
+    return jnp.einsum("bthd,hdo->bto", mixed, variables["out"])
+
+
+def masked_by_length(variables, tokens, lengths):
+    return attention(variables, tokens, jnp.arange(5) < lengths[:, None])
+
+
+def struct(shape, dtype):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+TOKENS, MASK = struct((2, 5), jnp.int32), struct((2, 5), jnp.bool_)
+
+
+@pytest.mark.parametrize(
+    ("apply", "inputs"),
+    [
+        (attention, [jnp.zeros((2, 5), jnp.int32)]),
+        (attention, [TOKENS]),
+        (attention, [struct((2, 5), jnp.uint8), MASK]),
+        (attention, [jnp.zeros((2, 5), jnp.int32), jnp.zeros((2, 5), bool)]),
+        (attention, [jnp.ones((2, 5), jnp.int32), jnp.ones((2, 5), bool)]),
+        (masked_by_length, [TOKENS, struct((2,), jnp.int32)]),
+        (masked_by_length, [TOKENS, jnp.zeros(2, jnp.int32)]),
+    ],
+)
+def test_the_groups_do_not_depend_on_the_values_of_inputs(apply, inputs):
+    """Queries and keys matter although all example tokens are the same."""
+    shapes = [(4, EMBED), *[(EMBED, HEADS, WIDTH)] * 3, (HEADS, WIDTH, 2)]
+    variables = dict(zip(("table", *"qkv", "out"), weights(*shapes), strict=True))
+    found = combinability.infer_symmetry(apply, variables, *inputs)
+    assert sizes(found) == [HEADS, WIDTH, WIDTH, EMBED]
+
+
+def test_variances_may_be_given_by_their_shapes(variables):
+    """A matrix of variances has to be positive, for the logarithm to be finite."""
+
+    def network(variables, x):
+        return mlp(variables, x) * jnp.log(variables["scales"]).sum(0)
+
+    shapes = jax.eval_shape(lambda: variables | {"scales": jnp.ones((3, 2))})
+    assert sizes(combinability.infer_symmetry(network, shapes, X)) == [5]
+
+
+def noisy(variables, x, key):
+    return mlp(variables, x + jax.random.normal(key, x.shape))
+
+
+def written(variables, x):
+    return mlp(variables, x).at[0].add(1.0)
+
+
+def scaled(variables, x, scale):
+    return mlp(variables, x) * scale * variables["factor"] + variables["count"]
+
+
+def called_back(variables, x):
+    hidden = jnp.tanh(x @ variables["in"] + variables["bias"])
+    jax.debug.print("{}", hidden)
+    total = struct((4, 1), jnp.float32)
+    root = jax.pure_callback(lambda h: np.cbrt(h), total, hidden.sum(1, keepdims=True))
+    return (hidden * root) @ variables["out"]
+
+
+def stored(variables, x):
+    def step(i, rows):
+        return rows.at[i].set(mlp(variables, x[i]))
+
+    return jax.lax.fori_loop(0, 4, step, jnp.zeros((4, 2), x.dtype))
+
+
+@pytest.mark.parametrize(
+    ("apply", "more", "inputs"),
+    [
+        (noisy, {}, [jax.random.key(0)]),
+        (noisy, {}, [jax.random.PRNGKey(0)]),
+        (noisy, {}, [jax.eval_shape(lambda: jax.random.key(0))]),
+        (noisy, {}, [jax.random.key(0, impl="rbg")]),
+        (written, {}, []),
+        (scaled, {"factor": 2.0, "count": 3}, [0.5]),
+        (scaled, {"factor": np.float64(2), "count": np.int8(3)}, [np.float32(1)]),
+        (scaled, {"factor": jnp.bfloat16(2), "count": True}, [1]),
+        (called_back, {}, []),
+        (stored, {}, []),
+    ],
+)
+def test_whatever_is_inside_a_network_does_not_disturb_certification(
+    apply, more, inputs, variables
+):
+    found = combinability.infer_symmetry(apply, variables | more, X, *inputs)
+    assert sizes(found) == [5]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
+def test_random_numbers_are_drawn_in_the_type_that_the_program_says(dtype, variables):
+    def network(variables, x, key):
+        noise = jax.random.uniform(key, (4, 1), jnp.bfloat16).astype(dtype)
+        return mlp(variables, x) * noise.astype(jnp.float32)
+
+    key = jax.random.key(0)
+    assert sizes(combinability.infer_symmetry(network, variables, X, key)) == [5]
+
+
+def test_an_array_without_entries_has_no_groups_and_does_no_harm(variables):
+    empty = combinability.infer_symmetry(mlp, variables, X[:0])
+    assert not empty.groups
+    kernel = {"kernel": jnp.ones((3, 3, 2, 4))}
+
+    def convolved(variables, x):
+        return jax.lax.conv_general_dilated(
+            x,
+            variables["kernel"],
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    assert not combinability.infer_symmetry(
+        convolved, kernel, jnp.ones((0, 4, 4, 2))
+    ).groups
+
+
+def test_masked_outputs_may_be_infinite(variables):
+    def masked(variables, x):
+        return jnp.where(jnp.arange(2) > 0, mlp(variables, x), -jnp.inf)
+
+    assert sizes(combinability.infer_symmetry(masked, variables, X)) == [5]
+
+
+def test_complex_variables_are_certified(variables):
+    def network(variables, x):
+        return jnp.abs(mlp(variables, x))
+
+    waves = {name: (1 + 1j) * leaf for name, leaf in variables.items()}
+    assert sizes(combinability.infer_symmetry(network, waves, X)) == [5]
+
+
+def opaque(x):
+    """A primitive that can be traced and has no compiled form."""
+    primitive = Primitive("opaque_for_a_test")
+    primitive.def_abstract_eval(lambda x: x)
+    return primitive.bind(x)
+
+
+def test_what_cannot_be_evaluated_is_said_with_what_to_do(variables):
+    from jax.experimental import io_callback
+
+    def unknown(variables, x):
+        return opaque(mlp(variables, x))
+
+    def effectful(variables, x):
+        y = mlp(variables, x)
+        return io_callback(lambda y: y, struct(y.shape, y.dtype), y)
+
+    for network, named in [(unknown, "opaque_for_a_test"), (effectful, "io_callback")]:
+        with pytest.raises(CertificationError, match=f"{named}.*certify=False gives"):
+            combinability.infer_symmetry(network, variables, X)
+        found = combinability.infer_symmetry(network, variables, X, certify=False)
+        assert sizes(found) == [5]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda h: h * jax.random.bernoulli(jax.random.key(0), 0.5, h.shape), "random"),
+        (lambda h: jnp.real(jnp.fft.fft(h)) + jnp.imag(jnp.fft.fft(h)), "Fourier"),
+        (lambda h: jnp.cumsum(h, -1), "cumulative sum"),
+        (lambda h: h + jnp.argmax(h, -1)[:, None], "positions"),
+        (lambda h: h + jnp.arange(5), "numbered"),
+        (
+            lambda h: jax.pure_callback(lambda h: h, struct(h.shape, h.dtype), h),
+            "Python callback",
+        ),
+        (lambda h: jnp.linalg.qr(h[:, :4])[0] @ jnp.ones((4, 5)), "decomposition"),
+        (lambda h: h.at[:, 2].set(0.0), "index picks where"),
+    ],
+)
+def test_reasons_say_what_happens_in_the_network(change, reason, variables):
+    def network(variables, x):
+        return change(jnp.tanh(x @ variables["in"])) @ variables["out"]
+
+    found = combinability.infer_symmetry(network, variables, X)
+    pinned = {pin.reason for pin in found.pins if (pin.path, pin.axis) == ("in", 1)}
+    assert any(reason in each for each in pinned), pinned
+
+
 def test_units_without_an_effect_are_pinned_as_unused(variables):
     def only_one_token(variables, x):
         scores = x[:, None] @ variables["in"]
@@ -190,10 +393,10 @@ WRONG = {
     "wrong shape": (lambda s, v: s.apply({"in": jnp.arange(4)}, v), r"shape \(5,\)"),
     "wrong dtype": (lambda s, v: s.apply({"in": jnp.ones(5)}, v), "float32"),
     "other leaf": (lambda s, v: s.apply({}, {**v, "aa": v["in"]}), "'aa'"),
-    "missing leaf": (lambda s, v: s.apply({}, {"bias": v["bias"]}), "3 leaves"),
+    "missing leaf": (lambda s, v: s.apply({}, {"bias": v["bias"]}), "no leaf 'in'"),
     "other size": (lambda s, v: s.apply({}, {**v, "in": v["out"]}), r"\(3, 5\)"),
-    "other input": (lambda s, v: observe(s, v, X[:2]), r"inputs\[0\]"),
-    "no input": (lambda s, v: observe(s, v), "1 arrays"),
+    "other input": (lambda s, v: observe(s, v, X[:2]), "inputs: expected shape"),
+    "no input": (lambda s, v: observe(s, v), "inputs: it has no leaf '0'"),
 }
 
 

@@ -1,9 +1,11 @@
 """Operations that sum over axes: products, convolutions, reductions, windows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from combinability.symmetry import _label
-from combinability.symmetry._walk import Labels, Walk, pin_all
+from combinability.symmetry._label import Label
+from combinability.symmetry._walk import Labels, Walk
 from combinability.symmetry.rules._registry import register_rule
 
 
@@ -23,33 +25,81 @@ def dot_general(walk: Walk, equation: Any, x: Labels, y: Labels) -> list[Labels]
     return [batch + free_x + free_y]
 
 
+@register_rule("ragged_dot_general")
+def ragged_dot(
+    walk: Walk, equation: Any, x: Labels, y: Labels, sizes: Labels
+) -> list[Labels]:
+    """As `dot_general`; rows are sorted by expert, so rows and experts are pinned."""
+    numbers = equation.params["ragged_dot_dimension_numbers"]
+    (over_x, over_y), (batch_x, batch_y) = numbers.dot_dimension_numbers
+    (ragged,), experts = numbers.lhs_ragged_dimensions, numbers.rhs_group_dimensions
+    reason = "rows are grouped by expert, in order"
+    for label in sizes:
+        _label.pin(label, reason)
+    for axis in experts:
+        walk.pin(y, axis, reason, y[axis].size)
+    walk.pin(x, ragged, reason, x[ragged].size)
+    batch = [_label.unify(x[i], y[j]) for i, j in zip(batch_x, batch_y, strict=True)]
+    for i, j in zip(over_x, over_y, strict=True):
+        _label.unify(x[i], y[j])
+    walk.contract(x, over_x, batch)
+    walk.contract(y, over_y, batch)
+    walk.consume(0, x)
+    free_x = [x[i] for i in range(len(x)) if i not in (*over_x, *batch_x)]
+    gone = (*over_y, *batch_y, *experts)
+    free_y = [y[j] for j in range(len(y)) if j not in gone]
+    lead = [_label.variable(sizes[-1].size, reason)] if ragged in over_x else []
+    return [[*lead, *batch, *free_x, *free_y]]
+
+
 @register_rule("conv_general_dilated")
 def convolution(walk: Walk, equation: Any, x: Labels, kernel: Labels) -> list[Labels]:
-    """Input features unify with the kernel's, groups of features with one another."""
-    numbers = equation.params["dimension_numbers"]
-    groups = equation.params["feature_group_count"]
-    if equation.params["batch_group_count"] != 1:
-        return pin_all(equation, [x, kernel], "a convolution groups its batch")
-    features = x[numbers.lhs_spec[1]]
-    produced, taken = (kernel[axis] for axis in numbers.rhs_spec[:2])
-    group, inside = _label.split(features, [groups, features.size // groups])
-    group_out, _ = _label.split(produced, [groups, produced.size // groups])
-    _label.unify(inside, taken)
-    group = _label.unify(group, group_out)
+    """Input features unify with the kernel's, groups of features with one another.
+
+    Groups are taken off the features, or off the batch (`batch_group_count`); either
+    way the outputs' features are groups × features of each.
+    """
+    params = equation.params
+    numbers = params["dimension_numbers"]
+    (batch_axis, feature_axis, *places), kernel_axes = (
+        numbers.lhs_spec,
+        numbers.rhs_spec,
+    )
+    batch, features = (
+        _grouped(x[batch_axis], params["batch_group_count"]),
+        _grouped(x[feature_axis], params["feature_group_count"]),
+    )
+    group, taken = _label.product([batch[0], features[0]]), features[1]
+    own_group, produced = _grouped(kernel[kernel_axes[0]], group.size)
+    group = _label.unify(group, own_group)
+    _label.unify(taken, kernel[kernel_axes[1]])
     out: Labels = [_label.uniform(1)] * len(x)
-    out[numbers.out_spec[0]] = x[numbers.lhs_spec[0]]
-    out[numbers.out_spec[1]] = produced
+    out[numbers.out_spec[0]] = batch[1]
+    out[numbers.out_spec[1]] = _label.product([group, produced])
     reason = "a convolution's window moves along it"
     shape = equation.outvars[0].aval.shape
-    for place in range(2, len(x)):
-        where = numbers.out_spec[place]
-        out[where] = walk.pin(x, numbers.lhs_spec[place], reason, shape[where])
-        walk.pin(kernel, numbers.rhs_spec[place], reason, 1)
-    grouped = [label for axis, label in enumerate(x) if axis != numbers.lhs_spec[1]]
-    walk.contract([inside, group, *grouped], [0], [group])
-    walk.contract(kernel, [numbers.rhs_spec[1]], [group])
+    for place, (axis, where) in enumerate(
+        zip(places, numbers.out_spec[2:], strict=True)
+    ):
+        window = kernel_axes[place + 2]
+        still = (
+            kernel[window].size == params["window_strides"][place] == 1
+            and params["lhs_dilation"][place] == 1
+            and tuple(params["padding"][place]) == (0, 0)
+        )
+        out[where] = x[axis] if still else walk.pin(x, axis, reason, shape[where])
+        walk.pin(kernel, window, reason, 1)
+    windows = [kernel[axis] for axis in kernel_axes[2:]]
+    along = [x[axis] for axis in places]
+    walk.contract([taken, group, batch[1], *along], [0], [group])
+    walk.contract([kernel[kernel_axes[1]], group, produced, *windows], [0], [group])
     walk.consume(0, x)
     return [out]
+
+
+def _grouped(label: Label, count: int) -> list[Label]:
+    """An axis as (groups, units of each)."""
+    return _label.split(label, [count, label.size // count])
 
 
 @register_rule(
@@ -73,7 +123,7 @@ def position_of_extreme(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
     """The position that is found depends on the order."""
     axes = equation.params["axes"]
     for axis in axes:
-        walk.pin(x, axis, f"{equation.primitive.name} numbers them", 1)
+        walk.pin(x, axis, "their positions are compared or returned", 1)
     return [[label for axis, label in enumerate(x) if axis not in axes]]
 
 
@@ -81,25 +131,24 @@ def position_of_extreme(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
 def cumulative(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
     """Sums up to each position depend on the order."""
     axis = equation.params["axis"]
-    reason = f"{equation.primitive.name} runs along it"
+    reason = "a cumulative sum, product or extremum runs along it"
     return [[*x[:axis], walk.pin(x, axis, reason, x[axis].size), *x[axis + 1 :]]]
 
 
 @register_rule("sort")
 def sort(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
     """The sorted axis is pinned, the others unify."""
-    joined = list(operands[0])
-    for labels in operands[1:]:
-        joined = [_label.unify(x, y) for x, y in zip(joined, labels, strict=True)]
+    joined = _all_unified(operands)
     axis = equation.params["dimension"]
     joined[axis] = walk.pin(joined, axis, "they are sorted", joined[axis].size)
     return [joined] * len(operands)
 
 
-@register_rule("top_k")
+@register_rule("top_k", "approx_top_k")
 def top_k(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
-    """Indices are given back, so the axis is pinned."""
-    axis = equation.params.get("axis", -1) % len(x)
+    """Positions are returned, so the axis is pinned."""
+    params = equation.params
+    axis = params.get("axis", params.get("reduction_dimension", -1)) % len(x)
     size = equation.outvars[0].aval.shape[axis]
     found = [*x[:axis], walk.pin(x, axis, "they are sorted", size), *x[axis + 1 :]]
     return [found] * 2
@@ -126,3 +175,64 @@ def window(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
             out.append(label)
         results.append(out)
     return results
+
+
+@register_rule("reduce")
+def custom_reduction(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+    """Reductions by a function of the user's: the order may matter."""
+    axes = equation.params["dimensions"]
+    arrays = operands[: len(operands) // 2]
+    joined = _all_unified(arrays)
+    for axis in axes:
+        walk.pin(joined, axis, "a function combines them one after another", 1)
+    kept = [label for axis, label in enumerate(joined) if axis not in axes]
+    return [kept] * len(arrays)
+
+
+@register_rule("fft")
+def fourier_transform(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """The transformed axes are pinned, the others pass."""
+    out, shape = list(x), equation.outvars[0].aval.shape
+    for axis in range(len(x) - len(equation.params["fft_lengths"]), len(x)):
+        out[axis] = walk.pin(x, axis, "a Fourier transform runs along it", shape[axis])
+    return [out]
+
+
+@register_rule(
+    "cholesky",
+    "cholesky_update",
+    "eig",
+    "eigh",
+    "geqp3",
+    "geqrf",
+    "hessenberg",
+    "householder_product",
+    "lu",
+    "lu_pivots_to_permutation",
+    "qr",
+    "schur",
+    "svd",
+    "triangular_solve",
+    "tridiagonal",
+    "tridiagonal_solve",
+)
+def of_matrices(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+    """Decompositions and solutions: the axes of matrices are pinned, others pass."""
+    vectors = ("lu_pivots_to_permutation", "tridiagonal_solve")
+    count = len(operands[0]) - (1 if equation.primitive.name in vectors else 2)
+    reason = "a decomposition or solution of a linear system tells them apart"
+    for labels in operands:
+        for axis in range(count, len(labels)):
+            walk.pin(labels, axis, reason, 1)
+    batch = _all_unified([labels[:count] for labels in operands])
+    shapes = [result.aval.shape[count:] for result in equation.outvars]
+    return [
+        batch + [_label.variable(size, reason) for size in shape] for shape in shapes
+    ]
+
+
+def _all_unified(operands: Sequence[Labels]) -> Labels:
+    joined = list(operands[0])
+    for labels in operands[1:]:
+        joined = [_label.unify(x, y) for x, y in zip(joined, labels, strict=True)]
+    return joined

@@ -12,7 +12,8 @@ from combinability.symmetry.rules._registry import register_rule
 @register_rule(*CALLS)
 def call(walk: Walk, equation: Any, *operands: Labels):
     """What the program inside means."""
-    return walk.run(called(equation), operands)
+    program, chosen = called(equation, operands)
+    return walk.run(program, chosen, called(equation, walk.varying)[1])
 
 
 @register_rule("cond")

@@ -1,27 +1,16 @@
-"""Operations that treat every entry alike: axes of all operands are permuted alike."""
+"""Operations on single entries; operations from outside; random numbers."""
 
 from typing import Any
 
+from combinability._jaxpr import ELEMENTWISE
 from combinability.symmetry import _label
-from combinability.symmetry._walk import Labels, Walk
+from combinability.symmetry._walk import Labels, Walk, pin_all
 from combinability.symmetry.rules._registry import register_rule
 
-_ELEMENTWISE = """
-    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
-    cbrt ceil clamp clz complex conj convert_element_type copy copy_p cos cosh
-    digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
-    igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p
-    logistic lt lt_to max min mul name ne neg nextafter not or polygamma
-    population_count pow random_gamma_grad real reduce_precision
-    regularized_incomplete_beta rem round rsqrt select_n shift_left
-    shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
-    stop_gradient sub tan tanh xor zeta
-"""
 
-
-@register_rule(*_ELEMENTWISE.split())
+@register_rule(*ELEMENTWISE)
 def elementwise(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
-    """Axes of all operands unify; rank 0 or an axis of size 1 is no bar."""
+    """Axes of all operands unify, apart from operands of rank 0."""
     rank = max(map(len, operands))
     whole = [labels for labels in operands if len(labels) == rank]
     joined = list(whole[0])
@@ -30,7 +19,53 @@ def elementwise(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
     return [joined]
 
 
-@register_rule("device_put", "optimization_barrier", "pvary", "sharding_constraint")
+@register_rule("bitcast_convert_type")
+def bitcast(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """Elementwise; between types of different width the last axis holds the pieces."""
+    shape, reason = equation.outvars[0].aval.shape, "they are pieces of one number"
+    if len(shape) > len(x):
+        return [[*x, _label.variable(shape[-1], reason)]]
+    for axis in range(len(shape), len(x)):
+        walk.pin(x, axis, reason, 1)
+    return [x[: len(shape)]]
+
+
+@register_rule(
+    "device_put",
+    "layout_constraint",
+    "mesh_cast",
+    "optimization_barrier",
+    "pvary",
+    "reshard",
+    "sharding_constraint",
+)
 def unchanged(walk: Walk, equation: Any, *operands: Labels):
     """Every operand passes."""
     return [list(labels) for labels in operands], list(walk.varying)
+
+
+@register_rule(
+    "random_bits",
+    "random_clone",
+    "random_fold_in",
+    "random_gamma",
+    "random_seed",
+    "random_split",
+    "random_unwrap",
+    "random_wrap",
+    "rng_bit_generator",
+    "rng_uniform",
+    "threefry2x32",
+)
+def random_numbers(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+    """Each entry is another number."""
+    reason = "random numbers (a dropout mask, noise) tell them apart"
+    return pin_all(equation, operands, reason)
+
+
+@register_rule("debug_callback", "debug_print", "io_callback", "pure_callback")
+def callback(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+    """What is only looked at is not pinned; Python may return anything."""
+    if not equation.outvars:
+        return []
+    return pin_all(equation, operands, "a Python callback may tell them apart")

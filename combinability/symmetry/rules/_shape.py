@@ -34,8 +34,12 @@ def broadcast(walk: Walk, equation: Any, x: Labels, *_: Labels) -> list[Labels]:
 
 @register_rule("reshape")
 def reshape(walk: Walk, equation: Any, x: Labels, *_: Labels) -> list[Labels]:
-    """Axes that are flattened become a product, and a product is taken apart."""
+    """Flattened axes become a product, and a product is taken apart.
+
+    `dimensions` is the order in which the axes are read (Fortran order is the reverse).
+    """
     shape = equation.params["new_sizes"]
+    x = [x[axis] for axis in equation.params["dimensions"] or range(len(x))]
     if 0 in shape:
         return [[_label.uniform(size) for size in shape]]
     out: list[Label] = []
@@ -82,7 +86,7 @@ def stack(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
 def unstack(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
     """The axis that goes is pinned; the others pass."""
     axis = equation.params["axis"]
-    walk.pin(x, axis, "they are taken one by one", 1)
+    walk.pin(x, axis, "they are taken apart one by one", 1)
     return [[*x[:axis], *x[axis + 1 :]] for _ in equation.outvars]
 
 
@@ -155,7 +159,7 @@ def iota(walk: Walk, equation: Any, *_: Labels) -> list[Labels]:
     """Counting tells positions apart along one axis; it is uniform along others."""
     out = [_label.uniform(size) for size in equation.params["shape"]]
     axis = equation.params["dimension"]
-    out[axis] = _label.variable(out[axis].size, "an index tells them apart")
+    out[axis] = _label.variable(out[axis].size, "they are numbered")
     return [out]
 
 
@@ -169,7 +173,7 @@ def dynamic_slice(walk: Walk, equation: Any, x: Labels, *_: Labels) -> list[Labe
 def _whole(walk: Walk, x: Labels, axis: int, size: int) -> Label:
     if size == x[axis].size:
         return x[axis]
-    return walk.pin(x, axis, "an index picks some of them", size)
+    return walk.pin(x, axis, "an index selects some of them", size)
 
 
 @register_rule("dynamic_update_slice")
@@ -178,42 +182,82 @@ def dynamic_update_slice(
 ) -> list[Labels]:
     """Axes that are updated whole unify, the others are pinned."""
     out = []
-    reason = "an index picks where they are written"
     for axis, (label, new) in enumerate(zip(x, update, strict=True)):
         if label.size == new.size:
             out.append(_label.unify(label, new))
         else:
-            walk.pin(update, axis, reason, 1)
-            out.append(walk.pin(x, axis, reason, label.size))
+            walk.pin(update, axis, _WRITTEN, 1)
+            out.append(walk.pin(x, axis, _WRITTEN, label.size))
     return [out]
 
 
 @register_rule("gather")
 def gather(walk: Walk, equation: Any, x: Labels, indices: Labels) -> list[Labels]:
     """An embedding: axes that are looked up are pinned, those kept whole pass."""
-    numbers, sizes = (
-        equation.params["dimension_numbers"],
-        equation.params["slice_sizes"],
-    )
-    _label.pin(indices[-1], "it holds indices")
-    lookups = list(indices[:-1])
-    for i, j in zip(
-        numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True
-    ):
+    numbers = equation.params["dimension_numbers"]
+    sizes = equation.params["slice_sizes"]
+    batching = numbers.operand_batching_dims
+    lookups = _index_labels(indices)
+    for i, j in zip(batching, numbers.start_indices_batching_dims, strict=True):
         lookups[j] = _label.unify(x[i], lookups[j])
-    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
     kept = []
     for axis, size in enumerate(sizes):
-        if axis in numbers.start_index_map:
-            label = walk.pin(x, axis, "an index looks them up", size)
-        else:
-            label = _whole(walk, x, axis, size) if axis not in gone else x[axis]
-        if axis not in gone:
-            kept.append(label)
-    rank = len(equation.outvars[0].aval.shape)
-    return [
-        [
-            (kept if axis in numbers.offset_dims else lookups).pop(0)
-            for axis in range(rank)
-        ]
-    ]
+        if axis not in batching:
+            label = _whole(walk, x, axis, size)
+            if axis not in numbers.collapsed_slice_dims:
+                kept.append(label)
+    offsets = numbers.offset_dims
+    rank = len(lookups) + len(kept)
+    return [[(kept if i in offsets else lookups).pop(0) for i in range(rank)]]
+
+
+@register_rule(
+    "scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max"
+)
+def scatter(
+    walk: Walk, equation: Any, x: Labels, indices: Labels, updates: Labels
+) -> list[Labels]:
+    """Axes that are written whole unify, those that an index writes to are pinned.
+
+    Entries written to the same place are added up (or multiplied, …) in any order, but
+    where one replaces the other their order matters.
+    """
+    numbers = equation.params["dimension_numbers"]
+    windows = numbers.update_window_dims
+    batching = numbers.operand_batching_dims
+    written = [axis for axis in range(len(updates)) if axis not in windows]
+    lookups = _index_labels(indices)
+    for j, axis in enumerate(written):
+        updates[axis] = _label.unify(updates[axis], lookups[j])
+    out = list(x)
+    for i, j in zip(batching, numbers.scatter_indices_batching_dims, strict=True):
+        out[i] = _label.unify(x[i], updates[written[j]])
+    replaces = equation.primitive.name == "scatter"
+    for j, axis in enumerate(written):
+        if j in numbers.scatter_indices_batching_dims:
+            continue
+        if replaces and not equation.params["unique_indices"]:
+            _label.pin(updates[axis], "one replaces another where they are written")
+        walk.mix(updates, [axis])
+    remaining = iter(windows)
+    for axis, label in enumerate(x):
+        if axis in batching:
+            continue
+        window = None if axis in numbers.inserted_window_dims else next(remaining)
+        size = 1 if window is None else updates[window].size
+        if window is not None and size == label.size:
+            out[axis] = _label.unify(label, updates[window])
+            continue
+        if window is not None:
+            walk.pin(updates, window, _WRITTEN, size)
+        out[axis] = walk.pin(x, axis, _WRITTEN, label.size)
+    return [out]
+
+
+_WRITTEN = "an index picks where they are written"
+
+
+def _index_labels(indices: Labels) -> Labels:
+    """The axes of an array of indices, the last of which numbers coordinates."""
+    _label.pin(indices[-1], "its entries are coordinates")
+    return list(indices[:-1])

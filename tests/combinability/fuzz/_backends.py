@@ -77,6 +77,31 @@ class Numpy:
         """Windows of two steps along time."""
         return x[:-1] @ kernel[0] + x[1:] @ kernel[1]
 
+    def blur(self, x, filters):
+        """The same for each channel, with constant filters of its own."""
+        return x[:-1] * filters[0] + x[1:] * filters[1]
+
+    def write(self, x, row, new):
+        """One step replaced."""
+        x = np.array(x)
+        x[row] = new
+        return x
+
+    def collect(self, x, rows, count):
+        """Steps added up in the rows that they are sent to."""
+        sends = np.arange(count)[:, None] == np.asarray(rows)
+        return self.contract("st,tf->sf", self.constant(sends), x)
+
+    def fourier(self, x):
+        """Both parts of the transform along time, summed."""
+        angle = 2 * np.pi * np.outer(*[np.arange(len(x))] * 2) / len(x)
+        waves = (np.cos(angle) - 0.5 * np.sin(angle)).round(9)
+        return self.contract("st,tf->sf", self.constant(waves), x)
+
+    def store(self, step, state, xs):
+        """As `scan`, with the states written into an array."""
+        return self.scan(step, state, xs)
+
     def scan(self, step, state, xs):
         states = []
         for x in xs:
@@ -131,6 +156,35 @@ class Jax(Numpy):
         return jax.lax.conv_general_dilated(
             x[None], kernel, (1,), "VALID", dimension_numbers=dims
         )[0]
+
+    def blur(self, x, filters):
+        return jax.lax.conv_general_dilated(
+            x[None],
+            jnp.asarray(filters, jnp.float32)[:, None],
+            (1,),
+            "VALID",
+            dimension_numbers=("NWC", "WIO", "NWC"),
+            feature_group_count=x.shape[1],
+        )[0]
+
+    def write(self, x, row, new):
+        return x.at[row].set(new)
+
+    def collect(self, x, rows, count):
+        return jax.ops.segment_sum(x, jnp.asarray(rows), count)
+
+    def fourier(self, x):
+        waves = jnp.fft.fft(x, axis=0)
+        return waves.real + 0.5 * waves.imag
+
+    def store(self, step, state, xs):
+        def body(i, carry):
+            state, states = carry
+            state = step(state, xs[i])
+            return state, jax.lax.dynamic_update_slice(states, state[None], (i, 0))
+
+        start = state, jnp.zeros((len(xs), len(state)))
+        return jax.lax.fori_loop(0, len(xs), body, start)[1]
 
     def scan(self, step, state, xs):
         def body(state, x):
@@ -277,6 +331,10 @@ class Graph(Numpy):
     def convolve(self, x, kernel):
         windows = np.stack([x[:-1], x[1:]])
         return self.contract("wtf,wfg->tg", windows, kernel)
+
+    def blur(self, x, filters):
+        windows = np.stack([x[:-1], x[1:]])
+        return self.contract("wtf,wf->tf", windows, self.constant(filters))
 
     def scan(self, step, state, xs):
         states = list(itertools.accumulate(xs, step, initial=state))[1:]

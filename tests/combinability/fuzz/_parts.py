@@ -250,7 +250,7 @@ def recurrent(b, x, saved, i, j):
         return b.unary("tanh", b.binary("add", new, mixed))
 
     start = b.parameter(width) if j % 2 else b.constant(np.zeros(width))
-    return b.scan(step, start, y)
+    return (b.store if i > 2 else b.scan)(step, start, y)
 
 
 @part
@@ -306,3 +306,51 @@ def flatten(b, x, saved, i, j):
     """Time and width become one axis, and a layer makes a new stream of one step."""
     y = b.unary("relu", dense(b, x.reshape(1, -1), 2 + i))
     return b.unary("tanh", y)
+
+
+@part
+def fortran_order(b, x, saved, i, j):
+    """Heads × their size flattened the other way round, each head normalised."""
+    y = b.normalise(heads_of(b, x, 2 + i % 2, 2 + j % 2))
+    y = b.unary("tanh", y).reshape(len(x), -1, order="F")
+    return b.binary("add", y, b.parameter(y.shape[1])) if i > 2 else dense(b, y, 3)
+
+
+@part
+def read_in_fortran_order(b, x, saved, i, j):
+    """All of the stream in one step, the width before time."""
+    y = b.unary("relu", dense(b, x.reshape(1, -1, order="F"), 2 + i))
+    return b.unary("tanh", y)
+
+
+@part
+def token(b, x, saved, i, j):
+    """A step set to a vector of its own, then the same layer for all steps."""
+    x = b.write(x, i % len(x), b.parameter(x.shape[1]))
+    return b.unary("tanh", dense(b, x, 2 + j % 3))
+
+
+@part
+def messages(b, x, saved, i, j):
+    """Steps added up along the edges of a graph."""
+    rows = (np.arange(len(x)) * (1 + j)) % 2
+    return b.binary("add", b.unary("tanh", x)[:2], b.collect(x, rows, min(2, len(x))))
+
+
+@part
+def spectrum(b, x, saved, i, j):
+    """A layer at each frequency."""
+    y = b.fourier(x)
+    kernel = b.parameter(len(y), x.shape[1], 2 + i % 3)
+    return b.unary("tanh", b.contract("tf,tfh->th", y, kernel))
+
+
+@part
+def blurred(b, x, saved, i, j):
+    """Channels filtered alike, or each in its own way."""
+    if len(x) < 2:
+        return x
+    filters = np.ones((2, x.shape[1])) * [[0.5], [2.0]]
+    if j % 3 == 0:
+        filters += np.arange(x.shape[1])
+    return b.unary("tanh", b.blur(x, filters))
