@@ -174,8 +174,8 @@ def _coefficient_leaves(like: PyTree, coefficients: PyTree, lead: tuple) -> list
             )
     paths = jax.tree_util.tree_flatten_with_path(like)[0]
     found = jax.tree_util.tree_flatten_with_path(coefficients)[0]
-    what = "coefficients do not match the networks"
-    check_paths(what, *([path_name(p) for p, _ in x] for x in (found, paths)))
+    names = ([path_name(path) for path, _ in x] for x in (found, paths))
+    check_paths("coefficients", *names)
     for (path, leaf), (_, value) in zip(paths, found, strict=True):
         _check_broadcast(path_name(path), np.shape(leaf), jnp.shape(value), lead)
     return [value for _, value in found]

@@ -94,7 +94,7 @@ _OTHERS = """
 """
 # Primitives that mean the same in float64.
 _ANY_WIDTH = {*ELEMENTWISE, *_OTHERS.split()} - {"nextafter", "reduce_precision"}
-_SCATTERS = {
+_SCATTERS: dict[str, Callable[..., Any]] = {
     "scatter": jax.lax.scatter,
     "scatter-add": jax.lax.scatter_add,
     "scatter-sub": jax.lax.scatter_sub,
@@ -306,7 +306,7 @@ class Evaluation:
 
         def read(atom):
             if isinstance(atom, Literal):
-                return self._raise(jnp.asarray(atom.val, atom.aval.dtype))
+                return self._raise(jnp.asarray(atom.val, _dtype(atom)))
             return known[atom]
 
         for number, equation in enumerate(equations):
@@ -409,6 +409,10 @@ class Evaluation:
         ]
         index, *inputs = operands
         return jax.lax.switch(jnp.asarray(index, jnp.int32), branches, *inputs), {}
+
+
+def _dtype(atom: Any) -> Any:
+    return atom.aval.dtype
 
 
 def _widened(param: Any) -> Any:

@@ -80,7 +80,7 @@ BAD = {
         (
             lambda: matched(c.activation_matching, [X], b=SHORT),
             ValueError,
-            "b: expected 2",
+            "b: it has no leaf 'out'",
         ),
         (
             lambda: matched(c.activation_matching, [X], similarity="cosine"),
@@ -155,7 +155,7 @@ BAD = {
         (
             lambda: c.combine(V, V, {"in": 1.0}),
             ValueError,
-            "coefficients: expected 2 le",
+            "coefficients: it has no leaf 'out'",
         ),
     ],
     "combine_many": [
