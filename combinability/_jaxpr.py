@@ -36,6 +36,7 @@ __all__ = [
     "evaluate",
     "input_types",
     "intermediate_bytes",
+    "output_types",
     "parts",
     "random_keys",
     "read_scan",
@@ -161,6 +162,11 @@ def parts(program: Any) -> Parts:
 def input_types(program: Program) -> list[Any]:
     """Shape and dtype of each input of a program."""
     return [variable.aval for variable in program.jaxpr.invars]
+
+
+def output_types(program: Program) -> list[Any]:
+    """Shape and dtype of each output of a program."""
+    return [atom.aval for atom in program.jaxpr.outvars]
 
 
 def captured(program: Program) -> list[Any]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from combinability._jaxpr import Evaluation, random_keys
+from combinability._jaxpr import Evaluation, output_types, random_keys
 from combinability.symmetry._symmetry import Group, Leaf, Symmetry, Trace, is_key
 
 _TOLERANCE = 1e-8
@@ -77,7 +77,7 @@ def certify(
         return [np.asarray(y) for y in compiled([*leaves]) if not is_key(y)]
 
     with jax.enable_x64(True):
-        samples = _samples(symmetry.leaves, trace.inputs, evaluate, generator)
+        samples = _samples(symmetry.leaves, trace, evaluate, generator)
         # What had to be computed in narrow types differs by their rounding.
         tolerance = max(_TOLERANCE, min(100 * evaluation.rounding, 1e-2))
         structure = jax.tree.structure(variables)
@@ -107,21 +107,19 @@ def certify(
 
 def _samples(
     leaves: Sequence[Leaf],
-    inputs: Sequence[Leaf],
+    trace: Trace,
     evaluate: Callable[[Sequence[jax.Array]], list[np.ndarray]],
     generator: np.random.Generator,
 ) -> list[Sample]:
-    """Random networks whose outputs are finite; several if there are integers."""
-    discrete = not all(
-        jnp.issubdtype(leaf.dtype, jnp.inexact) or is_key(leaf)
-        for leaf in (*leaves, *inputs)
-    )
+    """Random networks with finite outputs; several where integers go in or come out."""
+    types = [*leaves, *trace.inputs, *output_types(trace.program)]
+    discrete = not all(jnp.issubdtype(x.dtype, jnp.inexact) or is_key(x) for x in types)
     samples: list[Sample] = []
     for fill in _FILLS:
         if samples and (not discrete or fill.positive):
             break
         drawn = [_draw(leaf, fill, generator, scaled=True) for leaf in leaves]
-        given = [_draw(leaf, fill, generator, scaled=False) for leaf in inputs]
+        given = [_draw(leaf, fill, generator, scaled=False) for leaf in trace.inputs]
         try:
             outputs = evaluate([*drawn, *given])
         except Exception as error:

@@ -1,5 +1,6 @@
 """Operations that sum over axes: products, convolutions, reductions, windows."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -155,26 +156,28 @@ def top_k(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
 
 
 @register_rule(
-    "reduce_window_sum", "reduce_window_max", "reduce_window_min", "reduce_window"
+    "reduce_window",
+    "reduce_window_max",
+    "reduce_window_min",
+    "reduce_window_sum",
+    "select_and_gather_add",
+    "select_and_scatter_add",
 )
 def window(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
-    """Axes along which the window moves are pinned, the others pass."""
+    """Axes along which the window moves are pinned, the others unify and pass."""
     params, shape = equation.params, equation.outvars[0].aval.shape
-    results = []
-    for labels in operands[: len(equation.outvars)]:
-        out = []
-        for axis, label in enumerate(labels):
-            still = (
-                params["window_dimensions"][axis] == params["window_strides"][axis] == 1
-                and params["base_dilation"][axis] == 1
-                and tuple(params["padding"][axis]) == (0, 0)
-            )
-            if not still:
-                reason = "a pooling window moves along it"
-                label = walk.pin(labels, axis, reason, shape[axis])
-            out.append(label)
-        results.append(out)
-    return results
+    arrays = [labels for labels in operands if labels]  # starting values have no axes
+    out: Labels = []
+    for axis, size in enumerate(shape):
+        still = (
+            params["window_dimensions"][axis] == params["window_strides"][axis] == 1
+            and params.get("base_dilation", [1] * len(shape))[axis] == 1
+            and tuple(params["padding"][axis]) == (0, 0)
+        )
+        reason = "a pooling window moves along it"
+        each = [x[axis] if still else walk.pin(x, axis, reason, size) for x in arrays]
+        out.append(functools.reduce(_label.unify, each))
+    return [out] * len(equation.outvars)
 
 
 @register_rule("reduce")

@@ -454,3 +454,59 @@ def numbers_as_leaves():
     """
     numbers = {"scale": np.asarray(2.0), "shift": np.float32(0.5)}
     return Family(apply, arrays | numbers, (random(4, 3), np.float32(2.0)), layout)
+
+
+@family
+def gradient_of_an_energy():
+    """What a network returns is the gradient by its input, through max pooling."""
+
+    def apply(v, x):
+        def energy(x):
+            h = jax.nn.relu(conv2d(x, v["kernel"]))
+            h = jax.lax.reduce_window(
+                h, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
+            )
+            return (jnp.tanh(h.mean((1, 2)) @ v["mid"]) @ v["out"]).sum()
+
+        return jax.grad(energy)(x)
+
+    layout = """
+        kernel  _ _ _ h
+        mid     h k
+        out     k s
+    """
+    shapes = {"kernel": (3, 3, 2, 4), "mid": (4, 5), "out": (5, 2)}
+    return plain(apply, shapes, random(2, 4, 4, 2), layout=layout)
+
+
+@family
+def positions_of_the_largest_in_windows():
+    """A window keeps a value and where it was; the positions differ by channel."""
+
+    def apply(v, x):
+        h = jnp.tanh(x @ v["in"])
+        positions = jnp.broadcast_to(jnp.arange(4.0, dtype=x.dtype)[:, None], h.shape)
+
+        def larger(one, other):
+            keep = one[0] >= other[0]
+            return tuple(
+                jax.lax.select(keep, x, y) for x, y in zip(one, other, strict=True)
+            )
+
+        _, found = jax.lax.reduce_window(
+            (h, positions),
+            (np.array(-9.0, x.dtype), np.array(0.0, x.dtype)),
+            larger,
+            (2, 1),
+            (2, 1),
+            "VALID",
+        )
+        return jnp.tanh(found * v["scale"]) @ v["out"]
+
+    layout = """
+        in     _ h
+        scale  h
+        out    h _
+    """
+    shapes = {"in": (3, 5), "scale": (5,), "out": (5, 2)}
+    return plain(apply, shapes, random(4, 3), layout=layout)
