@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -14,12 +14,7 @@ from rich.console import Console
 from benchmarks import report as reports
 from benchmarks._experiments import combining, comparing, joining
 from benchmarks._launch import launch
-from benchmarks._summaries import (
-    print_claims,
-    print_comparison,
-    print_side_by_side,
-    print_tour,
-)
+from benchmarks._summaries import print_page, print_side_by_side
 from benchmarks.combinability import Config as CombinabilityConfig
 from benchmarks.rllc import Config
 from benchmarks.runs import Run
@@ -65,8 +60,8 @@ def tour(out: _Folder = None) -> None:
     Args:
         out: Folder to write; by default one under runs/ that follows from the versions.
     """
-    run, result = run_tour(out)
-    print_tour(result, run.folder / "report.html", Console())
+    run, _ = run_tour(out)
+    print_page(run.folder, Console())
 
 
 @app.command
@@ -85,8 +80,8 @@ def rllc(
         out: Folder to write; by default one under runs/ that follows from the options.
         data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
     """
-    run, result = launch(comparing(config), out, data)
-    print_comparison(result, run.folder / "report.html", Console())
+    run, _ = launch(comparing(config), out, data)
+    print_page(run.folder, Console())
 
 
 @app.command
@@ -106,8 +101,8 @@ def combinability(
         out: Folder to write; by default one under runs/ that follows from the options.
         data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
     """
-    run, result = launch(combining(config, data), out, data)
-    print_claims(result, run.folder / "report.html", Console())
+    run, _ = launch(combining(config, data), out, data)
+    print_page(run.folder, Console())
 
 
 @app.command
@@ -130,8 +125,8 @@ def stitching(
         data: Folder with the datasets, and with weights that are not found from here;
             by default $BENCHMARKS_DATA or the user's cache.
     """
-    run, result = launch(joining(config, data), out, data)
-    print_claims(result, run.folder / "report.html", Console())
+    run, _ = launch(joining(config, data), out, data)
+    print_page(run.folder, Console())
 
 
 @speed.command(name="rllc")
@@ -202,6 +197,7 @@ def report(
         tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]"), tyro.conf.Positional
     ],
     out: _Folder = None,
+    format: tuple[Literal["png", "svg", "pdf"], ...] = ("png",),
 ) -> None:
     """Draw the figures and the page of finished runs again, without running them.
 
@@ -211,13 +207,12 @@ def report(
     Args:
         folders: Run folders, each of which holds result.json.
         out: Folder for comparison.html; by default the first run's.
+        format: File formats of the figures.
     """
     if len(folders) == 1:
-        print(f"Report: {reports.write(folders[0])}")
+        print(f"Report: {reports.write(folders[0], format)}")
         return
-    compared, page = reports.write_comparison(folders, out)
-    for folder in filter(reports.has_figures, folders):
-        print(f"Report: {reports.write(folder)}")
+    compared, page = reports.write_comparison(folders, out, format)
     print_side_by_side(compared, page, Console())
 
 

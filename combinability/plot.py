@@ -23,7 +23,7 @@ except ImportError as error:
         "pip install 'jax-between[plot]'"
     ) from error
 
-__all__ = ["barrier", "hypercube", "matrix", "plane", "robustness"]
+__all__ = ["barrier", "hypercube", "matrix", "plane", "robustness", "round_levels"]
 
 _MAP = "viridis"
 
@@ -107,7 +107,7 @@ def plane(
         ['a']
     """
     values = np.asarray(values, np.float64)
-    edges = _round_levels(values) if levels is None else np.asarray(levels)
+    edges = round_levels(values) if levels is None else np.asarray(levels)
     ax = plt.subplots()[1] if ax is None else ax
     norm = BoundaryNorm(edges, matplotlib.colormaps[_MAP].N)
     drawn = ax.contourf(x, y, values, edges, cmap=_MAP, norm=norm)
@@ -325,7 +325,7 @@ def _leaf(tree: PyTree, leaf: str | None) -> Any:
     return tree if leaf is None else tree[leaf]
 
 
-def _round_levels(values: np.ndarray) -> np.ndarray:
+def round_levels(values: np.ndarray) -> np.ndarray:
     """At most ten round levels from below the smallest value to above the largest."""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     if low <= 0 or high < 4 * low:

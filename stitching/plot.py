@@ -23,8 +23,8 @@ except ImportError as error:
 __all__ = ["audit", "layer_to_layer", "over_layers"]
 
 _CONTROLS = {
-    "self_stitch": "network 2 stitched to itself",
-    "untrained": "untrained network 1",
+    "self_stitch": "network b stitched to itself",
+    "untrained": "untrained network a",
     "shuffled": "shuffled inputs",
     "noise": "noise",
 }
@@ -44,8 +44,8 @@ def layer_to_layer(
     Args:
         scores: shape (k, l), as `report.layer_scores` returns them; of one network
             with itself as well. NaN are left blank.
-        layers_1: names of the k layers of network 1; by default their numbers.
-        layers_2: names of the l layers of network 2; by default those of network 1
+        layers_1: names of the k layers of network a; by default their numbers.
+        layers_2: names of the l layers of network b; by default those of network a
             where there are as many.
         label: what the colour bar shows; without one there is no colour bar.
         limits: scores of the lowest and the highest colour.
@@ -81,13 +81,13 @@ def layer_to_layer(
     for (i, j), value in np.ndenumerate(scores):
         if np.isfinite(value):
             colour = "black" if value > low + 0.6 * (high - low) else "white"
-            text = f"{value:.2f}" if abs(value) < 2 else f"{value:.0f}"
+            text = f"{value:.2f}" if high - low < 10 else f"{value:.0f}"
             place = {"ha": "center", "va": "center", "fontsize": 7.5}
             ax.text(j + 0.5, i + 0.5, text, color=colour, **place)
     ax.set_xticks(np.arange(len(names_2)) + 0.5, names_2, rotation=35, ha="right")
     ax.set_yticks(np.arange(len(names_1)) + 0.5, names_1)
-    ax.set_xlabel("layer of network 2")
-    ax.set_ylabel("layer of network 1")
+    ax.set_xlabel("layer of network b")
+    ax.set_ylabel("layer of network a")
     ax.tick_params(length=0)
     ax.invert_yaxis()
     ax.grid(False)
@@ -154,7 +154,7 @@ def audit(
 ) -> Axes:
     """Plot the relative accuracy of a stitch beside that of its controls.
 
-    Stitching network 2 to itself should reach 1; shuffled inputs and noise should stay
+    Stitching network b to itself should reach 1; shuffled inputs and noise should stay
     at the accuracy of the best constant answer.
 
     Args:
@@ -176,7 +176,7 @@ def audit(
         ...         shuffled=measures(0.1), noise=measures(0.12)))
         >>> axes = stitching.plot.audit({"conv1": found, "conv2": found})
         >>> axes.get_legend_handles_labels()[1][:2]
-        ['stitch', 'control: network 2 stitched to itself']
+        ['stitch', 'control: network b stitched to itself']
     """
     audits = found if isinstance(found, Mapping) else {"stitch": found}
     names, each = list(audits), list(audits.values())

@@ -1,39 +1,29 @@
 """Runs of one experiment side by side: what differed, and what came out."""
 
-import html
-import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.stats
 
-from benchmarks.report._document import bullets, plain_document
-from benchmarks.report._numbers import array, significant
-from benchmarks.report._style import label
+import combinability.plot
+import stitching.plot
+from benchmarks.report import _rllc, _stitching, plots
+from benchmarks.report._figure import Figure, Panel, figure, panel
+from benchmarks.report._numbers import Interval, array, over_seeds
+from benchmarks.report._page import Page, Section, Table, measured
+from benchmarks.report._style import is_learned, label, strong
+from combinability import Barrier
 
 _PARTS = ("config", "versions", "machine")
-
-
-class Number(NamedTuple):
-    """A number of a run with the ends of its interval; NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        ends = [significant(end) for end in (self.low, self.high)]
-        missing = math.isnan(self.low) or math.isnan(self.high)
-        text = significant(self.value)
-        return text if missing else f"{text} [{ends[0]}, {ends[1]}]"
+_MOST = 6  # runs in one panel
 
 
 class Comparison(NamedTuple):
     """Runs side by side.
 
     Attributes:
-        names: what the runs are called, one each.
+        names: what the runs are called.
         commands: what started them.
         different: option, version or machine -> its value in each run, where the runs
             do not agree.
@@ -44,176 +34,214 @@ class Comparison(NamedTuple):
     names: list[str]
     commands: list[str]
     different: dict[str, list[Any]]
-    numbers: dict[str, list[Number | None]]
+    numbers: dict[str, list[Interval | None]]
     meaning: str
 
 
-def compare(runs: dict[str, dict[str, Any]]) -> Comparison:
-    """Compares results of one experiment.
-
-    Args:
-        runs: results by name.
-    """
+def compare(runs: dict[str, Any]) -> Comparison:
+    """Compare results of one experiment, by name."""
     results = list(runs.values())
-    meaning, numbers_of = _NUMBERS.get(
-        results[0]["experiment"], ("No numbers of this experiment are compared.", dict)
-    )
+    meaning, numbers_of, _ = _OF[results[0].experiment]
     found = [numbers_of(result) for result in results]
-    measured = dict.fromkeys(name for numbers in found for name in numbers)
+    names = dict.fromkeys(name for numbers in found for name in numbers)
     return Comparison(
         names=list(runs),
-        commands=[result["command"] for result in results],
+        commands=[result.command for result in results],
         different=_different(results),
-        numbers={name: [numbers.get(name) for numbers in found] for name in measured},
+        numbers={name: [numbers.get(name) for numbers in found] for name in names},
         meaning=meaning,
     )
 
 
-def comparison_page(compared: Comparison, experiment: str) -> str:
-    """The comparison as a self-contained HTML page."""
-    title = f"{len(compared.names)} runs of {experiment}"
-    different = _grid("", compared.names, _texts(compared.different))
-    sections = [
-        f"<section><h2>What differs</h2>{different}</section>"
-        if compared.different
-        else "<section><h2>What differs</h2><p>Nothing: options, versions and machines "
-        "are the same.</p></section>",
-        f"<section><h2>What came out</h2><p>{html.escape(compared.meaning)}</p>"
-        f"{_grid('', compared.names, _texts(compared.numbers))}</section>",
-        f"<section><h2>How they were made</h2>{bullets(compared.commands)}</section>",
-    ]
-    return plain_document(title, ", ".join(compared.names), sections)
-
-
-def _texts(rows: dict[str, list[Any]]) -> dict[str, list[str]]:
-    return {
-        name: ["–" if value is None else str(value) for value in values]
-        for name, values in rows.items()
+def page(compared: Comparison, runs: dict[str, Any]) -> Page:
+    """The page of a comparison."""
+    names, numbers = compared.names, compared.numbers
+    looks = {
+        name: {"label": name, "color": strong(place)}
+        for place, name in enumerate(names[:_MOST])
     }
-
-
-def _grid(corner: str, names: Sequence[str], rows: dict[str, list[str]]) -> str:
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
-    body = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th>'
-        + "".join(f"<td>{html.escape(text)}</td>" for text in row)
-        + "</tr>"
-        for name, row in rows.items()
+    experiment = next(iter(runs.values())).experiment
+    curves = list(_OF[experiment][2](runs, looks))
+    figures = [_forest(compared, looks)] if numbers else []
+    if curves:
+        figures.append(figure("curves", curves, meaning="Runs as in the legend."))
+    texts = [
+        (name, *("–" if value is None else str(value) for value in values))
+        for name, values in compared.different.items()
+    ]
+    every = [
+        (name, *("–" if number is None else str(number) for number in row))
+        for name, row in numbers.items()
+    ]
+    same = () if texts else ("Nothing: options, versions and machines are the same.",)
+    tables = [("", Table(["", *names], texts))] if texts else []
+    return Page(
+        title=f"{len(runs)} runs of {experiment}",
+        subtitle=", ".join(names),
+        sections=[
+            Section("What came out", figures=figures),
+            Section("What differs", same, tables=tables),
+            Section(
+                "Every number", tables=[("", Table(["", *names], every))], folded=True
+            ),
+            Section("How they were made", bullets=compared.commands),
+        ],
     )
-    return (
-        '<div class="scroll" tabindex="0"><table><thead><tr>'
-        f'<th scope="col">{corner}</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
 
 
-def _different(results: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+def _forest(compared: Comparison, looks: dict[str, dict[str, Any]]) -> Figure:
+    """A grouped forest plot for each kind of number, which do not share a scale."""
+    kinds: dict[str, dict[str, dict[str, Interval]]] = {}
+    for name, numbers in compared.numbers.items():
+        row = {
+            run: number
+            for run, number in zip(compared.names, numbers, strict=True)
+            if number is not None and run in looks
+        }
+        kind, _, what = name.rpartition(": ")
+        kinds.setdefault(kind, {})[what] = row
+    panels = []
+    for kind, rows in kinds.items():
+        zero = 1.0 if "relative" in kind else 0.0 if "ifference" in kind else None
+        height = 1.0 + len(rows) * (0.2 + 0.12 * len(looks))
+        draw = partial(plots.forest, rows, looks, zero=zero)
+        panels.append(panel(kind, draw, height=height))
+    return figure("comparison", panels, meaning=compared.meaning)
+
+
+def _different(results: Sequence[Any]) -> dict[str, list[Any]]:
     found = {}
     for part in _PARTS:
-        names = dict.fromkeys(name for result in results for name in result[part])
-        for name in names:
-            values = [result[part].get(name) for result in results]
+        every = [getattr(result, part) for result in results]
+        for name in dict.fromkeys(name for values in every for name in values):
+            values = [each.get(name) for each in every]
             if any(value != values[0] for value in values):
                 prefix = "version of " if part == "versions" else ""
                 found[prefix + name.replace("_", " ")] = values
     return found
 
 
-def over_seeds(values: Any) -> Number:
-    """The mean of the finite values with its 95 % t interval.
+def _of_optimizers(result: Any) -> dict[str, Interval]:
+    found = {}
+    for schedule in _rllc.schedules(result):
+        for method in filter(is_learned, result.methods):
+            kind = f"{label(method)}, {schedule}: difference in validation loss, %"
+            for against in _rllc.shown(result):
+                number = _rllc.difference(
+                    result, schedule, method, against, "validation_loss"
+                )
+                if number:
+                    found[f"{kind}: to {label(against)}"] = number
+        for method, entry in _rllc.entries(result, schedule).items():
+            name = f"Test accuracy, %, {schedule} rate: {label(method)}"
+            found[name] = over_seeds(100 * array(entry.test_accuracy))
+    return found
 
-    Example:
-        >>> str(over_seeds([1.0, 2.0, 3.0, None]))
-        '2.00 [−0.484, 4.48]'
-    """
-    finite = array(values)
-    finite = finite[np.isfinite(finite)]
-    mean = float(finite.mean()) if finite.size else math.nan
-    if finite.size < 2:
-        return Number(mean, math.nan, math.nan)
-    half = float(scipy.stats.t.ppf(0.975, finite.size - 1) * scipy.stats.sem(finite))
-    return Number(mean, mean - half, mean + half)
 
-
-def _of_optimizers(result: dict[str, Any]) -> dict[str, Number]:
+def _of_widths(result: Any) -> dict[str, Interval]:
+    widths = result.widths.items()
     return {
-        f"{label(name)}, {schedule}, {title}": over_seeds(entry[key])
-        for key, title in (
-            ("validation_loss", "validation loss"),
-            ("test_accuracy", "test accuracy"),
-        )
-        for name, schedules in result["methods"].items()
-        for schedule, entry in schedules.items()
+        f"{name}, width {w}": n
+        for w, found in widths
+        for name, n in _claims(found).items()
     }
 
 
-def _of_combinations(result: dict[str, Any]) -> dict[str, Number]:
+def _claims(found: Any) -> dict[str, Interval]:
+    numbers = {}
+    for claim in found.claims:
+        number, unit, _, _ = measured(claim)
+        kind = {"points": "Percentage points", "%": "Percent", "": "Other numbers"}[
+            unit
+        ]
+        numbers[f"{kind}: {claim.claim.replace(': ', ', ')}"] = number
+    return numbers
+
+
+def _of_speed(result: Any) -> dict[str, Interval]:
+    """Ratios of "speed …" results, named after the baseline."""
+    found: dict[str, Any] = {}
+    if result.experiment == "speed rllc":
+        kind = f"Time of a step relative to {label(result.baseline)}"
+        found = {f"{kind}: {label(n)}": step.ratio for n, step in result.steps.items()}
+    elif result.experiment == "speed combinability":
+        kind = f"Time relative to {result.matching.baseline}"
+        for width, each in result.matching.widths.items():
+            for name, way in each.matching.items():
+                found[f"{kind}: {name}, width {width}"] = way.ratio
+        kind = f"Speed relative to {result.combinations.baseline}"
+        cases = result.combinations.cases.items()
+        found |= {f"{kind}: {name}": case.speedup for name, case in cases}
+    else:
+        kind = f"Speed relative to {result.task_loss.baseline}"
+        layers = result.task_loss.layers.items()
+        found = {f"{kind}: {name}": each.speedup for name, each in layers}
+        for name, each in result.moments.measures.items():
+            found[f"Speed relative to {each.baseline}: {name}"] = each.speedup
     return {
-        f"Width {width}: {name}": number
-        for width, found in result["widths"].items()
-        for name, number in _of_claims(found).items()
+        name: Interval(*array([ratio.median, ratio.low, ratio.high]).tolist())
+        for name, ratio in found.items()
     }
 
 
-def _of_claims(found: dict[str, Any]) -> dict[str, Number]:
-    return {
-        f"{row['claim']}, {row['measure']}": Number(
-            *array([row["mean"], row["low"], row["high"]])
-        )
-        for row in found["claims"]
-    }
+def _optimizer_curves(runs: dict[str, Any], looks) -> list[Panel]:
+    """A panel for each method that all runs have, a curve for each run."""
+    results, panels = list(runs.values()), []
+    schedule = _rllc.schedules(results[0])[-1]
+    for method in _rllc.shown(results[0]):
+        if all(schedule in result.methods.get(method, {}) for result in results):
+            draws = []
+            for name, look in looks.items():
+                curves = runs[name].methods[method][schedule].curves
+                losses = np.maximum(array(curves.validation_loss), 1e-12)
+                draws.append(partial(plots.curve, curves.steps, losses, **look))
+            title = f"{label(method)}: validation loss"
+            settings = {"yscale": "log", "xlabel": f"step, {schedule} rate"}
+            panels.append(panel(title, *draws, share=("x", "loss"), **settings))
+    return panels
 
 
-def _of_steps(result: dict[str, Any]) -> dict[str, Number]:
-    relative = f"time of a step relative to {label(result['baseline'])}"
-    return {
-        f"{label(name)}: {relative}": _ratio(step["ratio"])
-        for name, step in result["steps"].items()
-    }
+def _segments(runs: dict[str, Any], looks) -> list[Panel]:
+    """Test error along the segment, at the largest width of each run."""
+    panels = []
+    for control in ("not matched", "matched", "matched, repaired"):
+        draws = []
+        for name, look in looks.items():
+            controls = list(runs[name].widths.values())[-1].controls
+            errors = 100 * array(controls.curves[control]["test_error"])
+            found = Barrier(np.nan, array(controls.fractions), errors)
+            draws.append(partial(combinability.plot.barrier, found, **look))
+        settings = {"xlabel": "fraction of the segment", "ylim": (0, None)}
+        title = f"Test error, %, {control}"
+        panels.append(panel(title, *draws, share=("", "error"), **settings))
+    return panels
 
 
-def _of_matching(result: dict[str, Any]) -> dict[str, Number]:
-    matching = {
-        f"Width {width}, {name}: time relative to {result['matching']['baseline']}": (
-            _ratio(way["ratio"])
-        )
-        for width, found in result["matching"]["widths"].items()
-        for name, way in found["matching"].items()
-    }
-    return matching | {
-        f"{name}: speed relative to {result['combinations']['baseline']}": _ratio(
-            case["speedup"]
-        )
-        for name, case in result["combinations"]["cases"].items()
-    }
-
-
-def _of_stitching_speed(result: dict[str, Any]) -> dict[str, Number]:
-    trained, measures = result["task_loss"], result["moments"]["measures"]
-    layers = {
-        f"{layer}: speed relative to {trained['baseline']}": _ratio(found["speedup"])
-        for layer, found in trained["layers"].items()
-    }
-    return layers | {
-        f"{name}: speed relative to {found['baseline']}": _ratio(found["speedup"])
-        for name, found in measures.items()
-    }
-
-
-def _ratio(found: dict[str, Any]) -> Number:
-    return Number(*array([found["median"], found["low"], found["high"]]))
+def _layers(runs: dict[str, Any], looks) -> list[Panel]:
+    """Relative accuracy over the layers, which runs may have different ones of."""
+    panels = []
+    for map_ in (_stitching.TASK_LOSS, _stitching.LEAST_SQUARES):
+        draws = []
+        for name, look in looks.items():
+            maps = [every[map_] for every in runs[name].stitches.values()]
+            means = [100 * found.relative_accuracy.mean for found in maps]
+            draws.append(partial(stitching.plot.over_layers, means, **look))
+        settings = {"ylim": (0, 106), "xlabel": "layer, in each run's own order"}
+        title = f"Relative accuracy, %, {map_.partition(':')[0]}"
+        panels.append(panel(title, *draws, **settings))
+    return panels
 
 
 _SEEDS = "Means over seeds, with 95 % t intervals that cover start and batches."
 _PAIRS = "Means over pairs of networks, with 95 % intervals over networks (jackknife)."
 _ROUNDS = "Medians over rounds, with quartiles."
-# Of each experiment: what its numbers mean, and where they are in a result.
-_NUMBERS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Number]]]] = {
-    "rllc": (_SEEDS, _of_optimizers),
-    "tour": (_SEEDS, _of_optimizers),
-    "combinability": (_PAIRS, _of_combinations),
-    "stitching": (_PAIRS, _of_claims),
-    "speed rllc": (_ROUNDS, _of_steps),
-    "speed combinability": (_ROUNDS, _of_matching),
-    "speed stitching": (_ROUNDS, _of_stitching_speed),
+# Of each experiment: what its numbers mean, where they are in a result, and curves.
+_OF: dict[str, tuple[str, Callable[[Any], dict[str, Interval]], Callable]] = {
+    "rllc": (_SEEDS, _of_optimizers, _optimizer_curves),
+    "tour": (_SEEDS, _of_optimizers, _optimizer_curves),
+    "combinability": (_PAIRS, _of_widths, _segments),
+    "stitching": (_PAIRS, _claims, _layers),
+    "speed rllc": (_ROUNDS, _of_speed, lambda *_: ()),
+    "speed combinability": (_ROUNDS, _of_speed, lambda *_: ()),
+    "speed stitching": (_ROUNDS, _of_speed, lambda *_: ()),
 }

@@ -1,143 +1,214 @@
-"""A figure is a few panels: side by side in a PNG, each an inline SVG in a page.
+"""A figure is a few panels: side by side in a file, each an inline SVG in a page.
 
 Panels are drawn narrow with type that stays readable at the width of a phone; a page
-lets them flow, one above the other where there is no room.
+lets them flow, one above the other where there is no room. The legend of a figure is
+made from the marks of its panels, in the order in which they were drawn.
 """
 
-import dataclasses
 import html
 import io
 import re
-from collections.abc import Callable
-from typing import Any
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from benchmarks.report._style import FAINT, INK, RULE, Style, with_variables
+from benchmarks.report._style import SETTINGS, with_variables
 
+TEXTS = tomllib.loads(Path(__file__).with_name("texts.toml").read_text())
 _WIDTH = 4.4  # inches: a phone shows it at about its natural size
-_SETTINGS: dict[Any, Any] = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "axes.labelcolor": FAINT,
-    "axes.labelsize": 9.5,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
-    "figure.facecolor": "none",
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "lines.solid_capstyle": "round",
-    "savefig.facecolor": "none",
-    "svg.fonttype": "none",
-    "xtick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "xtick.labelsize": 9.5,
-    "xtick.minor.size": 0,
-    "ytick.color": FAINT,
-    "ytick.labelcolor": INK,
-    "ytick.labelsize": 9.5,
-    "ytick.left": False,
-    "ytick.minor.left": False,
-}
+_DIGITS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 3), (1,))  # finest first
 
 
-@dataclasses.dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """One drawing.
 
     Attributes:
         title: what is seen, a few words.
-        draw: draws it on the axes it is given.
+        draws: plots it; each is called with `ax=`.
         height: in inches.
+        share: names of horizontal and vertical limits; panels of a figure that name
+            the same ones have the same limits.
+        settings: arguments of Matplotlib's `Axes.set`.
     """
 
     title: str
-    draw: Callable[[Axes], None]
-    height: float = 3.0
+    draws: Sequence[Callable[..., Any]]
+    height: float
+    share: tuple[str, str]
+    settings: dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """Panels that belong together.
 
     Attributes:
-        name: the file name of its PNG, without the ending.
+        name: the file name, without the ending.
         title: its heading.
         text: paragraphs that say what is seen, and what is not shown.
         panels: what is drawn.
-        legend: the styles that its lines are to be read by.
         folded: whether a page shows it only when asked.
     """
 
     name: str
     title: str
-    text: tuple[str, ...]
-    panels: tuple[Panel, ...]
-    legend: tuple[Style, ...] = ()
+    text: Sequence[str]
+    panels: Sequence[Panel]
     folded: bool = False
 
 
-def png(figure: Figure, columns: int = 2) -> bytes:
-    """The figure as a PNG on white, at 200 dots an inch."""
-    rows = [
-        figure.panels[i : i + columns] for i in range(0, len(figure.panels), columns)
-    ]
-    columns = min(columns, len(figure.panels))
+def panel(
+    title: str,
+    *draws: Callable[..., Any],
+    height: float = 3.0,
+    share: tuple[str, str] = ("", ""),
+    **settings: Any,
+) -> Panel:
+    """A panel of one or several plots on the same axes."""
+    return Panel(title, draws, height, share, settings)
+
+
+def figure(
+    name: str,
+    panels: Iterable[Panel],
+    folded: bool = False,
+    key: str | None = None,
+    **values: Any,
+) -> Figure:
+    """A figure with the title and text that `texts.toml` has of its name or key."""
+    found = TEXTS["figures"][key or name]
+    text = [paragraph.format(**values) for paragraph in found["text"]]
+    return Figure(name, found["title"].format(**values), text, list(panels), folded)
+
+
+def draw(figure: Figure, format: str = "png", columns: int = 2) -> bytes:
+    """Draw a figure on white as a PNG of 200 dots per inch, an SVG or a PDF."""
+    panels = figure.panels
+    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    columns = min(columns, len(panels))
     heights = [max(panel.height for panel in row) for row in rows]
-    legend = sorted(figure.legend, key=lambda style: not style.learned)
-    legend_rows = -(-len(legend) // (2 * columns))
-    with matplotlib.rc_context(_SETTINGS):
-        size = (_WIDTH * columns, sum(heights) + 0.22 * legend_rows + 0.1)
+    with _settings(figure.title):
+        size = (_WIDTH * columns, sum(heights) + 0.1)
         canvas = Canvas(figsize=size, layout="constrained", facecolor="white")
         canvas.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # pyright: ignore
         grid = canvas.add_gridspec(len(rows), columns, height_ratios=heights)
-        for i, row in enumerate(rows):
-            for j, panel in enumerate(row):
-                axes = canvas.add_subplot(grid[i, j])
-                axes.set_title(panel.title)
-                panel.draw(axes)
-        if legend:
-            canvas.legend(
-                handles=[Line2D([], [], label=s.label, **s.line) for s in legend],
-                loc="outside lower center",
-                ncols=min(len(legend), 2 * columns),
-                frameon=False,
-                handlelength=2.6,
-                fontsize=9.5,
-            )
+        every = [
+            _drawn(panel, canvas.add_subplot(grid[i, j]))
+            for i, row in enumerate(rows)
+            for j, panel in enumerate(row)
+        ]
+        _share(panels, every)
+        marks = _marks(every)
+        if marks:
+            ncols = min(len(marks), 2 * columns)
+            lines = -(-len(marks) // ncols)
+            canvas.set_size_inches(size[0], size[1] + 0.22 * lines)
+            _legend(canvas, marks, loc="outside lower center", ncols=ncols)
         file = io.BytesIO()
-        canvas.savefig(file, format="png", dpi=200)
+        stable = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format)
+        canvas.savefig(file, format=format, dpi=200, metadata=stable)
     return file.getvalue()
 
 
-def svg(panel: Panel, description: str) -> str:
-    """The panel as inline SVG that takes its colours and type from the page."""
-    salt: dict[Any, Any] = {"svg.hashsalt": description + panel.title}
-    with matplotlib.rc_context(_SETTINGS | salt):
-        canvas = Canvas(figsize=(_WIDTH, panel.height), layout="constrained")
-        axes = canvas.add_subplot()
-        axes.set_title(panel.title)
-        panel.draw(axes)
-        file = io.StringIO()
+def inline(figure: Figure) -> tuple[str, list[str]]:
+    """The legend and the panels as SVG that takes colours and type from the page."""
+    with _settings(figure.title):
+        canvases = [
+            Canvas(figsize=(_WIDTH, panel.height), layout="constrained")
+            for panel in figure.panels
+        ]
+        every = [
+            _drawn(panel, canvas.add_subplot())
+            for panel, canvas in zip(figure.panels, canvases, strict=True)
+        ]
+        _share(figure.panels, every)
+        drawings = [
+            _for_page(canvas, f"{figure.title}: {panel.title}")
+            for panel, canvas in zip(figure.panels, canvases, strict=True)
+        ]
+        marks = _marks(every)
+        if not marks:
+            return "", drawings
+        columns = 1 if max(map(len, marks)) > 22 else 2
+        height = 0.23 * -(-len(marks) // columns)
+        canvas = Canvas(figsize=(_WIDTH, height))
+        _legend(canvas, marks, loc="center left", ncols=columns, borderpad=0)
+        return _for_page(canvas, f"{figure.title}: legend"), drawings
+
+
+def _settings(salt: str):
+    changed: dict[Any, Any] = SETTINGS | {"svg.hashsalt": salt}
+    return matplotlib.rc_context(changed)
+
+
+def _drawn(panel: Panel, axes: Axes) -> Axes:
+    for plot in panel.draws:
+        plot(ax=axes)
+    axes.set(title=panel.title, ylabel="", **panel.settings)
+    axes.set_xlabel(axes.get_xlabel(), loc="left")
+    return axes
+
+
+def _marks(every: Iterable[Axes]) -> dict[str, Any]:
+    """What the panels have labelled, each once."""
+    marks: dict[str, Any] = {}
+    for axes in every:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            marks.setdefault(name, handle)
+    return marks
+
+
+def _legend(canvas: Canvas, marks: dict[str, Any], **options: Any) -> None:
+    handles, names = list(marks.values()), list(marks)
+    canvas.legend(handles, names, handlelength=2.8, **options)
+
+
+def _share(panels: Sequence[Panel], every: Sequence[Axes]) -> None:
+    for side, name in enumerate("xy"):
+        for group in {panel.share[side] for panel in panels} - {""}:
+            same = [
+                axes
+                for panel, axes in zip(panels, every, strict=True)
+                if panel.share[side] == group
+            ]
+            limits = np.array([getattr(axes, f"get_{name}lim")() for axes in same])
+            upwards = limits[0, 0] < limits[0, 1]
+            ends = (limits.min(), limits.max()) if upwards else limits[0]
+            for axes in same:
+                getattr(axes, f"set_{name}lim")(*ends)
+    for axes in every:
+        if axes.get_xscale() == "log":
+            _round_ticks(axes.xaxis, *axes.get_xlim())
+        if axes.get_yscale() == "log":
+            _round_ticks(axes.yaxis, *axes.get_ylim())
+
+
+def _round_ticks(side: Any, low: float, high: float) -> None:
+    """From three to six round numbers on a logarithmic axis."""
+    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))))
+    for digits in _DIGITS:
+        found = [digit * 10.0**decade for decade in decades for digit in digits]
+        found = [tick for tick in found if low <= tick <= high]
+        if 3 <= len(found) <= 6:
+            ticks = found
+            break
+    side.set_ticks([tick for tick in ticks if low <= tick <= high])
+    side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    side.set_minor_formatter(NullFormatter())
+
+
+def _for_page(canvas: Canvas, description: str) -> str:
+    file = io.StringIO()
+    with _settings(description):  # identifiers follow from it
         canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return _for_page(file.getvalue(), f"{description}: {panel.title}")
-
-
-def _for_page(drawing: str, description: str) -> str:
+    drawing = file.getvalue()
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
     # Identifiers of groups repeat from drawing to drawing, and nothing refers to them.
@@ -151,15 +222,4 @@ def _for_page(drawing: str, description: str) -> str:
         f'<svg {box[0]} role="img" aria-label="{name}" '
         'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
-    drawing = re.sub(r"<svg[^>]*>", lambda _: opening, drawing, count=1)
-    return with_variables(drawing)
-
-
-def legend_swatch(style: Style) -> str:
-    """A short line in the method's style, as inline SVG."""
-    dash = " ".join(f"{length * style.width:g}" for length in style.dash)
-    stroke = f'stroke="{style.colour}" stroke-width="{style.width * 1.2:g}"'
-    return with_variables(
-        '<svg class="swatch" viewBox="0 0 28 8" aria-hidden="true">'
-        f'<path d="M1 4H27" {stroke} stroke-dasharray="{dash}"/></svg>'
-    )
+    return with_variables(re.sub(r"<svg[^>]*>", lambda _: opening, drawing, count=1))

@@ -1,20 +1,17 @@
-"""Reading numbers out of a result, where null stands for a number that is not finite,
-and writing them for people.
-"""
+"""Numbers of a result as arrays, intervals and text."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.stats
 from jaxtyping import Float
 
-_TINY = 1e-300  # what is less is zero
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def array(values: Any) -> Float[np.ndarray, "..."]:
-    """Nested lists of numbers as float64, null as nan.
+    """Nested lists of numbers as float64, null as NaN.
 
     Example:
         >>> array([[1, None]])
@@ -23,35 +20,95 @@ def array(values: Any) -> Float[np.ndarray, "..."]:
     return np.asarray(values, dtype=float)
 
 
-def schedules(result: dict[str, Any]) -> list[str]:
-    """The schedules of a result, in the order of their first appearance."""
-    found = (name for method in result["methods"].values() for name in method)
-    return list(dict.fromkeys(found))
+class Interval(NamedTuple):
+    """A number with the ends of its interval; NaN where there is none.
+
+    Example:
+        >>> str(Interval(2.0, 1.5, 2.5)), str(Interval(2.0, math.nan, math.nan))
+        ('2.00 [1.50, 2.50]', '2.00')
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def side(self) -> int:
+        """−1 if all of the interval is below 0, 1 if all is above, else 0."""
+        return int(self.low > 0) - int(self.high < 0)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, unit: str = "", sign: bool = False) -> str:
+        """The number with its unit, then its interval.
+
+        Example:
+            >>> Interval(-1.25, -2.0, -0.5).text("points", sign=True).split()
+            ['−1.25', 'points', '[−2.00,', '−0.50]']
+        """
+        if not self.known:
+            return with_unit(significant(self.mean, sign=sign), unit)
+        step = (self.high - self.low) / 20 or abs(self.mean) / 100 or 1.0
+        decimals = min(max(0, -math.floor(math.log10(step))), 6)
+        mean, low, high = (fixed(number, decimals) for number in self)
+        plus = "+" if sign and self.mean > 0 else ""
+        return f"{with_unit(plus + mean, unit)} [{low}, {high}]"
 
 
-def entries(result: dict[str, Any], schedule: str) -> Iterator[tuple[str, dict]]:
-    """Each method that was run under a schedule, with its numbers."""
-    for name, method in result["methods"].items():
-        if schedule in method:
-            yield name, method[schedule]
+def interval(
+    record: Any, scale: float = 1.0, low: float = -math.inf, high: float = math.inf
+) -> Interval:
+    """A record's mean, low and high, scaled, with the ends clipped to what is possible.
+
+    Example:
+        >>> from types import SimpleNamespace as Record
+        >>> interval(Record(mean=0.99, low=0.9, high=1.08), 100, high=100)
+        Interval(mean=99.0, low=90.0, high=100.0)
+    """
+    found = array([record.mean, record.low, record.high]) * scale
+    return Interval(float(found[0]), *np.clip(found[1:], low, high).tolist())
 
 
-def ranking(result: dict[str, Any], schedule: str) -> list[str]:
-    """Methods by mean validation loss; one that diverged on any seed goes last."""
-    losses = {
-        name: array(entry["validation_loss"]).mean()
-        for name, entry in entries(result, schedule)
-    }
-    return sorted(losses, key=lambda name: np.nan_to_num(losses[name], nan=np.inf))
+def over_seeds(values: Any) -> Interval:
+    """The mean of the finite values with its 95 % t interval.
+
+    Example:
+        >>> str(over_seeds([1.0, 2.0, 3.0, None]))
+        '2.0 [−0.5, 4.5]'
+    """
+    finite = array(values)
+    finite = finite[np.isfinite(finite)]
+    mean = float(finite.mean()) if finite.size else math.nan
+    if finite.size < 2:
+        return Interval(mean, math.nan, math.nan)
+    half = float(scipy.stats.t.ppf(0.975, finite.size - 1) * scipy.stats.sem(finite))
+    return Interval(mean, mean - half, mean + half)
 
 
-def best_baseline(result: dict[str, Any], schedule: str) -> str | None:
-    """The baseline with the lowest mean validation loss, frozen laws left aside."""
-    names = ranking(result, schedule)
-    return next((name for name in names if not name.startswith("rllc")), None)
+def fixed(value: float, decimals: int) -> str:
+    """A number with so many decimals and a true minus sign."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
-def significant(value: float, digits: int = 3) -> str:
+def with_unit(number: str, unit: str) -> str:
+    """A number and its unit, with a space that does not break.
+
+    Example:
+        >>> with_unit("3.1", ""), with_unit("3.1", "%")
+        ('3.1', '3.1\\xa0%')
+    """
+    return f"{number}\u00a0{unit}" if unit else number
+
+
+def significant(value: float, digits: int = 3, sign: bool = False) -> str:
     """A number in a few digits, with a true minus sign.
 
     Example:
@@ -60,14 +117,14 @@ def significant(value: float, digits: int = 3) -> str:
     """
     if not math.isfinite(value):
         return "–"
-    if abs(value) < _TINY:
+    if abs(value) < 1e-300:
         return "0"
     magnitude = math.floor(math.log10(abs(value)))
+    plus = "+" if sign and value > 0 else ""
     if not -5 < magnitude < 5:
         mantissa = significant(value / 10.0**magnitude, digits)
-        return f"{mantissa}·10{str(magnitude).translate(_RAISED)}"
-    decimals = max(digits - 1 - magnitude, 0)
-    return f"{value:.{decimals}f}".replace("-", "−")
+        return f"{plus}{mantissa}·{power(magnitude)}"
+    return plus + fixed(value, max(digits - 1 - magnitude, 0))
 
 
 def with_spread(values: Any) -> str:
@@ -78,47 +135,15 @@ def with_spread(values: Any) -> str:
         ('0.0488 ± 0.0058', '(2.50 ± 0.71)·10⁻⁴', '1.00')
     """
     mean, deviation = mean_and_deviation(values)
-    if not math.isfinite(deviation) or abs(mean) < _TINY:
+    if not math.isfinite(deviation) or abs(mean) < 1e-300:
         return significant(mean)
     exponent = math.floor(math.log10(abs(mean)))
     scaled = not -3 <= exponent < 5
     unit = 10.0**exponent if scaled else 1.0
     smallest = min(abs(mean) / 100, deviation / 10 or math.inf) / unit
     decimals = max(0, -math.floor(math.log10(max(smallest, abs(mean) / unit * 1e-4))))
-    numbers = f"{mean / unit:.{decimals}f} ± {deviation / unit:.{decimals}f}"
-    numbers = numbers.replace("-", "−")
-    return f"({numbers})·10{str(exponent).translate(_RAISED)}" if scaled else numbers
-
-
-def with_interval(number: dict[str, Any]) -> str:
-    """A mean with the ends of its interval.
-
-    Example:
-        >>> with_interval({"mean": 0.0123, "low": -0.002, "high": 0.0266})
-        '0.012 [−0.002, 0.027]'
-        >>> with_interval({"mean": 0.5, "low": None, "high": None})
-        '0.500'
-    """
-    if number["mean"] is None:
-        return "–"
-    texts = [
-        "" if number[key] is None else f"{number[key]:.3f}".replace("-", "−")
-        for key in ("mean", "low", "high")
-    ]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if texts[1] else texts[0]
-
-
-def power_of_ten(value: float, _=None) -> str:
-    """A tick on a logarithmic axis.
-
-    Example:
-        >>> power_of_ten(0.001), power_of_ten(1.0), power_of_ten(20.0)
-        ('10⁻³', '1', '20')
-    """
-    exponent = math.log10(value)
-    if abs(exponent - round(exponent)) > 1e-9 or abs(exponent) < 1.5:
-        return f"{value:g}"
-    return power(round(exponent))
+    text = f"{fixed(mean / unit, decimals)} ± {fixed(deviation / unit, decimals)}"
+    return f"({text})·{power(exponent)}" if scaled else text
 
 
 def power(exponent: int) -> str:
@@ -132,7 +157,7 @@ def power(exponent: int) -> str:
 
 
 def mean_and_deviation(values: Any) -> tuple[float, float]:
-    """Mean and sample standard deviation of the finite values; nan where there is none.
+    """Mean and sample standard deviation of the finite values; NaN where there is none.
 
     Example:
         >>> mean_and_deviation([1.0, 3.0, None])
@@ -142,3 +167,16 @@ def mean_and_deviation(values: Any) -> tuple[float, float]:
     finite = finite[np.isfinite(finite)]
     mean = float(finite.mean()) if finite.size else math.nan
     return mean, float(finite.std(ddof=1)) if finite.size > 1 else math.nan
+
+
+def listed(names: Any, most: int = 5) -> str:
+    """Names in a sentence; of more than `most` the first ones and how many there are.
+
+    Example:
+        >>> listed(["Adam", "Lion", "Muon"]), listed("abcdef", most=2)
+        ('Adam, Lion and Muon', 'a, b and 4 more')
+    """
+    names = list(names)
+    if len(names) > most:
+        names = [*names[:most], f"{len(names) - most} more"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)

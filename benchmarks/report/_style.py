@@ -1,46 +1,48 @@
-"""How a method looks: one colour, line and name in every figure and table.
+"""How a method looks: one colour, dash and name in every figure and table.
 
-Members of the RLLC family are strong, in colours that stay apart for colour-blind
-readers (after Okabe and Ito); baselines step back in muted tones and broken lines. A
-frozen law is a baseline, thin and broken, in the colour of the method it belongs to.
-Every colour has a light and a dark form: figures are drawn in the light one, and a
-page may exchange it for the dark one by name.
+Learned laws have strong colours that stay apart for colour-blind readers (after Okabe
+and Ito) and solid lines; baselines have muted colours and broken lines; a frozen law
+has a broken line in the colour of the method that it belongs to. Figures are drawn in
+the colours for a light page; a page exchanges them for CSS variables of that name.
 """
 
 import dataclasses
 import re
-from collections.abc import Iterable
+import zlib
+from typing import Any
 
-_COLOURS = {  # name: (on a light page, on a dark page)
+from cycler import cycler
+
+COLOURS = {  # name: (on a light page, on a dark page)
     "ink": ("#1f2430", "#e4e7ee"),
     "faint": ("#6b7280", "#9aa3b2"),
     "rule": ("#dfe3e8", "#323945"),
     "page": ("#fefefe", "#14171c"),
-    "rllc-1": ("#0b68b0", "#58b2f0"),
-    "rllc-2": ("#d1541a", "#ff8f52"),
-    "rllc-3": ("#018a66", "#35c99c"),
-    "rllc-4": ("#b0437f", "#ec86bb"),
-    "rllc-5": ("#8a6d00", "#e0b93a"),
-    "rllc-6": ("#5b4bb5", "#a99bff"),
-    "base-1": ("#8b95a3", "#8a94a3"),
-    "base-2": ("#b39a74", "#ad9670"),
-    "base-3": ("#88a488", "#84a184"),
-    "base-4": ("#a893b3", "#a690b2"),
-    "base-5": ("#b88f8f", "#b58c8c"),
-    "base-6": ("#7fa3ad", "#7ca0aa"),
+    "strong-1": ("#0b68b0", "#58b2f0"),
+    "strong-2": ("#d1541a", "#ff8f52"),
+    "strong-3": ("#018a66", "#35c99c"),
+    "strong-4": ("#b0437f", "#ec86bb"),
+    "strong-5": ("#8a6d00", "#e0b93a"),
+    "strong-6": ("#5b4bb5", "#a99bff"),
+    "muted-1": ("#7c8796", "#939dac"),
+    "muted-2": ("#a9823f", "#c29a58"),
+    "muted-3": ("#6d9a6d", "#84b084"),
+    "muted-4": ("#9673ab", "#b392c6"),
+    "muted-5": ("#b07070", "#c98d8d"),
+    "muted-6": ("#5797a8", "#74b1c2"),
 }
-# Known methods keep their colour in whatever company they appear.
-_LEARNED = ("rllc", "rllc_free", "rllc_adam")
-_BASELINES = ("sgd", "momentum", "nesterov", "adam", "adamw", "nadam", "aggmo")
-_BASELINES += ("ademamix", "lion", "schedule_free", "prodigy", "muon")
-_DASHES = [
+INK, FAINT, RULE = (COLOURS[name][0] for name in ("ink", "faint", "rule"))
+DASHES = (
     (4, 1.5),
     (1.2, 1.4),
     (5, 1.5, 1.2, 1.5),
     (8, 2),
     (2.5, 1.2),
     (7, 1.5, 1, 1.5),
-]
+)
+_LEARNED = ("rllc", "rllc_free", "rllc_adam")
+_BASELINES = ("sgd", "momentum", "nesterov", "adam", "adamw", "nadam", "aggmo")
+_BASELINES += ("ademamix", "lion", "schedule_free", "prodigy", "muon")
 _LABELS = {
     "sgd": "SGD",
     "adam": "Adam",
@@ -52,17 +54,61 @@ _LABELS = {
     "rllc": "RLLC",
 }
 
-INK, FAINT, RULE, PAGE = (_COLOURS[n][0] for n in ("ink", "faint", "rule", "page"))
+SETTINGS: dict[Any, Any] = {
+    "axes.prop_cycle": cycler(color=[COLOURS[f"strong-{i}"][0] for i in range(1, 7)]),
+    "font.family": ["DejaVu Sans"],
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.labelcolor": FAINT,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "figure.facecolor": "none",
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.solid_capstyle": "round",
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "xtick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 9.5,
+    "xtick.minor.size": 0,
+    "ytick.color": FAINT,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 9,
+    "ytick.left": False,
+    "ytick.minor.left": False,
+}
 
 
-def colour(name: str) -> str:
-    """A colour of the palette, on a light page.
+def strong(place: int) -> str:
+    """The colour of the first, second, … of things that are shown together.
 
     Example:
-        >>> colour("rllc-1")
-        '#0b68b0'
+        >>> strong(0), strong(6)
+        ('#0b68b0', '#0b68b0')
     """
-    return _COLOURS[name][0]
+    return COLOURS[f"strong-{place % 6 + 1}"][0]
+
+
+def line(
+    label: str, colour: str, dash: tuple[float, ...] = (), width: float = 2.0
+) -> dict[str, Any]:
+    """Keyword arguments of Matplotlib's `plot`."""
+    style = (0, dash) if dash else "solid"
+    return {"label": label, "color": colour, "linewidth": width, "linestyle": style}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,93 +117,76 @@ class Style:
 
     Attributes:
         label: its name for readers.
-        learned: whether it belongs to the RLLC family.
+        learned: whether it learns its law while it trains.
         colour: its colour on a light page.
-        width: of its lines, in points.
         dash: lengths of dashes and gaps in line widths, none for a solid line.
     """
 
     label: str
     learned: bool
     colour: str
-    width: float
     dash: tuple[float, ...] = ()
 
     @property
-    def line(self) -> dict:
-        """Keyword arguments of matplotlib's `plot`."""
-        return {
-            "color": self.colour,
-            "linewidth": self.width,
-            "linestyle": (0, self.dash) if self.dash else "solid",
-            "zorder": 4 if self.learned or self.colour == INK else 3,
-        }
+    def line(self) -> dict[str, Any]:
+        """Keyword arguments of Matplotlib's `plot`."""
+        width = 2.1 if self.learned else 1.5
+        above = {"zorder": 4 if self.learned else 3}
+        return line(self.label, self.colour, self.dash, width) | above
+
+
+def style(method: str) -> Style:
+    """The look of a method, the same wherever it appears.
+
+    Example:
+        >>> style("rllc_adam").label, style("sgd").learned
+        ('RLLC-Adam', False)
+    """
+    source, _, kind = method.partition("_frozen_")
+    if is_learned(source):
+        place = _place(source, _LEARNED, 6)
+        dash = {"": (), "initial": DASHES[1]}.get(kind, DASHES[4])
+        return Style(label(method), not kind, strong(place), dash)
+    place = _place(method, _BASELINES, 36)
+    colour = COLOURS[f"muted-{place % 6 + 1}"][0]
+    return Style(label(method), False, colour, DASHES[(place + place // 6) % 6])
+
+
+def _place(name: str, known: tuple[str, ...], places: int) -> int:
+    """A number below `places` that depends on the name alone."""
+    if name in known:
+        return known.index(name)
+    return len(known) + zlib.crc32(name.encode()) % (places - len(known))
 
 
 def is_learned(method: str) -> bool:
     """Whether a method corrects its law while it trains; a frozen law does not.
 
     Example:
-        >>> names = ("rllc_adam", "rllc_frozen_learned", "adam")
+        >>> names = ("rllc_adam", "rllc_adam_frozen_learned", "adam")
         >>> [is_learned(name) for name in names]
         [True, False, False]
     """
     return method.startswith("rllc") and "frozen" not in method
 
 
-def styles(methods: Iterable[str]) -> dict[str, Style]:
-    """The look of each method, the same in every report for those known by name.
-
-    Example:
-        >>> looks = styles(["sgd", "rllc_adam"])
-        >>> looks["rllc_adam"].label, looks["sgd"].learned
-        ('RLLC-Adam', False)
-    """
-    methods = list(methods)
-    sources = [method.partition("_frozen_")[0] for method in methods]
-    learned = list(dict.fromkeys([*_LEARNED, *filter(is_learned, sources)]))
-    others = list(dict.fromkeys([*_BASELINES, *methods]))
-    looks = {}
-    for method, source in zip(methods, sources, strict=True):
-        if is_learned(source):
-            colour = _COLOURS[f"rllc-{learned.index(source) % 6 + 1}"][0]
-            frozen = method.removeprefix(source)
-            dash = {"": (), "_frozen_initial": _DASHES[1]}.get(frozen, _DASHES[4])
-            width = 1.2 if frozen else 2.1
-            looks[method] = Style(label(method), not frozen, colour, width, dash)
-        else:
-            place = others.index(method)
-            colour = _COLOURS[f"base-{place % 6 + 1}"][0]
-            dash = _DASHES[(place + place // 6) % 6]
-            looks[method] = Style(label(method), False, colour, 1.3, dash)
-    return looks
-
-
-def emphasised(looks: dict[str, Style], method: str | None) -> dict[str, Style]:
-    """The same looks with one baseline stepping forward, in the colour of ink."""
-    if method is None:
-        return looks
-    style = dataclasses.replace(looks[method], colour=INK, width=1.8)
-    return looks | {method: style}
-
-
 def label(method: str) -> str:
     """A method's name as readers know it.
 
     Example:
-        >>> label("rllc_adam"), label("schedule_free"), label("rllc_frozen_learned")
-        ('RLLC-Adam', 'Schedule free', 'RLLC, frozen learned')
+        >>> label("schedule_free"), label("rllc_adam_frozen_initial")
+        ('Schedule free', 'RLLC-Adam, frozen initial law')
     """
-    source, frozen, kind = method.partition("_frozen_")
+    source, frozen, kind = method.rpartition(":")[2].partition("_frozen_")
     words = [_LABELS.get(word, word) for word in source.split("_")]
     joined = ("-" if words[0] == "RLLC" else " ").join(words)
     joined = joined[:1].upper() + joined[1:]
-    return f"{joined}, frozen {kind}" if frozen else joined
+    return f"{joined}, frozen {kind} law" if frozen else joined
 
 
 def with_variables(svg: str) -> str:
-    """Exchanges the colours of a drawing for the page's CSS variables of that name."""
-    names = {light: name for name, (light, _) in _COLOURS.items()}
+    """Exchange the colours of a drawing for the page's CSS variables of that name."""
+    names = {light: name for name, (light, _) in COLOURS.items()}
     return re.sub(
         r"#[0-9a-f]{6}",
         lambda found: f"var(--{names[found[0]]})" if found[0] in names else found[0],
@@ -167,4 +196,4 @@ def with_variables(svg: str) -> str:
 
 def css_variables(dark: bool) -> str:
     """Declarations of the page's colours."""
-    return " ".join(f"--{name}: {both[dark]};" for name, both in _COLOURS.items())
+    return " ".join(f"--{name}: {both[dark]};" for name, both in COLOURS.items())

@@ -56,7 +56,7 @@ def test_an_audit_is_shown_beside_its_controls(audited, by_layer):
     axes = plot.audit({"a": audited, "b": audited} if by_layer else audited)
     names = axes.get_legend_handles_labels()[1]
     drawn = dict(zip(names, axes.lines, strict=True))
-    assert "control: untrained network 1" not in names  # none was given
+    assert "control: untrained network a" not in names  # none was given
     for name, value in {
         "stitch": audited.measures.relative_accuracy,
         "control: noise": audited.controls.noise.relative_accuracy,
