@@ -116,7 +116,7 @@ def middles(cube: Mapping[str, Any]) -> str:
         for cell in cube.values()
         if (cell.cell.distribution, cell.cell.granularity) == _UNIFORM
     }
-    return f"{fixed(found[False], 1)} → {fixed(found[True], 1)} %"
+    return " → ".join(fixed(found[key], 1) for key in sorted(found)) + " %"
 
 
 def _largest(result: Any) -> tuple[str, Any]:

@@ -54,7 +54,7 @@ def test_the_same_command_shows_a_finished_run_again(finished, monkeypatch, caps
     assert (finished / "result.json").read_bytes() == before
     captured = capsys.readouterr()
     assert "finished before" in captured.err
-    assert "Lowest validation loss" in captured.out
+    assert "lowest validation loss" in captured.out
 
 
 def test_ctrl_c_in_a_training_leaves_a_run_that_ends_the_same(

@@ -130,8 +130,8 @@ def test_every_figure_is_drawn_and_the_page_holds_the_claims(outcome, tmp_path):
     (tmp_path / "result.json").write_text(json.dumps(result))
     page = report.write(tmp_path).read_text()
     drawn = {path.stem for path in tmp_path.glob("*.png")}
-    assert {"hypercube", "barriers", "landscape", "robustness", "differences"} < drawn
-    assert "combinable in the hypercube" in page
+    assert {"hypercube", "barriers", "landscape", "robustness", "different"} < drawn
+    assert "Combinable in the hypercube: " in page
     assert "8 groups" not in page
     assert "3 groups, 24 units" in page
 

@@ -148,10 +148,10 @@ def test_layer_to_layer_has_least_squares_of_the_layer_itself(found):
 
 def test_every_figure_is_drawn_and_the_page_holds_the_claims(run):
     drawn = {path.stem for path in run.glob("*.png")}
-    expected = {"layers", "layer_to_layer", "curves", "indices", "audit", "classes"}
+    expected = {"layers", "layer_to_layer", "sizes", "indices", "audit", "controls"}
     assert drawn == expected
     page = (run / "report.html").read_text()
-    for claim in ("a low rank is enough", "CKA disagrees", "May it be believed?"):
+    for claim in ("A low rank is enough", "CKA disagrees", "Can it be trusted?"):
         assert claim in page
 
 
