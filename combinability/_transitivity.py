@@ -17,7 +17,7 @@ from combinability._cycles import Pair, chance_defect, cycle_defects
 from combinability._keys import Key, check_key
 from combinability._permutation import Permutations, identity, invert
 from combinability._robustness import permuted
-from combinability.matching._matching import Matching
+from combinability.matching._match import Matching
 from combinability.symmetry._symmetry import Symmetry
 
 

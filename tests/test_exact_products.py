@@ -17,7 +17,7 @@ import combinability
 import rllc
 import stitching
 from combinability._robustness import _inner
-from combinability.matching._cross_moments import _moments
+from combinability.matching._moments import _moments
 from stitching import layers, report, similarity
 
 PRODUCTS = (jax.lax.dot_general_p, jax.lax.conv_general_dilated_p)
@@ -91,16 +91,6 @@ def stitched(layer):
     return layer.apply(layer.init(jax.random.key(0), X), X)
 
 
-def match_compiled():
-    symmetry = infer()
-    return jax.eval_shape(
-        lambda a, b: combinability.weight_matching(
-            symmetry, a, b, key=jax.random.key(0), assignment="compiled"
-        ),
-        *map(network, (1, 2)),
-    )
-
-
 LAW = rllc.LearningLaw
 # These need only be traced.
 TRACED = {
@@ -145,7 +135,6 @@ TRACED = {
 }
 RUN = {
     "weight matching": lambda: match(combinability.weight_matching),
-    "weight matching, compiled": match_compiled,
     "match": lambda: match(combinability.match),
     "match many": lambda: combinability.match_many(
         infer(), [network(seed) for seed in (1, 2, 3)], key=jax.random.key(0)

@@ -15,8 +15,8 @@ from benchmarks.speed._interleaved import interleaved, ratio
 from benchmarks.speed._matching_loop import match_by_loop
 from combinability import Symmetry, _permutation, infer_symmetry
 from combinability.matching import weight_matching
-from combinability.matching._terms import plan
-from combinability.matching._weights import sweep_orders
+from combinability.matching._match import generator, sweep_orders
+from combinability.matching._objective import plan
 
 BASELINE = "loop"
 NOISE = 0.3
@@ -98,10 +98,10 @@ def _measure_width(
 ) -> dict[str, Any]:
     symmetry, a, b, back = planted(width, config.seed)
     key = jax.random.key(config.seed)
-    families = plan(symmetry).families
+    terms = plan(symmetry)
     names = list(symmetry.groups)
-    numbers = np.array([names.index(family[0].name) for family in families])
-    orders = numbers[np.asarray(sweep_orders(key, len(families), MAX_SWEEPS))]
+    numbers = np.array([names.index(family[0].name) for family in terms.families])
+    orders = numbers[sweep_orders(generator(key), terms, MAX_SWEEPS)]
     found: dict[str, Any] = {}
     match = functools.partial(
         weight_matching, symmetry, a, b, key=key, max_sweeps=MAX_SWEEPS

@@ -2,10 +2,8 @@
 
 from combinability.matching._activations import activation_matching
 from combinability.matching._many import ManyMatching, match_many
-from combinability.matching._match import match
-from combinability.matching._matching import Matching
+from combinability.matching._match import Matching, match, weight_matching
 from combinability.matching._straight_through import straight_through_matching
-from combinability.matching._weights import weight_matching
 
 __all__ = [
     "ManyMatching",

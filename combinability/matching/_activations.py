@@ -1,27 +1,30 @@
 """Matching by activations: units that respond alike to the same inputs."""
 
-import difflib
-import functools
-import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
 from combinability._checks import check_count
 from combinability._keys import check_any_key
-from combinability.matching._annealing import annealed
-from combinability.matching._checks import checked_blocks
-from combinability.matching._cross_moments import CrossMoments, View
-from combinability.matching._host import Ascent
-from combinability.matching._matching import Matching
-from combinability.matching._streaming import stream, views_of
-from combinability.matching._terms import Plan, Unit, plan
-from combinability.matching._weights import climb, sweep_orders
-from combinability.symmetry._symmetry import Block, Symmetry
+from combinability.matching._ascent import Ascent
+from combinability.matching._match import (
+    Choice,
+    Groups,
+    Matching,
+    checked_blocks,
+    choose,
+    generator,
+    result,
+    sweep_orders,
+)
+from combinability.matching._moments import CrossMoments, View, stream, views_of
+from combinability.matching._objective import Objective, Plan, Term, plan
+from combinability.matching._starts import annealed
+from combinability.symmetry._indexing import take
+from combinability.symmetry._symmetry import Block, Permutation, Symmetry
 
 _SIMILARITIES = {
     "inner": CrossMoments.inner,
@@ -39,8 +42,10 @@ def activation_matching(
     similarity: Literal["inner", "correlation"] = "inner",
     max_units: int = 4096,
     max_sweeps: int = 100,
+    groups: Groups | None = None,
+    fixed: Permutation | None = None,
 ) -> Matching:
-    r"""Permutes the units of b so that they respond as those of a do.
+    r"""Permute the units of b so that they respond as those of a do.
 
     With :math:`z_u` the value of unit u of a and :math:`z'_u` that of b, for the same
     inputs,
@@ -53,24 +58,25 @@ def activation_matching(
 
     over the units of all values that layers take in and that carry a group; no layers
     are named. E is the mean over all inputs, and over the axes of a value that carry no
-    group (positions of an image or a text, steps of a recurrence). The first is nearest
-    activations in the Euclidean norm; the second does not see the scale of a unit. A
-    value that several layers take in counts for each.
+    group (positions of an image or a text, steps of a recurrence). The first minimises
+    the Euclidean distance of the activations; the second ignores the scale of a unit. A
+    value that several layers take in counts once for each of them.
 
     One pass over the batches keeps means, variances and a matrix of units by units for
     each such value, so that memory does not grow with their number. Then groups are
-    assigned as by `weight_matching`: one that has values to itself at once, one within
-    others for every pair of their units. Several that share values otherwise (rows and
-    columns of a grid of units) need coordinate descent, from the identity and from soft
-    assignments that harden slowly; the better end is kept.
+    assigned as by `weight_matching`. Where several groups share values (rows and
+    columns of a grid of units), coordinate ascent starts from the identity and from
+    soft assignments that harden slowly; the better end is returned.
 
-    Values on which one group is twice, or with more than `max_units` units, are left
-    out. A group that is then on none (as of values inside of `cond` and `while`) is
-    matched by its weights at the end, the others being as they are. Units that no
-    input tells apart, such as dead ones, come in any order among themselves.
+    Values that carry one group twice, or more than `max_units` units, are left out. A
+    group that no value carries then (as inside of `cond` and `while`) is matched by its
+    weights at the end, with the others fixed. Units that no input distinguishes, such
+    as dead ones, come in any order among themselves.
+
+    Equal calls with the same symmetry compile once per process.
 
     Args:
-        symmetry: one from `infer_symmetry`.
+        symmetry: one from `infer_symmetry`, with its trace.
         a: the network to move towards, a tree as the symmetry's.
         b: the network to be moved, likewise.
         batches: inputs, each an array or a tuple of them, without labels, of the
@@ -80,7 +86,9 @@ def activation_matching(
             has correlation 0 with all others.
         max_units: the largest number of units of a value (the product, where it carries
             several groups); at 4096 its matrix takes 64 MiB in float32.
-        max_sweeps: the largest number of sweeps over the groups.
+        max_sweeps: the largest number of sweeps over the groups; 100.
+        groups: the groups to match, as for `weight_matching`; the others stay.
+        fixed: permutations of groups that are held while the others are matched.
 
     Returns:
         The permutation of b, and the sum above with its history; groups matched by
@@ -89,7 +97,7 @@ def activation_matching(
     Raises:
         ValueError: if the symmetry has no trace, trees do not match it, parameters or
             activations are not finite, there is no batch or one has other shapes, or an
-            option is out of range.
+            option is out of range; for `groups` and `fixed` as `weight_matching`.
         TypeError: if parameters are not real numbers, `batches` is a single array, or
             inputs are of another kind of number.
 
@@ -114,98 +122,101 @@ def activation_matching(
     key = check_any_key(key)
     check_count("max_units", max_units, 1)
     check_count("max_sweeps", max_sweeps, 1)
-    _check_similarity(similarity)
+    if similarity not in _SIMILARITIES:
+        known = " or ".join(map(repr, _SIMILARITIES))
+        raise ValueError(f"similarity: expected {known}, got {similarity!r}")
+    choice = choose(symmetry, groups, fixed)
     views = views_of(symmetry, max_units)
-    ours, theirs = checked_blocks(symmetry, a, "a"), checked_blocks(symmetry, b, "b")
+    weights = checked_blocks(symmetry, a, "a"), checked_blocks(symmetry, b, "b")
     moments = stream(symmetry, views, a, b, batches)
-    seen = _carried(symmetry, views)
-    of_a, of_b = _as_blocks(views, similarity, moments)
-    found = _match(seen, of_a, of_b, key, max_sweeps)
-    if seen.groups.keys() == symmetry.groups.keys():
-        return found
-    rest = _holding(plan(symmetry), seen.groups)
-    orders = sweep_orders(key, len(rest.families), max_sweeps)
-    by_weights = climb(Ascent(rest, ours, theirs, found.permutation), orders)
-    return found._replace(permutation=by_weights.permutation)
+    scores = jax.device_get([_SIMILARITIES[similarity](each) for each in moments])
+    objective = SimilarityObjective(symmetry, choice, views, scores)
+    found = _match(objective, choice.held, key, max_sweeps)
+    unseen = set(choice.matched) - objective.plan.matched.keys()
+    by_weights = Objective(plan(symmetry, unseen), *weights)
+    orders = sweep_orders(generator(key), by_weights.plan, max_sweeps)
+    ascent = Ascent(by_weights, {**choice.held, **found.permutation}).run(orders)
+    return found._replace(permutation=result(ascent).permutation)
 
 
-def _carried(symmetry: Symmetry, views: Sequence[View]) -> Symmetry:
-    """The groups on the carriers, which become blocks: units of a, pinned, those of b.
+class SimilarityObjective(Objective):
+    """The sum of the similarities of paired units over all views.
 
-    The cross moments C of a carrier's units u are an inner product of "weights": those
-    of a are the identity and those of b are C, on one axis that stays (the units of a)
-    and on the axes of the carrier's groups. For ⟨1, π(C)⟩ is the sum of C[u, π(u)].
+    A view's similarities C[u, v], of unit u of a and unit v of b, take the place of the
+    product of two blocks of weights.
     """
-    blocks, names = [], set()
-    for number, view in enumerate(views):
-        labels = [view.block.labels[axis] for axis in (*view.pinned, *view.units)]
-        shape = (*view.pinned_shape, *view.units_shape)
-        units = math.prod(view.units_shape)
-        blocks.append(Block(number, (units, *shape), (None, *labels)))
-        names |= {label for label in labels if label}
-    groups = {name: group for name, group in symmetry.groups.items() if name in names}
-    return Symmetry(groups, (), tuple(blocks), ())
+
+    def __init__(
+        self,
+        symmetry: Symmetry,
+        choice: Choice,
+        views: Sequence[View],
+        scores: Sequence[np.ndarray],
+    ):
+        blocks, names = [], set()
+        for number, view in enumerate(views):
+            labels = [view.block.labels[axis] for axis in (*view.pinned, *view.units)]
+            blocks.append(Block(number, view.shape, tuple(labels)))
+            names.update(labels)
+        groups = {name: g for name, g in symmetry.groups.items() if name in names}
+        seen = Symmetry(groups, (), tuple(blocks), ())
+        terms = plan(seen, choice.matched, relaxed=True)
+        families = tuple(
+            tuple(g._replace(terms=tuple(map(_joint, g.terms))) for g in family)
+            for family in terms.families
+        )
+        super().__init__(terms._replace(families=families), [], [])
+        self.a = [np.ones((), each.dtype) for each in scores]
+        self.b = [
+            each.reshape(*view.shape, *view.shape[len(view.pinned) :])
+            for view, each in zip(views, scores, strict=True)
+        ]
+        # Of unit vectors and C, as if the units of a were orthonormal.
+        self.magnitudes = [
+            float(np.sqrt(np.prod(view.shape)) * np.linalg.norm(each))
+            for view, each in zip(views, scores, strict=True)
+        ]
+        self._views, self._scores = views, scores
+
+    def value(
+        self, permutation: Mapping[str, Any], blocks: Iterable[int] | None = None
+    ) -> float:
+        """The sum of the similarities, over all views or some."""
+        total = 0.0
+        for number in range(len(self.b)) if blocks is None else blocks:
+            view, scores = self._views[number], self._scores[number]
+            units = np.arange(view.count).reshape(view.shape[len(view.pinned) :])
+            pairs = np.broadcast_to(units, view.shape)
+            for name, axes in self.plan.carried[number]:
+                pairs = take(pairs, np.asarray(permutation[name]), axes)
+            pairs = pairs.reshape(*scores.shape[:2], 1)
+            total += float(np.take_along_axis(scores, pairs, -1).sum(dtype=float))
+        return total
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _as_blocks(
-    views: Sequence[View], similarity: str, moments: Sequence[CrossMoments]
-) -> tuple[list[Array], list[Array]]:
-    """The blocks of `_carried`, of a and of b."""
-    a, b = [], []
-    for view, each in zip(views, moments, strict=True):
-        worth = _SIMILARITIES[similarity](each)
-        pinned, units, _ = worth.shape
-        shape = (units, *view.pinned_shape, *view.units_shape)
-        one = jnp.eye(units, dtype=worth.dtype)[:, None]
-        a.append(jnp.broadcast_to(one, (units, pinned, units)).reshape(shape))
-        b.append(worth.swapaxes(0, 1).reshape(shape))
-    return a, b
+def _joint(term: Term) -> Term:
+    """A term of blocks of a and of b as one of their similarities."""
+    inputs, output = term.subscripts.split("->")
+    a, b, *partners = inputs.split(",")
+    joint = a + "".join(c for c in b if c.isupper())
+    return term._replace(subscripts=",".join(["", joint, *partners]) + "->" + output)
 
 
 def _match(
-    seen: Symmetry,
-    a: list[Array],
-    b: list[Array],
-    key: PRNGKeyArray,
-    max_sweeps: int,
+    objective: Objective, held: Mapping[str, Any], key: PRNGKeyArray, max_sweeps: int
 ) -> Matching:
-    """From the identity; where groups hang on each other, from annealing as well."""
-    if not seen.groups:
+    """From the identity; where groups depend on each other, from annealing as well."""
+    if not objective.plan.matched:
         return Matching({}, np.float32(0), np.zeros(1, np.float32))
-    terms = plan(seen)
-    starts = [Ascent(terms, a, b, {})]
-    if any(_coupled(unit, terms) for unit in terms.units.values()):
-        soft = annealed(plan(seen, relaxed=True), a, b, steps=20)
-        starts.append(Ascent(terms, a, b, soft))
-    orders = sweep_orders(key, len(terms.families), max_sweeps)
-    ends = [climb(start, orders) for start in starts]
-    return max(ends, key=lambda end: float(end.objective))
+    ascents = [Ascent(objective, held)]
+    if any(_coupled(name, objective.plan) for name in objective.plan.matched):
+        ascents.append(Ascent(objective, annealed(objective, held, steps=20)))
+    orders = sweep_orders(generator(key), objective.plan, max_sweeps)
+    ends = [ascent.run(orders) for ascent in ascents]
+    return result(max(ends, key=lambda end: end.history[-1]))
 
 
-def _coupled(unit: Unit, terms: Plan) -> bool:
-    """Whether a group's best assignment hangs on that of one that is not inside it."""
-
-    def inside(name: str) -> bool:
-        return unit.name in (parent for parent, _, _ in terms.units[name].within)
-
-    return any(
-        term.before or not all(map(inside, term.partners)) for term in unit.terms
-    )
-
-
-def _holding(terms: Plan, held: Collection[str]) -> Plan:
-    """A plan by which some groups stay as they are."""
-    families = tuple(
-        tuple(unit._replace(terms=()) if unit.name in held else unit for unit in family)
-        for family in terms.families
-    )
-    return terms._replace(families=families)
-
-
-def _check_similarity(similarity: Any) -> None:
-    if similarity not in _SIMILARITIES:
-        known = " or ".join(map(repr, _SIMILARITIES))
-        nearest = difflib.get_close_matches(str(similarity), _SIMILARITIES, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"similarity: expected {known}, got {similarity!r}{hint}")
+def _coupled(name: str, plan: Plan) -> bool:
+    """Whether a group's best assignment depends on one that is not inside it."""
+    partners = {p for term in plan.matched[name].terms for p in term.partners}
+    return any(name not in plan.groups[partner].within for partner in partners)

@@ -1,128 +1,163 @@
-"""Where coordinate descent may start: from the sides, or from signatures of units."""
+"""Where coordinate ascent may start: from the sides, signatures or soft assignments.
+
+Each function takes the objective and the permutation of the groups that are held fixed,
+and returns a permutation or an `Ascent`.
+"""
 
 import functools
 import math
-import operator
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
 
-from combinability._products import einsum
-from combinability.matching._host import Ascent, best, harden
-from combinability.matching._terms import Plan, Term, Unit
+from combinability.matching._ascent import Ascent, best, harden
+from combinability.matching._objective import (
+    GroupTerms,
+    Indices,
+    Objective,
+    contract,
+    multiply,
+    one_hot,
+    spread,
+)
 from combinability.symmetry._symmetry import Symmetry
 
-Start = dict[str, Int[np.ndarray, "*within n"]]
+# Temperatures of annealing, relative to the score of a unit paired with itself: above
+# the first little is decided, below the last little is open.
+_FIRST, _LAST = 0.1, 0.005
+_PROJECTIONS = 10
 
 
-def pinned_sides(plan: Plan, a: Sequence[Array], b: Sequence[Array]) -> Ascent:
-    """Assigns first what touches the inputs and outputs, then inwards.
+def pinned_sides(objective: Objective, held: Mapping[str, Any]) -> Ascent:
+    """Assign first what touches the inputs and outputs, then inwards.
 
     A group is assigned by the blocks whose other groups have been assigned already;
     next comes the group of whose weights these blocks hold the greatest share. Groups
     that nothing leads to stay.
-
-    Args:
-        plan: the terms of the groups.
-        a: the blocks of a.
-        b: the blocks of b.
-
-    Returns:
-        The assignment, which keeps what it has computed.
     """
-    ascent = Ascent(plan, a, b, {})
-    size = [
-        math.sqrt(float(np.vdot(x, x)) * float(np.vdot(y, y)))
-        for x, y in zip(a, b, strict=True)
-    ]
-    left = dict(plan.units)
+    ascent = Ascent(objective, held)
+    size = objective.magnitudes
+    left = objective.plan.matched
     while left:
-        ready = {name: _ready(unit, left) for name, unit in left.items()}
+        ready = {
+            name: [
+                term
+                for term in group.terms
+                if left.keys().isdisjoint([n for n, _ in term.permuted])
+                and left.keys().isdisjoint(term.partners)
+            ]
+            for name, group in left.items()
+        }
         share = {
-            name: _total(size, ready[name]) / max(_total(size, unit.terms), 1e-30)
-            for name, unit in left.items()
+            name: sum(size[term.block] for term in ready[name])
+            / max(sum(size[term.block] for term in group.terms), 1e-30)
+            for name, group in left.items()
         }
         name = max(share, key=share.__getitem__)
         if share[name] == 0:
             break
-        ascent.assign(name, best(ascent.worth(ready[name])))
+        ascent.assign(name, best(ascent.scores(ready[name])))
         del left[name]
     return ascent
 
 
 def signatures(
-    symmetry: Symmetry, plan: Plan, a: Sequence[Array], b: Sequence[Array]
-) -> Start:
-    """Pairs units whose weights look alike in whatever order the other units are.
+    symmetry: Symmetry, objective: Objective, held: Mapping[str, Any]
+) -> Indices:
+    """Pair units whose weights are alike in whatever order the other units are.
 
     The signatures of a unit are, for each block, its weights, and its inner products
     with the other units of its group, each sorted: permutations of the other groups and
-    of its own do not change them. Sums of squared differences are least.
-
-    Args:
-        symmetry: the blocks and groups.
-        plan: the terms of the groups.
-        a: the blocks of a.
-        b: the blocks of b.
+    of its own do not change them. The sum of squared differences is minimal.
     """
-    worth = {}
-    for name, unit in plan.units.items():
-        mine = _signatures(symmetry, unit, a), _signatures(symmetry, unit, b)
-        products = (_pairs(unit, x, y) for x, y in zip(*mine, strict=True))
-        worth[name] = np.asarray(functools.reduce(operator.add, products))
-    return harden(plan, worth)
-
-
-def _ready(unit: Unit, left: Collection[str]) -> list[Term]:
-    """The terms that depend on nothing that is left to be assigned."""
-    return [
-        term
-        for term in unit.terms
-        if not any(move.name in left for move in term.before)
-        and not any(name in left for name in term.partners)
-    ]
-
-
-def _total(size: Sequence[float], terms: Sequence[Term]) -> float:
-    return sum(size[term.block] for term in terms)
+    scores: Indices = {}
+    for name, group in objective.plan.matched.items():
+        pairs = zip(
+            _signatures(symmetry, group, objective.a),
+            _signatures(symmetry, group, objective.b),
+            strict=True,
+        )
+        outer = [(p in symmetry.groups) for p in symmetry.groups[name].within]
+        a = "abcdefgh"[: len(outer)]
+        b = "".join(c.upper() if free else c for c, free in zip(a, outer, strict=True))
+        out = "".join(x if x == y else x + y for x, y in zip(a, b, strict=True))
+        products = (contract(f"{a}iz,{b}jz->{out}ij", x, y) for x, y in pairs)
+        scores[name] = functools.reduce(np.add, products)
+    return harden(objective.plan, scores, held)
 
 
 def _signatures(
-    symmetry: Symmetry, unit: Unit, parts: Sequence[Array]
+    symmetry: Symmetry, group: GroupTerms, blocks: Sequence[np.ndarray]
 ) -> Iterator[Float[np.ndarray, "*within n features"]]:
     """Two for each term: sorted weights, and sorted inner products of units."""
-    parents = [name for name, _, _ in unit.within]
-    for term in unit.terms:
+    for term in group.terms:
         labels = symmetry.blocks[term.block].labels
-        part = np.asarray(parts[term.block])
-        own = [*map(labels.index, parents), labels.index(unit.name)]
-        rest = [i for i in range(part.ndim) if i not in own]
+        block = blocks[term.block]
+        parents = symmetry.groups[group.name].within
+        own = [*map(labels.index, parents), labels.index(group.name)]
+        rest = [i for i in range(block.ndim) if i not in own]
         kept = [i for i in rest if labels[i] not in symmetry.groups]
         mixed = [i for i in rest if labels[i] in symmetry.groups]
-        part = part.transpose(own + kept + mixed)
-        shape = part.shape[: len(own)]
-        weights = part.reshape(
-            *shape, -1, math.prod(part.shape[len(own) + len(kept) :])
-        )
-        yield _centred(np.sort(weights, axis=-1).reshape(*shape, -1))
-        flat = weights.reshape(*shape, -1)
-        products = np.sort(flat @ flat.swapaxes(-1, -2), axis=-1)
+        block = block.transpose(own + kept + mixed)
+        units = block.shape[: len(own)]
+        width = math.prod(block.shape[block.ndim - len(mixed) :])
+        flat = block.reshape(*units, -1)
+        yield _centred(np.sort(flat.reshape(*units, -1, width)).reshape(flat.shape))
+        products = np.sort(multiply(flat, flat.swapaxes(-1, -2)))
         scale = np.sqrt((products**2).sum() / max((flat**2).sum(), 1e-30))
         yield _centred(products / max(scale, 1e-30))
-
-
-def _pairs(unit: Unit, of_a: np.ndarray, of_b: np.ndarray) -> Array:
-    """The inner products of signatures, for each pair of units and of their parents."""
-    a = [*range(len(unit.within))]
-    b = [
-        i + (10 if free else 0) for i, (_, _, free) in zip(a, unit.within, strict=True)
-    ]
-    out = sorted({*a, *b}, key=lambda axis: (axis % 10, axis))
-    return einsum(of_a, [*a, 20, 22], of_b, [*b, 21, 22], [*out, 20, 21])
 
 
 def _centred(features: np.ndarray) -> np.ndarray:
     """Without what all units have in common, which decides nothing."""
     axes = tuple(range(features.ndim - 1))
     return features - features.mean(axis=axes, keepdims=True)
+
+
+def annealed(relaxed: Objective, held: Mapping[str, Any], steps: int) -> Indices:
+    """Soft assignments of all groups at once, which harden slowly.
+
+    The assignments are relaxed to doubly stochastic matrices X; at first all entries
+    are equal. With E the scores of a group, the other groups being as soft as they are,
+    and T the temperature, X becomes the Sinkhorn projection of exp(E / T), group by
+    group, while T falls. What pinned axes say about their neighbours comes first; it
+    spreads, and is weighed by how certain it is.
+
+    Args:
+        relaxed: the objective with a relaxed plan.
+        held: the permutation of the groups that are held fixed.
+        steps: number of temperatures.
+
+    References:
+        Softassign: Gold and Rangarajan, 1996, here for all groups of a network at once.
+    """
+    dtype = relaxed.b[0].dtype
+    soft = {n: one_hot(x, dtype) for n, x in spread(relaxed.plan, held).items()}
+    matched, scale = relaxed.plan.matched, {}
+    for name, group in matched.items():
+        soft[name] = np.full(group.shape, 1 / group.shape[-1], dtype)
+        units = group.shape[-1] * math.prod(relaxed.plan.groups[name].blocks)
+        total = sum(relaxed.magnitudes[term.block] for term in group.terms)
+        scale[name] = total / units or 1.0
+    for temperature in np.geomspace(_FIRST, _LAST, steps):
+        for name, group in matched.items():
+            scores = relaxed.total(
+                group.terms, lambda term: relaxed.scores(term, {}, soft)
+            )
+            soft[name] = _project(scores / dtype.type(temperature * scale[name]))
+    return harden(relaxed.plan, soft, held)
+
+
+def _project(logits: np.ndarray) -> Float[np.ndarray, "*pairs n n"]:
+    """A doubly stochastic matrix: exp(logits) with rows and columns rescaled."""
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    matrix = np.exp(logits - logits.max(axis=-2, keepdims=True))
+    tiny = np.finfo(matrix.dtype).tiny
+    rows = np.ones(matrix.shape[:-1], matrix.dtype)
+    for _ in range(_PROJECTIONS):
+        columns = 1 / (np.einsum("...ij,...i->...j", matrix, rows) + tiny)
+        rows = 1 / (np.einsum("...ij,...j->...i", matrix, columns) + tiny)
+    matrix = matrix * rows[..., None]
+    return matrix / (matrix.sum(axis=-2, keepdims=True) + tiny)

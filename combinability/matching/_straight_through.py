@@ -1,7 +1,8 @@
 """Matching by the loss: straight-through gradients at the midpoint of two networks."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,20 @@ from combinability._checks import check_bijections, check_count
 from combinability._combine import check_like, combine
 from combinability._keys import check_any_key
 from combinability._permutation import identity
-from combinability.matching._checks import checked_blocks
-from combinability.matching._host import Ascent
-from combinability.matching._matching import Matching
-from combinability.matching._terms import plan
-from combinability.matching._weights import climb, sweep_orders, weight_matching
+from combinability.matching._ascent import Ascent
+from combinability.matching._match import (
+    Groups,
+    LeafWeights,
+    Matching,
+    checked_blocks,
+    choose,
+    generator,
+    result,
+    sweep_orders,
+    weight_matching,
+    weighted,
+)
+from combinability.matching._objective import Objective, plan
 from combinability.symmetry._symmetry import Permutation, Symmetry
 
 _OPTIMIZER = optax.adam(3e-3)
@@ -30,15 +40,18 @@ def straight_through_matching(
     loss: Loss,
     a: PyTree,
     b: PyTree,
-    batches: Sequence[Any],
+    batches: Iterable[Any],
     *,
     key: PRNGKeyArray,
     start: Permutation | None = None,
     optimizer: optax.GradientTransformation = _OPTIMIZER,
     steps: int = 100,
     sweeps: int = 3,
+    groups: Groups | None = None,
+    fixed: Permutation | None = None,
+    leaf_weights: LeafWeights | None = None,
 ) -> Matching:
-    r"""Permutes the units of b so that the loss halfway to a is low.
+    r"""Permute the units of b so that the loss at the midpoint to a is low.
 
     .. math::
 
@@ -46,29 +59,33 @@ def straight_through_matching(
         \pi = \arg\max_\pi \, \langle \theta, \pi(b) \rangle
 
     where the surrogate weights θ, dense and free, start as a. Each step evaluates the
-    gradient of the loss of one batch at the midpoint, hands it on to θ as if π(b) were
-    θ itself, and matches b to the new θ by weights: a few sweeps of coordinate descent
+    gradient of the loss of one batch at the midpoint, passes it to θ as if π(b) were θ
+    itself, and matches b to the new θ by weights: a few sweeps of coordinate ascent
     from the last permutation.
 
-    Data: the steps take the batches in turn. At the start, after each pass over them
-    and after the last step the loss of the permutation that has been reached is
-    averaged over all batches (once, if it did not change). The permutation of the
-    lowest such average is returned: no worse than the start *on these batches*, which
-    should be training data. Judge it on other data.
+    The steps take the batches in turn. At the start, after each pass over them and
+    after the last step the loss of the current permutation is averaged over all
+    batches. The permutation of the lowest average is returned: no worse than the start
+    *on these batches*, which should be training data. Evaluate it on other data.
 
     Args:
         symmetry: what may be permuted.
-        loss: `loss(variables, batch)`, a real scalar; deterministic. Compiled once, for
-            batches of equal shapes.
+        loss: `loss(variables, batch)`, a real scalar; deterministic. Compiled once per
+            process for the same symmetry, loss, optimizer and shapes, as by `jax.jit`.
         a: the network to move towards, a tree as the symmetry's.
         b: the network to be moved, likewise.
-        batches: what `loss` takes, any trees; all are held in memory.
+        batches: an iterable of what `loss` takes, any trees; all are held in memory.
         key: a key of `jax.random`, for the order of the groups.
-        start: the permutation to start from; None: that of `weight_matching`.
+        start: the permutation to start from; groups that it does not name stay. None:
+            that of `weight_matching`.
         optimizer: of the surrogate weights; the blocks of weights that carry groups are
             its parameters. Adam with learning rate 0.003 by default.
-        steps: number of steps.
-        sweeps: the largest number of sweeps over the groups in each step.
+        steps: number of steps; 100.
+        sweeps: the largest number of sweeps over the groups in each step; 3.
+        groups: the groups to match, as for `weight_matching`; the others stay at
+            `start`.
+        fixed: permutations of groups that are held while the others are matched.
+        leaf_weights: weights of leaves in ⟨θ, π(b)⟩, as for `weight_matching`.
 
     Returns:
         The permutation of b; as objective its loss at the midpoint, the lowest of the
@@ -77,7 +94,8 @@ def straight_through_matching(
     Raises:
         ValueError: if trees do not match, parameters, a loss or the surrogate weights
             are not finite, there is no batch, the loss is no scalar, a number is out of
-            range or the start is no permutation of these groups.
+            range or the start is no permutation of these groups; for the last three
+            arguments as `weight_matching`.
         TypeError: if parameters or losses are not real numbers.
 
     Example:
@@ -103,138 +121,75 @@ def straight_through_matching(
     key = check_any_key(key)
     check_count("steps", steps, 1)
     check_count("sweeps", sweeps, 1)
-    surrogate = checked_blocks(symmetry, a, "a")
-    parts = checked_blocks(symmetry, b, "b")
+    choice = choose(symmetry, groups, fixed)
+    surrogate = list(map(jnp.asarray, checked_blocks(symmetry, a, "a")))
+    own = checked_blocks(symmetry, b, "b", leaf_weights)
     check_like(b, a, "b", "a")
     batches = _checked_batches(batches)
-    _check_loss(loss, a, batches[0])
     given = check_bijections(symmetry, start or {}, "start")
     if start is None:
-        given = weight_matching(symmetry, a, b, key=key).permutation
-    permutation = {**identity(symmetry), **given}
+        options = {"groups": groups, "fixed": fixed, "leaf_weights": leaf_weights}
+        given = weight_matching(symmetry, a, b, key=key, **options).permutation
+    permutation = {**identity(symmetry), **given, **choice.held}
 
-    programs = _compiled(symmetry, loss, optimizer)
-    terms = plan(symmetry)
-    orders = sweep_orders(key, len(terms.families), steps * sweeps)
-    orders = orders.reshape(steps, sweeps, -1)
-    record = _Record(lambda found: programs.mean_loss(found, a, b, batches))
-    record.add(permutation)
-    state = optimizer.init(surrogate)
-    for number in range(steps):
-        batch = batches[number % len(batches)]
-        surrogate, state, finite = programs.step(
-            surrogate, state, permutation, a, b, batch
-        )
-        _check_surrogate(finite, number)
-        ascent = Ascent(terms, surrogate, parts, permutation)
-        permutation = climb(ascent, orders[number]).permutation
-        if number + 1 == steps or (number + 1) % len(batches) == 0:
-            record.add(permutation)
-    return record.best()
+    terms = plan(symmetry, choice.matched)
 
-
-class _Programs(NamedTuple):
-    """What is compiled, for one symmetry, loss and optimizer.
-
-    Attributes:
-        step: a gradient step of the surrogate weights; whether they are finite.
-        loss: of the midpoint, for one batch.
-    """
-
-    step: Callable[..., Any]
-    loss: Callable[..., Array]
-
-    def mean_loss(
-        self, permutation: Permutation, a: PyTree, b: PyTree, batches: Sequence[Any]
-    ) -> float:
-        """The loss of the midpoint, averaged over batches."""
-        losses = [self.loss(permutation, a, b, batch) for batch in batches]
+    def mean_loss() -> float:
+        losses = [_loss(symmetry, loss, permutation, a, b, batch) for batch in batches]
         return float(np.mean(jax.device_get(losses)))
 
-
-def _compiled(
-    symmetry: Symmetry, loss: Loss, optimizer: optax.GradientTransformation
-) -> _Programs:
-    def midpoint(permutation, a, b):
-        return combine(a, symmetry.apply(permutation, b), 0.5)
-
-    @jax.jit
-    def midpoint_loss(permutation, a, b, batch):
-        return loss(midpoint(permutation, a, b), batch)
-
-    @jax.jit
-    def step(surrogate, state, permutation, a, b, batch):
-        middle = midpoint(permutation, a, b)
-
-        def of_blocks(blocks):
-            return loss(symmetry.join(blocks, middle), batch)
-
-        # Half of what is taken for θ enters the midpoint.
-        gradients = jax.tree.map(
-            lambda gradient, weights: (gradient / 2).astype(weights.dtype),
-            jax.grad(of_blocks)(symmetry.split(middle)),
+    best, history, state = permutation, [mean_loss()], optimizer.init(surrogate)
+    if not np.isfinite(history[0]):
+        raise ValueError(
+            f"loss: expected a finite number at the midpoint of a and the permuted b, "
+            f"got {history[0]}; pass a better start, or look for NaN in batches"
+        )
+    rng = generator(key)
+    for number in range(steps):
+        surrogate, state, finite = _step(
+            symmetry,
+            loss,
+            optimizer,
             surrogate,
+            state,
+            permutation,
+            a,
+            b,
+            batches[number % len(batches)],
         )
-        updates, state = optimizer.update(gradients, state, surrogate)
-        surrogate = optax.apply_updates(surrogate, updates)
-        finite = jnp.stack(
-            [jnp.isfinite(weights).all() for weights in jax.tree.leaves(surrogate)]
-        )
-        return surrogate, state, finite.all()
-
-    return _Programs(step, midpoint_loss)
-
-
-class _Record:
-    """The permutations that were judged, and the best of them."""
-
-    def __init__(self, judge: Callable[[Permutation], float]):
-        self._judge = judge
-        self._last: dict[str, np.ndarray] | None = None
-        self._best: Permutation = {}
-        self._history: list[float] = []
-
-    def add(self, permutation: Permutation) -> None:
-        """Judges a permutation, unless it is the last one again."""
-        new = {name: np.asarray(index) for name, index in permutation.items()}
-        if self._last is not None and all(
-            np.array_equal(index, self._last[name]) for name, index in new.items()
-        ):
-            self._history.append(self._history[-1])
-            return
-        value = self._judge(permutation)
-        if self._last is None and not np.isfinite(value):
+        if not finite:
             raise ValueError(
-                f"loss: expected a finite number halfway between a and the permuted b, "
-                f"got {value}; pass a better start, or look for NaN in batches"
+                f"optimizer: the surrogate weights are not finite after step {number}; "
+                f"lower its learning rate"
             )
-        if self._last is None or value < np.nanmin(self._history):
-            self._best = dict(permutation)
-        self._last = new
-        self._history.append(value)
-
-    def best(self) -> Matching:
-        """The matching with the lowest loss."""
-        history = np.array(self._history)
-        permutation = {name: jnp.asarray(index) for name, index in self._best.items()}
-        return Matching(permutation, np.nanmin(history), history)
+        target = weighted(symmetry, list(map(np.asarray, surrogate)), leaf_weights)
+        ascent = Ascent(Objective(terms, target, own), permutation)
+        permutation = result(ascent.run(sweep_orders(rng, terms, sweeps))).permutation
+        if number + 1 == steps or (number + 1) % len(batches) == 0:
+            history.append(mean_loss())
+            if history[-1] < np.nanmin(history[:-1]):
+                best = permutation
+    return Matching(dict(best), np.nanmin(history), np.array(history))
 
 
-def _checked_batches(batches: Any) -> tuple[Any, ...]:
-    if hasattr(batches, "shape") or not isinstance(batches, Iterable):
-        raise TypeError(
-            f"batches: expected a sequence of what the loss takes, got "
-            f"{type(batches).__name__}; a single batch x is given as [x]"
-        )
-    found = tuple(batches)
-    if not found:
-        raise ValueError("batches: expected at least one batch, got none")
-    return found
+def _midpoint(
+    symmetry: Symmetry, permutation: Permutation, a: PyTree, b: PyTree
+) -> PyTree:
+    return combine(a, symmetry.apply(permutation, b), 0.5)
 
 
-def _check_loss(loss: Loss, variables: PyTree, batch: Any) -> None:
-    result = jax.eval_shape(loss, variables, batch)
-    found = [(x.shape, x.dtype) for x in jax.tree.leaves(result)]
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _loss(
+    symmetry: Symmetry,
+    loss: Loss,
+    permutation: Permutation,
+    a: PyTree,
+    b: PyTree,
+    batch: Any,
+) -> Array:
+    """The loss at the midpoint, for one batch."""
+    value = loss(_midpoint(symmetry, permutation, a, b), batch)
+    found = [(x.shape, x.dtype) for x in map(jnp.asarray, jax.tree.leaves(value))]
     if len(found) != 1 or found[0][0] != ():
         shapes = ", ".join(str(shape) for shape, _ in found) or "nothing"
         raise ValueError(
@@ -243,11 +198,47 @@ def _check_loss(loss: Loss, variables: PyTree, batch: Any) -> None:
         )
     if not jnp.issubdtype(found[0][1], jnp.floating):
         raise TypeError(f"loss: expected a real number, got {found[0][1]}")
+    return value
 
 
-def _check_surrogate(finite: Array, number: int) -> None:
-    if not finite:
-        raise ValueError(
-            f"optimizer: the surrogate weights are not finite after step {number}; "
-            f"lower its learning rate"
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _step(
+    symmetry: Symmetry,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    surrogate: list[Array],
+    state: Any,
+    permutation: Permutation,
+    a: PyTree,
+    b: PyTree,
+    batch: Any,
+) -> tuple[list[Array], Any, Array]:
+    """A gradient step of the surrogate weights; whether they are finite."""
+    middle = _midpoint(symmetry, permutation, a, b)
+
+    def of_blocks(blocks):
+        return loss(symmetry.join(blocks, middle), batch)
+
+    # Half of what stands for θ enters the midpoint.
+    gradients = [
+        (gradient / 2).astype(weights.dtype)
+        for gradient, weights in zip(
+            jax.grad(of_blocks)(symmetry.split(middle)), surrogate, strict=True
         )
+    ]
+    updates, state = optimizer.update(gradients, state, surrogate)
+    moved: Any = optax.apply_updates(surrogate, updates)
+    finite = jnp.stack([jnp.isfinite(weights).all() for weights in moved])
+    return moved, state, finite.all()
+
+
+def _checked_batches(batches: Any) -> tuple[Any, ...]:
+    if hasattr(batches, "shape") or not isinstance(batches, Iterable):
+        raise TypeError(
+            f"batches: expected an iterable of what the loss takes, got "
+            f"{type(batches).__name__}; pass a single batch x as [x]"
+        )
+    found = tuple(batches)
+    if not found:
+        raise ValueError("batches: expected at least one batch, got none")
+    return found

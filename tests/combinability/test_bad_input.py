@@ -369,7 +369,7 @@ BAD = {
         (
             lambda: c.match_many(SYMMETRY, [V], key=KEY),
             ValueError,
-            "models: expected two or more networks, got 1",
+            "models: expected at least 2 networks, got 1",
         ),
         (lambda: c.match_many(SYMMETRY, [V, V], key=3), TypeError, NO_KEY),
         (
@@ -487,7 +487,7 @@ BAD = {
         (
             lambda: matched(c.weight_matching, b=NAN),
             ValueError,
-            "take an earlier checkpoint",
+            "b: expected finite parameters",
         ),
         (
             lambda: matched(c.weight_matching, start=TWICE),
@@ -495,9 +495,24 @@ BAD = {
             f"start['in']: {ONCE}",
         ),
         (
-            lambda: matched(c.weight_matching, assignment="gpu"),
+            lambda: matched(c.weight_matching, groups=["hidden"]),
             ValueError,
-            "assignment: exp",
+            "groups: no group 'hidden'; the groups are",
+        ),
+        (
+            lambda: matched(c.weight_matching, fixed=TWICE),
+            ValueError,
+            f"fixed['in']: {ONCE}",
+        ),
+        (
+            lambda: matched(c.weight_matching, leaf_weights={"in": -1}),
+            ValueError,
+            "leaf_weights['in']: expected at least 0, got -1",
+        ),
+        (
+            lambda: matched(c.weight_matching, leaf_weights={"kernel": 1}),
+            ValueError,
+            "leaf_weights: no leaf 'kernel'; the leaves are",
         ),
     ],
     # Of `combinability.symmetry`.

@@ -21,7 +21,7 @@ from combinability import (
 )
 from combinability._robustness import _perturbed
 from combinability.coefficients import line, simplex
-from combinability.matching._matching import Matching
+from combinability.matching._match import Matching
 from combinability.permutations import distance, identity, random
 from tests.combinability.specs import by_hand
 

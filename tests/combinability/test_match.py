@@ -128,20 +128,20 @@ def test_nested_groups_and_groups_on_two_axes_are_matched_from_all_starts(x64):
         jax.tree.map(np.testing.assert_array_equal, aligned, a)
 
 
-def test_a_match_is_never_worse_than_plain_weight_matching(x64):
+def test_a_match_is_as_good_as_each_start_and_as_plain_weight_matching(x64):
     symmetry = attention()
     for seed in range(4):
         a, b = attention_weights(seed), attention_weights(seed + 100)
         key = jax.random.key(seed)
         plain = weight_matching(symmetry, a, b, key=key)
         found = match(symmetry, a, b, key=key, restarts=2)
-        assert found.starts["identity"] == pytest.approx(float(plain.objective))
+        assert found.starts["identity"] <= float(plain.objective) + 1e-9
         assert float(found.objective) == max(found.starts.values())
         assert float(found.objective) >= float(plain.objective)
         aligned = symmetry.apply(found.permutation, b)
         assert float(found.objective) == pytest.approx(overlap(symmetry, a, aligned))
     assert set(found.starts) == {
-        "identity", "pinned", "signatures", "annealed", "random 1", "random 2"
+        "identity", "pinned", "signatures", "annealed", "perturbed 1", "perturbed 2"
     }  # fmt: skip
 
 
@@ -223,7 +223,12 @@ def test_bad_input_is_refused(case):
 
 
 MANY_BAD = {
-    "one network": (lambda a: [a], {}, ValueError, "models: .* two .* got 1"),
+    "one network": (
+        lambda a: [a],
+        {},
+        ValueError,
+        "models: .* at least 2 networks, got 1",
+    ),
     "rounds": (lambda a: [a, a], {"max_rounds": -1}, ValueError, "max_rounds: .*-1"),
     "the third": (
         lambda a: [a, a, {**a, "o": a["o"] * jnp.nan}],

@@ -8,11 +8,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 from combinability import _permutation as permutation
+from combinability.matching._match import weight_matching
 from combinability.matching._straight_through import (
-    _compiled,
+    _step,
     straight_through_matching,
 )
-from combinability.matching._weights import weight_matching
 from combinability.symmetry import infer_symmetry
 from tests.combinability.families import FAMILIES
 
@@ -183,8 +183,10 @@ def test_the_gradient_is_that_of_the_midpoint_by_the_surrogate(
     expected = symmetry.split(jax.grad(of_surrogate)(moved))
     optimizer = optax.sgd(1.0)
     start = [jnp.zeros_like(part) for part in expected]
-    step = _compiled(symmetry, loss, optimizer).step
-    stepped, _, finite = step(start, optimizer.init(start), found, a, b, batches[0])
+    state = optimizer.init(start)
+    stepped, _, finite = _step(
+        symmetry, loss, optimizer, start, state, found, a, b, batches[0]
+    )
     assert finite
     for new, gradient in zip(stepped, expected, strict=True):
         np.testing.assert_allclose(new, -gradient, rtol=1e-4, atol=1e-6)
@@ -233,7 +235,7 @@ def infinite(v, batch):
         ({"steps": 2.0}, TypeError, "steps: expected an integer"),
         ({"sweeps": 0}, ValueError, "sweeps: expected at least 1"),
         ({"batches": ()}, ValueError, "batches: expected at least one"),
-        ({"batches": jnp.ones(3)}, TypeError, r"batches: expected a seq.*\[x\]"),
+        ({"batches": jnp.ones(3)}, TypeError, r"batches: expected an iter.*\[x\]"),
         ({"loss": two_losses}, ValueError, r"loss: expected one number.*\(\), \(\)"),
         ({"loss": per_example}, ValueError, r"loss: expected one number.*\(200,\)"),
         ({"loss": integer_loss}, TypeError, "loss: expected a real number, got int"),
