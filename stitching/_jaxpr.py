@@ -4,6 +4,7 @@ The only file here that uses JAX's internals. They are the same in all supported
 versions, or the differences stay here.
 """
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -328,3 +329,17 @@ def _passed_on(equation: JaxprEqn, output: int) -> Any:
         before = inner.invars.index(source) - len(inner.invars)
         return equation.invars[before]
     return None
+
+
+# ---- Questions.
+
+
+@functools.lru_cache(maxsize=1024)
+def contains(jaxpr: Jaxpr | ClosedJaxpr, primitive: str) -> bool:
+    """Whether a program, or one inside it, has a primitive of this name."""
+    equations = getattr(jaxpr, "jaxpr", jaxpr).eqns
+    return any(
+        equation.primitive.name == primitive
+        or any(contains(each, primitive) for each in jaxprs_in_params(equation.params))
+        for equation in equations
+    )

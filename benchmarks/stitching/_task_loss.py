@@ -149,7 +149,6 @@ class TaskLoss:
             key=self._key(),
             steps=self._config.steps,
             batch_size=self._config.batch_size,
-            strategy=self._config.strategy,
             **options,
         )
 

@@ -1,6 +1,7 @@
 """The front of one network, a stitching layer, and the back of another."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -31,10 +32,8 @@ class Stitched:
         return hash((self.cut_1, type(self.layer), self.cut_2))
 
     def init(self, key: PRNGKeyArray, variables_1: PyTree, x: PyTree) -> PyTree[Array]:
-        """Variables of the layer, for what network 1 gives for x."""
-        example = jax.eval_shape(self.cut_1.front, variables_1, x)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
-        return self.layer.init(key, zeros)
+        """Initialise the layer for the activation of network 1 at x."""
+        return _init(self, key, variables_1, x)
 
     def apply(
         self, variables: PyTree, variables_1: PyTree, variables_2: PyTree, x: PyTree
@@ -55,6 +54,13 @@ class Stitched:
         if self.cut_2.is_bottleneck:
             return self.cut_2.back(variables_2, activation)
         return self.cut_2.back(variables_2, activation, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(stitched, key, variables_1, x):
+    example = jax.eval_shape(stitched.cut_1.front, variables_1, x)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
+    return stitched.layer.init(key, zeros)
 
 
 def stitch(cut_1: Cut, layer: nn.Module, cut_2: Cut) -> Stitched:

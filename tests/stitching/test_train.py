@@ -13,13 +13,9 @@ from scipy.optimize import minimize
 import rllc
 import stitching
 from stitching import Cut, layers, targets
-from stitching.training import _follow, _order
-from stitching.training._data import Prepared
-from stitching.training._group import alone
-from stitching.training._order import minibatches
-from stitching.training._program import Program, step
-from stitching.training._task import Given, Task
+from stitching.training import _step
 from tests.stitching.networks import Compact, Residual, images, scattered, vectors
+from tests.stitching.test_compilations import compilations
 
 SAMPLES = 48
 KEY = jax.random.key(7)
@@ -173,33 +169,98 @@ def test_a_linear_back_leads_to_the_convex_optimum():
     np.testing.assert_allclose(*centred, atol=1e-3)
 
 
-def test_every_strategy_gives_the_same_in_segments_of_any_length(mlp, monkeypatch):
-    scan = train(mlp, strategy="scan")
-    monkeypatch.setattr(_order, "_STEPS", 1)  # minibatches of one epoch at once
-    loop = train(mlp, strategy="loop")
-    monkeypatch.setattr(_follow, "_FIRST_STEPS", 2)
-    close(scan[:3], train(mlp, strategy="scan")[:3])
-    alike, other = stitching.train_many(
-        *mlp,
-        ADAM,
-        key=stitching.each([KEY, jax.random.key(8)]),
-        steps=30,
-        batch_size=16,
-        strategy="vmap",
-    )
-    close(scan[:3], loop[:3])
-    close(scan[:3], alike[:3])
-    assert np.abs(other.fit.weight - alike.fit.weight).max() > 0.01
+def test_a_python_loop_takes_the_steps_of_the_compiled_one(mlp, monkeypatch):
+    compiled = train(mlp)
+    monkeypatch.setattr(_step, "loops_in_python", lambda *_: True)
+    close(compiled[:3], train(mlp)[:3])
+
+
+def test_segments_and_repetition_change_no_bit(mlp):
+    whole = train(mlp)
+    parts = train(mlp, record=(3, 4), progress=lambda *_: None)
+    for other in (train(mlp), parts):
+        jax.tree.map(np.testing.assert_array_equal, whole[:3], other[:3])
+
+
+def test_an_equal_call_traces_and_compiles_nothing(mlp):
+    stitched, a, b, x, target = mlp
+    traces = []
+
+    def counted(function):
+        def traced(*arguments):
+            traces.append(function)
+            return function(*arguments)
+
+        return traced
+
+    halves = [
+        Cut(*map(counted, (c.front, c.back))) for c in (stitched.cut_1, stitched.cut_2)
+    ]
+
+    def call(steps):
+        joined = stitching.stitch(halves[0], layers.Affine(7), halves[1])
+        labels = targets.hard(np.array(target.labels))
+        return train((joined, a, b, x + 1, labels), steps=steps, record=(2,))
+
+    call(30)
+    before = len(traces)
+    assert before < 12
+    with compilations() as compiled:
+        call(30)
+        call(17)  # a number of steps is no shape
+    assert len(traces) == before
+    assert not compiled
+
+
+def network(kind):
+    """A loss of parameters, whose convolution is somewhere inside."""
+    kernel = jnp.ones((3, 1, 1))
+
+    def convolution(x):
+        return jnp.tanh(jax.lax.conv(x[None, None], kernel.T, (1,), "SAME"))[0, 0]
+
+    return {
+        "plain": convolution,
+        "jit": jax.jit(convolution),
+        "remat": jax.checkpoint(convolution),
+        "scan": lambda x: jax.lax.scan(lambda x, _: (convolution(x), None), x, None, 2)[
+            0
+        ],
+        "cond": lambda x: jax.lax.cond(x[0] > 0, convolution, jnp.tanh, x),
+        "none": lambda x: jnp.tanh(x @ jnp.eye(4)),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["plain", "jit", "remat", "scan", "cond", "none"])
+def test_convolutions_on_a_cpu_are_looped_over_from_python(kind):
+    jaxpr = jax.make_jaxpr(jax.grad(lambda x: network(kind)(x).sum()))(jnp.ones(4))
+    assert _step.slow_in_loops("cpu", jaxpr) == (kind != "none")
+    assert not _step.slow_in_loops("gpu", jaxpr)
+    assert not _step.slow_in_loops("tpu", jaxpr)
+
+
+@pytest.mark.parametrize("name", ["conv", "mlp"])
+def test_how_steps_are_taken_follows_from_the_program(name, monkeypatch):
+    loops = []
+    original = _step.slow_in_loops
+
+    def slow(platform, jaxpr):
+        loops.append(original(platform, jaxpr))
+        return loops[-1]
+
+    monkeypatch.setattr(_step, "slow_in_loops", slow)
+    train(pair(name), steps=2, batch_size=8)
+    assert set(loops) == {name == "conv"}
 
 
 def test_what_is_kept_is_what_would_be_computed(mlp):
     stitched, a, _, x, _ = mlp
     known = stitching.in_batches(stitched.cut_1.front, a, x, batch_size=20)
-    kept = train(mlp, keep=True, strategy="scan")
-    close(kept[:3], train(mlp, keep=False, strategy="scan")[:3])
-    close(kept[:3], train(mlp, activation=known, strategy="scan")[:3])
+    kept = train(mlp, keep=True)
+    close(kept[:3], train(mlp, keep=False)[:3])
+    close(kept[:3], train(mlp, activation=known)[:3])
     host = (*mlp[:3], np.asarray(x), mlp[4])
-    close(kept[:3], train(host, strategy="scan")[:3])
+    close(kept[:3], train(host)[:3])
 
 
 @pytest.mark.parametrize(("keep", "calls"), [(True, 1), (False, 6)])
@@ -218,7 +279,6 @@ def test_the_front_runs_once_if_it_is_kept(keep, calls):
         6,
         4,
         keep=keep,
-        strategy="scan",
     )
     jax.effects_barrier()
     assert len(ran) == calls
@@ -278,7 +338,7 @@ def test_layers_stay_in_their_classes(mlp, name):
     optimizer = ADAM
     if name == "sparse":
         optimizer = optax.chain(optax.sgd(0.2), layer.proximal(0.2))
-    found = train((stitched, *mlp[1:]), optimizer, record=(0, 15, 30), strategy="scan")
+    found = train((stitched, *mlp[1:]), optimizer, record=(0, 15, 30))
     weights = np.asarray(found.recorded.weight, float)
     assert np.abs(weights[-1] - weights[0]).max() > 0.01
     np.testing.assert_allclose(weights[-1], found.fit.weight, atol=1e-6)
@@ -298,11 +358,11 @@ def test_layers_stay_in_their_classes(mlp, name):
 
 
 def test_maps_are_recorded_after_the_steps_asked_for(mlp):
-    found = train(mlp, record=(12, 0, 30), strategy="scan")
+    found = train(mlp, record=(12, 0, 30))
     start = stitched_start(mlp)
     for index, steps in enumerate((12, 0, 30)):
         then = jax.tree.map(lambda leaf: leaf[index], found.recorded)  # noqa: B023
-        expected = train(mlp, steps=steps, strategy="scan").fit if steps else start
+        expected = train(mlp, steps=steps).fit if steps else start
         close(then, expected)
 
 
@@ -344,22 +404,19 @@ def test_soft_targets_bring_outputs_near(mlp):
 
 
 def test_an_epoch_sees_every_sample_once_in_an_order_of_its_own():
-    (rows,) = minibatches(KEY, 10, 3, 9)
-    epochs = np.asarray(rows).reshape(3, 9)
+    rows = np.asarray(_step.minibatches(KEY, 10, 3, 9))
+    epochs = rows[:9].reshape(3, 9)
     for epoch in epochs:
         assert len(set(epoch.tolist())) == 9
         assert set(epoch.tolist()) <= set(range(10))
     assert (epochs[0] != epochs[1]).any()
     # The first steps of a longer training are those of a shorter one.
-    longer = np.concatenate(list(minibatches(KEY, 10, 3, 5000)))
-    np.testing.assert_array_equal(longer[:9], rows)
-    assert len(longer) >= 5000
-    stack = jnp.stack([jax.random.key(1), KEY])
-    (rows_of_two,) = minibatches(stack, 10, 3, 9)
-    np.testing.assert_array_equal(rows_of_two[1], rows)
+    longer = _step.minibatches(KEY, 10, 3, 5000)
+    np.testing.assert_array_equal(longer[:9], rows[:9])
+    assert (np.asarray(longer[:5000]).max(axis=1) > 0).all()
 
 
-def test_progress_is_told_and_may_interrupt(mlp):
+def test_progress_is_reported_and_may_interrupt(mlp):
     told = []
     train(mlp, progress=lambda *each: told.append(each))
     done = [count for count, _ in told]
@@ -382,22 +439,23 @@ def test_a_step_computes_no_gradient_of_network_2():
     b = back.init(KEY, x)
     halves = Cut(lambda _, x: x, back.apply)
     stitched = stitching.stitch(halves, layers.Affine(width), halves)
-    task = Task(Program(stitched, SGD), 1, 64, (), True, None, None)
-    initial = stitched.init(KEY, None, x)
+    params = stitched.init(KEY, None, x)["params"]
     target = targets.hard(jnp.arange(64))
-    given = Given(None, b, x, target, KEY, initial, x, None)
-    group = alone(task, given, Prepared(task, [given])(given))
+    order = jnp.arange(64)[None]
+    data = _step.Data({}, None, b, x, None, target, None, order)
+    program = _step.Program(stitched, SGD)
+    run = _step.start(program, params, data)
 
     def flops(function, *arguments):
         return jax.jit(function).lower(*arguments).compile().cost_analysis()["flops"]
 
     def taken(run, data):
-        return step(task.program, run, data, jnp.arange(64), 0)
+        return _step.step(program, run, data, 0)
 
     product = 2 * 64 * width * width
     assert flops(back.apply, b, x) == pytest.approx(2 * product, rel=0.05)
     # Of the layer forwards and for its weight, of the back both ways.
-    assert flops(taken, group.run, group.data) == pytest.approx(6 * product, rel=0.05)
+    assert flops(taken, run, data) == pytest.approx(6 * product, rel=0.05)
 
 
 def test_a_layer_of_ones_own_trains(mlp):

@@ -66,17 +66,12 @@ KERNEL = {"kernel": jnp.ones((9, 7))}
             "batch_size: expected from 1 to 48, the number of samples, got 49",
         ),
         ({"record": (0, 4)}, ValueError, "record: expected from 0 to 3, .* got 4"),
-        (
-            {"strategy": "fast"},
-            ValueError,
-            "expected 'vmap' or .* got 'fast'",
-        ),
         ({"optimizer": 0.1}, TypeError, "optimizer: expected an optax"),
         ({"optimizer": optax.sgd}, TypeError, "optimizer: expected an optax"),
         (
             {"stitched": with_layer(layers.Affine(6))},
             ValueError,
-            r"layer: expected it to give \[\(7,\)\] a sample, .* got \[\(6,\)\]",
+            r"layer: expected it to give \[\(7,\)\] per sample, .* got \[\(6,\)\]",
         ),
         (
             {"stitched": with_layer(nn.Sequential([nn.relu]))},
@@ -112,7 +107,7 @@ def test_what_does_not_fit_is_refused(changes, error, says):
 
 def test_hyperparameters_come_with_a_function_to_an_optimizer():
     rates = stitching.each([0.1, 0.2])
-    with pytest.raises(TypeError, match="beside hyperparameters, expected a function"):
+    with pytest.raises(TypeError, match="with hyperparameters, expected a function"):
         stitching.train_many(**given(hyperparameters=rates))
 
 
@@ -144,7 +139,7 @@ def _two(factor, x):
     ("arguments", "says"),
     [
         ((_two, 1.0, {"a": np.ones((3, 2)), "b": np.ones(4)}), "x: expected arrays of"),
-        ((jnp.sum, np.ones(4)), r"function: expected results with one row a sample"),
+        ((jnp.sum, np.ones(4)), r"function: expected results with one row per sample"),
     ],
 )
 def test_batches_of_what_has_no_rows_are_refused(arguments, says):

@@ -10,10 +10,7 @@ import pytest
 
 import stitching
 from stitching import each, layers, targets
-from stitching.training import _group, _program, _strategy
-from stitching.training._data import Prepared
-from stitching.training._program import Program
-from stitching.training._task import Given, Task
+from stitching.training import _step
 from tests.stitching.test_train import ADAM, KEY, close, pair, train
 
 OPTIONS = {"steps": 30, "batch_size": 16}
@@ -34,17 +31,18 @@ def three(mlp):
     labels = [target, *(targets.hard((target.labels + i) % 3) for i in (1, 2))]
     rows = list(zip(*zip(*scaled, strict=True), labels, keys, initials, strict=True))
     alone = [
-        train((stitched, a, b, x, y), key=k, initial=i, record=(3,), strategy="scan")
+        train((stitched, a, b, x, y), key=k, initial=i, record=(3,))
         for a, b, y, k, i in rows
     ]
     return rows, alone
 
 
-@pytest.mark.parametrize(
-    ("strategy", "devices"), [("vmap", None), ("scan", None), ("loop", None), (None, 3)]
-)
-def test_many_are_one_by_one(mlp, three, strategy, devices):
+@pytest.mark.parametrize("how", ["side by side", "from Python", "over devices"])
+def test_many_are_one_by_one(mlp, three, how, monkeypatch):
     rows, alone = three
+    if how == "from Python":
+        monkeypatch.setattr(_step, "loops_in_python", lambda *_: True)
+    devices = jax.local_devices()[:3] if how == "over devices" else None
     a, b, target, key, initial = (each(column) for column in zip(*rows, strict=True))
     together = stitching.train_many(
         mlp[0],
@@ -56,8 +54,7 @@ def test_many_are_one_by_one(mlp, three, strategy, devices):
         key=key,
         initial=initial,
         record=(3,),
-        strategy=strategy,
-        devices=devices and jax.local_devices()[:devices],
+        devices=devices,
         **OPTIONS,
     )
     assert len(together) == 3
@@ -69,20 +66,20 @@ def lasso(penalty):
     return optax.chain(optax.sgd(0.2), layers.proximal_l1(penalty, 0.2))
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "scan"])
-def test_penalties_are_hyperparameters(mlp, strategy):
+@pytest.mark.parametrize("keep", [True, False], ids=["side by side", "in sequence"])
+def test_penalties_are_hyperparameters(mlp, keep):
     penalties = jnp.array([0.0, 0.02, 0.2])
     found = stitching.train_many(
         *mlp,
         lasso,
         hyperparameters=each(penalties),
         key=KEY,
-        strategy=strategy,
+        keep=keep,
         **OPTIONS,
     )
     zeros = [int((one.fit.weight == 0).sum()) for one in found]
     assert zeros[0] == 0 < zeros[1] < zeros[2]
-    close(found[1][:3], train(mlp, lasso(0.02), strategy="scan")[:3])
+    close(found[1][:3], train(mlp, lasso(0.02))[:3])
 
 
 def test_masks_differ_though_they_do_not_train(mlp):
@@ -95,7 +92,6 @@ def test_masks_differ_though_they_do_not_train(mlp):
         ADAM,
         initial=each([layers.from_fit(layer, fit) for fit in fits]),
         key=KEY,
-        strategy="vmap",
         **OPTIONS,
     )
     for one, fit in zip(found, fits, strict=True):
@@ -115,47 +111,44 @@ def test_samples_may_differ_and_are_computed_as_they_are_needed(mlp):
         target,
         ADAM,
         key=KEY,
-        strategy="scan",
+        keep=False,
         **OPTIONS,
     )
     close(found[0], found[3])
     for one, (a, x) in zip(found, pairs, strict=True):
-        close(one[:3], train((stitched, a, b, x, target), strategy="scan")[:3])
+        close(one[:3], train((stitched, a, b, x, target))[:3])
 
 
 @pytest.mark.parametrize(
-    ("name", "tried"), [("conv", ("loop",)), ("mlp", ("scan", "vmap", "loop"))]
+    ("name", "stacked"), [("mlp", {True}), ("conv", {False}), ("norm", {True})]
 )
-def test_convolutions_are_not_looped_nor_vmapped_on_a_cpu(name, tried):
-    stitched, a, b, x, target = pair(name)
-    initial = stitched.init(KEY, a, x[:1])
-    given = Given(a, b, x, target, KEY, initial, None, None)
-    task = Task(Program(stitched, ADAM), 3, 8, (), None, None, None)
-    found = _strategy._candidates(task, [given] * 2, Prepared(task, [given])(given))
-    assert found == tried
+def test_convolutions_are_not_vmapped_on_a_cpu(name, stacked, monkeypatch):
+    seen, take = set(), _step.take
+
+    def watched(program, *given):
+        seen.add(program.axes is not None)
+        return take(program, *given)
+
+    monkeypatch.setattr(_step, "take", watched)
+    options = {"key": each([KEY, jax.random.key(8)]), "steps": 2, "batch_size": 8}
+    stitching.train_many(*pair(name), ADAM, **options)
+    assert seen == stacked
 
 
-def test_the_choice_by_timing_changes_nothing(mlp, monkeypatch):
-    monkeypatch.setattr(_strategy, "_COMPILING_SECONDS", 0.0)
-    timed, once = [], _strategy._timed
-    monkeypatch.setattr(
-        _strategy, "_timed", lambda *given: timed.append(given[1]) or fake(*given)
-    )
-    times = {"scan": 2.0, "vmap": 1.0, "loop": 3.0}
-
-    def fake(task, name, *given):
-        once(task, name, *given)
-        return 0.0, times[name]
-
-    many = functools.partial(
-        stitching.train_many, *mlp, ADAM, key=each([KEY, KEY]), **OPTIONS
-    )
-    told = []
-    found = many(progress=lambda *each: told.append(each))
-    assert timed == ["scan", "vmap", "loop"]
-    assert told[-1] == (60, 60)
-    for one in found:
-        close(one[:3], train(mlp, strategy="scan")[:3])
+def test_progress_counts_the_steps_of_all(mlp):
+    for keep in (True, False):
+        seen = []
+        stitching.train_many(
+            *mlp,
+            ADAM,
+            key=each([KEY, jax.random.key(8)]),
+            keep=keep,
+            progress=lambda *call: seen.append(call),  # noqa: B023
+            **OPTIONS,
+        )
+        done = [count for count, _ in seen]
+        assert done == sorted(set(done))
+        assert seen[-1] == (60, 60)
 
 
 @pytest.mark.parametrize(
@@ -175,13 +168,13 @@ def test_what_does_not_go_together_is_refused(mlp, changes, says):
 
 
 def test_stitches_that_share_their_data_are_spread_over_devices(mlp, monkeypatch):
-    spread = []
+    spread, take = [], _step.take
 
-    def watched(program, axes, runs, *given):
-        spread.append({len(leaf.sharding.device_set) for leaf in jax.tree.leaves(runs)})
-        return _program.vmapped(program, axes, runs, *given)
+    def watched(program, run, *given):
+        spread.append({len(leaf.sharding.device_set) for leaf in jax.tree.leaves(run)})
+        return take(program, run, *given)
 
-    monkeypatch.setattr(_group, "vmapped", watched)
+    monkeypatch.setattr(_step, "take", watched)
     penalties = each(jnp.array([0.0, 0.02, 0.1, 0.2]))
     many = functools.partial(
         stitching.train_many,
@@ -189,12 +182,13 @@ def test_stitches_that_share_their_data_are_spread_over_devices(mlp, monkeypatch
         lasso,
         hyperparameters=penalties,
         key=KEY,
+        record=(3, 5),
         **OPTIONS,
     )
     found = many(devices=jax.local_devices()[:4])
-    assert spread
-    assert all(devices == {4} for devices in spread)
-    for one, other in zip(found, many(strategy="vmap"), strict=True):
+    assert len(spread) == 3
+    assert all(devices == {4} for devices in spread), spread
+    for one, other in zip(found, many(), strict=True):
         close(one[:3], other[:3], rtol=1e-4)
 
 
@@ -204,10 +198,6 @@ def test_stitches_that_share_their_data_are_spread_over_devices(mlp, monkeypatch
         ({"devices": []}, "devices: expected different devices of this process"),
         ({"devices": jax.local_devices()[:1] * 2}, "devices: expected different"),
         ({"devices": jax.local_devices()[:3]}, "that divides the 2 stitches, got 3"),
-        (
-            {"devices": jax.local_devices()[:2], "strategy": "scan"},
-            "strategy: expected 'vmap' or None over several devices, got 'scan'",
-        ),
     ],
 )
 def test_devices_that_stitches_cannot_be_spread_over_are_refused(mlp, options, says):
@@ -225,8 +215,8 @@ def test_trees_of_other_shapes_are_not_stacked(mlp):
         key=KEY,
         **OPTIONS,
     )
-    with pytest.raises(ValueError, match="'vmap' expects trees of the same"):
-        many(strategy="vmap")
+    with pytest.raises(ValueError, match="devices: expected None, as the trees of the"):
+        many(devices=jax.local_devices()[:2])
     hard_one, soft_one = many()
-    close(hard_one[:3], train(mlp, strategy="scan")[:3])
-    close(soft_one[:3], train((*mlp[:4], soft), strategy="scan")[:3])
+    close(hard_one[:3], train(mlp)[:3])
+    close(soft_one[:3], train((*mlp[:4], soft))[:3])
