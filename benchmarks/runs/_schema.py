@@ -348,6 +348,7 @@ _SPEED_STITCHING = {
                 "images": int,
                 "samples_per_second": Each(float),  # by way of training
                 "speedup": _RATIO,  # of one map over the baseline
+                "by_hand?": _RATIO,  # the time of one map to that of a loop by hand
                 "many": _RATIO,  # the time of eight maps at once to eight times one
                 "difference": VALUE,  # of the losses of both ways, relative
             }

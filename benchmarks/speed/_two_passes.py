@@ -1,7 +1,7 @@
-"""Task-loss matching as hooks do it: both networks run whole in every step."""
+"""Task-loss matching by hand: a Python loop over a compiled step of a loss."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -10,65 +10,83 @@ import optax
 from flax import linen as nn
 
 
-class TwoPasses:
-    """Trains one affine map with two full forward passes a step.
-
-    Network 1 runs to its end, and its activation at the layer is taken on the way.
-    Network 2 runs from its input to its end, and its activation at the layer is
-    exchanged for the mapped one. Both leave results behind (network 1's outputs, and
-    network 2's own activation), as hooks do, so that no compiler can leave a half out.
-    Derivatives are taken by the map alone. One step is a compiled, donated program;
-    Python loops over it.
+class Loop:
+    """Trains a map by a Python loop over one compiled, donated step.
 
     Args:
-      module: The architecture of both networks.
-      path: The layer, a direct child of the module.
+      loss: loss(params, *data, rows) of a minibatch, and what else it leaves behind.
       optimizer: Trains the map.
     """
 
     def __init__(
-        self, module: nn.Module, path: str, optimizer: optax.GradientTransformation
-    ):
-        def loss(params, a, b, inputs, labels):
-            outputs, activation = _run(module, path, a, inputs, None)
-            mapped = activation @ params["kernel"] + params["bias"]
-            logits, own = _run(module, path, b, inputs, mapped)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return losses.mean(), (outputs, own)
-
-        @functools.partial(jax.jit, donate_argnums=0)
-        def step(state, a, b, inputs, labels, rows):
-            params, opt_state = state
-            batch = inputs[rows], labels[rows]
-            gradient = jax.value_and_grad(loss, has_aux=True)
-            (value, hooked), grads = gradient(params, a, b, *batch)
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            return (optax.apply_updates(params, updates), opt_state), value, hooked
-
-        self._step, self._optimizer = step, optimizer
-
-    def train(
         self,
-        params: Any,
-        a: Any,
-        b: Any,
-        inputs: jax.Array,
-        labels: jax.Array,
-        batches: jax.Array,
-    ) -> tuple[Any, jax.Array]:
-        """The map after a step on each of some batches of rows, and the losses."""
+        loss: Callable[..., tuple[jax.Array, Any]],
+        optimizer: optax.GradientTransformation,
+    ):
+        @functools.partial(jax.jit, donate_argnums=0)
+        def step(state, data, rows):
+            params, opt_state = state
+            gradient = jax.value_and_grad(loss, has_aux=True)
+            (value, left), grads = gradient(params, *data, rows)
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), value, left
+
+        self.step, self._optimizer = step, optimizer
+
+    def train(self, params: Any, data: Any, batches: Iterable[Any]) -> jax.Array:
+        """The losses of a step on each of some batches of rows."""
         params = jax.tree.map(jnp.array, params)
         state, losses = (params, self._optimizer.init(params)), []
         for rows in batches:
-            state, value, _ = self._step(state, a, b, inputs, labels, rows)
+            state, value, _ = self.step(state, data, rows)
             losses.append(value)
-        return jax.block_until_ready(state)[0], jnp.stack(losses)
+        return jax.block_until_ready(jnp.stack(losses))
+
+
+def on_activations(back: Callable[[Any, jax.Array], jax.Array]) -> Any:
+    """The loss of a map of activations that are computed before, on labels."""
+
+    def loss(params, b, activation, labels, rows):
+        logits = back(b, _mapped(params, activation[rows]))
+        return _cross_entropy(logits, labels[rows]), ()
+
+    return loss
+
+
+def two_passes(module: nn.Module, path: str) -> Any:
+    """The loss of a map by two full forward passes, as with hooks, on labels.
+
+    Network 1 runs to its end, and its activation at the layer is taken on the way.
+    Network 2 runs from its input to its end, and its activation at the layer is
+    replaced by the mapped one. Both leave results behind (network 1's outputs, and
+    network 2's own activation), as hooks do, so that no compiler can leave a half out.
+
+    Args:
+      module: The architecture of both networks.
+      path: The layer, a direct child of the module.
+    """
+
+    def loss(params, a, b, inputs, labels, rows):
+        outputs, activation = _run(module, path, a, inputs[rows], None)
+        mapped = _mapped(params, activation)
+        logits, own = _run(module, path, b, inputs[rows], mapped)
+        return _cross_entropy(logits, labels[rows]), (outputs, own)
+
+    return loss
+
+
+def _mapped(params: Any, activation: jax.Array) -> jax.Array:
+    return activation @ params["kernel"] + params["bias"]
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def _run(
     module: nn.Module, path: str, variables: Any, inputs: jax.Array, instead: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """The outputs of a network, and a layer's activation before it is exchanged."""
+    """The outputs of a network, and a layer's activation before it is replaced."""
     found: list[jax.Array] = []
 
     def hook(following: Callable, arguments: Any, options: Any, context: Any) -> Any:

@@ -5,9 +5,6 @@ networks' probabilities the cross-entropy is the mean of the two: `0.5 * soft(lo
 + 0.5 * soft(logits_2)`.
 """
 
-from stitching.targets._cka import cka
-from stitching.targets._hard import hard
-from stitching.targets._soft import soft
-from stitching.targets._target import Target
+from stitching.targets._targets import Target, cka, hard, soft, squared_error
 
-__all__ = ["Target", "cka", "hard", "soft"]
+__all__ = ["Target", "cka", "hard", "soft", "squared_error"]

@@ -14,7 +14,7 @@ from benchmarks.speed import (
 )
 from benchmarks.speed._moments import MomentsSpeedConfig
 from benchmarks.speed._task_loss import Networks, TaskLossSpeedConfig
-from benchmarks.speed._two_passes import TwoPasses
+from benchmarks.speed._two_passes import Loop, two_passes
 
 SHAPE = (8, 8, 1)
 SMALL = Networks(CNN(10, channels=(2, 2), features=4), SHAPE, ("Conv_1",))
@@ -28,13 +28,20 @@ def trained():
     return result, calls
 
 
-def test_both_ways_of_training_take_the_same_steps(trained):
+def test_all_implementations_take_the_same_steps(trained):
     (layer,) = trained[0]["layers"].values()
     assert layer["difference"] < 1e-5
+    assert set(layer["samples_per_second"]) == {
+        "train",
+        "many",
+        "by hand",
+        "two passes",
+    }
     assert min(layer["samples_per_second"].values()) > 0
+    assert layer["by_hand"]["median"] > 0
 
 
-def test_progress_and_table_tell_of_every_layer(trained):
+def test_progress_and_table_cover_every_layer(trained):
     result, calls = trained
     assert calls[-1] == (3, 3)
     heading, *rows = task_loss_table(result)
@@ -46,10 +53,10 @@ def test_two_passes_run_both_networks_whole():
     module, x = SMALL.module, jnp.ones((20, *SHAPE))
     a, b = (module.init(jax.random.key(seed), x[:1]) for seed in (1, 2))
     optimizer = optax.sgd(0.1)
-    step = TwoPasses(module, "Dense_1", optimizer)._step
+    step = Loop(two_passes(module, "Dense_1"), optimizer).step
     params = {"kernel": jnp.eye(10), "bias": jnp.zeros(10)}
     state = params, optimizer.init(params)
-    given = (a, b, x, jnp.zeros(20, int), jnp.arange(20))
+    given = (a, b, x, jnp.zeros(20, int)), jnp.arange(20)
     # Behind the last layer there is nothing: what is left is the two passes.
     whole = _flops(jax.jit(lambda variables, x: module.apply(variables, x)), a, x)
     assert _flops(step, state, *given) > 1.95 * whole
@@ -80,6 +87,6 @@ def test_measures_from_moments_have_the_values_of_their_definitions():
         (MomentsSpeedConfig, {"features": 10_000}, "features is 10000"),
     ],
 )
-def test_what_cannot_be_timed_is_refused(config, options, message):
+def test_a_configuration_that_cannot_be_timed_raises(config, options, message):
     with pytest.raises(ValueError, match=message):
         config(**options)

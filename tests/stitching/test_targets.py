@@ -90,6 +90,79 @@ def test_a_minibatch_of_a_target_is_the_target_of_the_minibatch():
     np.testing.assert_allclose(loss(taken, LOGITS[rows]), loss(part, LOGITS[rows]))
 
 
+def test_squared_error_is_the_mean_over_samples_and_entries():
+    values = RNG.normal(size=(8, 5))
+    expected = np.mean((LOGITS - values) ** 2)
+    np.testing.assert_allclose(loss(targets.squared_error(values)), expected)
+    pull = 2 * (LOGITS - values) / values.size
+    np.testing.assert_allclose(gradient(targets.squared_error(values)), pull)
+
+
+MASK = np.array([1, 0, 1, 1, 0, 1, 1, 1])
+TARGETS = {
+    "hard": lambda rows, **options: targets.hard(
+        np.where(MASK == 1, LABELS, -100)[rows], **options
+    ),
+    "soft": lambda rows, **options: targets.soft(
+        np.where(MASK[:, None] == 1, OTHERS[0], np.nan)[rows], 2.0, **options
+    ),
+    "squared error": lambda rows, **options: targets.squared_error(
+        np.where(MASK[:, None] == 1, OTHERS[0], np.inf)[rows], **options
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("mask", [MASK, MASK == 1, 3.0 * MASK], ids=["01", "bool", "3"])
+def test_masked_samples_are_left_out_whatever_they_hold(name, mask):
+    seen = np.flatnonzero(MASK)
+    padded = np.where(MASK[:, None] == 1, LOGITS, np.nan)
+    whole, part = TARGETS[name](slice(None), weights=mask), TARGETS[name](seen)
+    np.testing.assert_allclose(loss(whole, padded), loss(part, LOGITS[seen]))
+    pull = np.asarray(gradient(whole, padded))
+    np.testing.assert_allclose(pull[seen], gradient(part, LOGITS[seen]), atol=1e-12)
+    assert (pull[MASK == 0] == 0).all()
+    # So it is in a minibatch, and in one that has nothing else.
+    for rows in ([0, 1, 2], [1, 4]):
+        taken = jax.tree.map(lambda leaf: leaf[np.array(rows)], whole)  # noqa: B023
+        kept = [row for row in rows if MASK[row]]
+        expected = loss(TARGETS[name](kept), LOGITS[kept]) if kept else 0
+        np.testing.assert_allclose(loss(taken, padded[rows]), expected)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_weight_of_two_is_a_sample_seen_twice(name):
+    weights = np.where(MASK == 1, RNG.integers(1, 4, size=8), 0)
+    repeated = np.repeat(np.arange(8), weights)
+    whole, part = TARGETS[name](slice(None), weights=weights), TARGETS[name](repeated)
+    np.testing.assert_allclose(loss(whole), loss(part, LOGITS[repeated]))
+
+
+def test_weights_of_sequences_and_of_tokens():
+    tokens, labels = LOGITS.reshape(2, 4, 5), LABELS.reshape(2, 4)
+    sequences = targets.hard(labels, weights=np.array([0, 1]))
+    expected = loss(targets.hard(labels[1:]), tokens[1:])
+    np.testing.assert_allclose(loss(sequences, tokens), expected)
+    by_token = targets.hard(labels, weights=MASK.reshape(2, 4))
+    expected = loss(targets.hard(LABELS[MASK == 1]), LOGITS[MASK == 1])
+    np.testing.assert_allclose(loss(by_token, tokens), expected)
+
+
+def test_a_function_picks_from_several_outputs():
+    values = RNG.normal(size=(8, 2))
+    outputs = {"class": jnp.asarray(LOGITS), "place": jnp.ones((8, 2))}
+    target = targets.hard(LABELS, pick=lambda given: given["class"])
+    target += 0.5 * targets.squared_error(values, pick=lambda given: given["place"])
+    expected = loss(targets.hard(LABELS)) + 0.5 * np.mean((1 - values) ** 2)
+    np.testing.assert_allclose(target.loss(outputs, None), expected)
+    target.check(jax.eval_shape(lambda: outputs), None)
+    with pytest.raises(ValueError, match=r"one array .* got dict; .* `pick`"):
+        targets.hard(LABELS).check(jax.eval_shape(lambda: outputs), None)
+    wrong = targets.squared_error(values, pick=lambda given: given["class"])
+    with pytest.raises(ValueError, match=r"values of shape \(8, 5\), .* got \(8, 2\)"):
+        wrong.check(jax.eval_shape(lambda: outputs), None)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
@@ -101,7 +174,17 @@ def test_a_minibatch_of_a_target_is_the_target_of_the_minibatch():
         (lambda: targets.soft(OTHERS[0], 0.0), ValueError, "temperature: .* got 0"),
         (lambda: targets.soft(OTHERS[0] + 1j), TypeError, "logits: expected real"),
         (lambda: targets.cka([1.0]), ValueError, "samples, ..., channels"),
-        (lambda: -1 * targets.hard([0]), ValueError, "weight: .* got -1"),
+        (lambda: -1 * targets.hard([0]), ValueError, "factor: .* got -1"),
+        (lambda: targets.squared_error(1.0), ValueError, r"values: .* got \(\)"),
+        (lambda: targets.squared_error([np.inf]), ValueError, "values: .* finite"),
+        (lambda: targets.squared_error([1j]), TypeError, "values: expected real"),
+        (
+            lambda: targets.hard([0, 1], weights=[1.0, 1.0, 1.0]),
+            ValueError,
+            r"weights: .* shape \(2,\) .* got \(3,\)",
+        ),
+        (lambda: targets.soft([[1.0]], weights=[-1.0]), ValueError, "weights: .* at"),
+        (lambda: targets.hard([-1, 1], weights=[0.1, 1.0]), ValueError, "got -1"),
         (lambda: targets.hard([0]) * None, TypeError, "unsupported"),
         (lambda: targets.hard([0]) + 1, TypeError, "unsupported"),
     ],

@@ -84,7 +84,7 @@ def by_hand(given, initial, optimizer, steps):
             beside = () if stitched.cut_2.is_bottleneck else (x,)
             logits = stitched.cut_2.back(b, mapped, *beside)
             return optax.softmax_cross_entropy_with_integer_labels(
-                logits, target.labels
+                logits, target.values
             ).mean()
 
         value, grads = jax.value_and_grad(loss)(params)
@@ -199,7 +199,7 @@ def test_an_equal_call_traces_and_compiles_nothing(mlp):
 
     def call(steps):
         joined = stitching.stitch(halves[0], layers.Affine(7), halves[1])
-        labels = targets.hard(np.array(target.labels))
+        labels = targets.hard(np.array(target.values))
         return train((joined, a, b, x + 1, labels), steps=steps, record=(2,))
 
     call(30)
@@ -456,6 +456,26 @@ def test_a_step_computes_no_gradient_of_network_2():
     assert flops(back.apply, b, x) == pytest.approx(2 * product, rel=0.05)
     # Of the layer forwards and for its weight, of the back both ways.
     assert flops(taken, run, data) == pytest.approx(6 * product, rel=0.05)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_regression_with_masks_leads_to_weighted_least_squares():
+    """Front and back that do nothing, and one of two outputs."""
+    rng = np.random.default_rng(3)
+    x, values = rng.normal(size=(60, 4)), rng.normal(size=(60, 3))
+    weights = rng.integers(3, size=60)
+    whole = Cut(lambda _, x: x, lambda _, x: {"place": x, "other": x.sum(axis=1)})
+    values[weights == 0] = np.nan
+    target = targets.squared_error(
+        values, weights=weights, pick=lambda outputs: outputs["place"]
+    )
+    stitched = stitching.stitch(whole, layers.Affine(3), whole)
+    found = train((stitched, {}, {}, jnp.asarray(x), target), optax.lbfgs(), 40, 60)
+    roots = np.sqrt(weights)[:, None]
+    design = np.column_stack([x, np.ones(60)])
+    best = np.linalg.lstsq(roots * design, roots * np.nan_to_num(values))[0]
+    np.testing.assert_allclose(found.fit.weight, best[:4], atol=1e-6)
+    np.testing.assert_allclose(found.fit.bias, best[4], atol=1e-6)
 
 
 def test_a_layer_of_ones_own_trains(mlp):

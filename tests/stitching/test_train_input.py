@@ -43,7 +43,7 @@ KERNEL = {"kernel": jnp.ones((9, 7))}
         (
             {"target": targets.hard(np.ones((48, 2), int))},
             ValueError,
-            r"labels of shape \(48,\), one an output, got \(48, 2\)",
+            r"labels of shape \(48,\), one per output .* got \(48, 2\)",
         ),
         (
             {"target": targets.soft(np.ones((48, 4)))},
@@ -81,7 +81,7 @@ KERNEL = {"kernel": jnp.ones((9, 7))}
         (
             {"stitched": scalar_back()},
             ValueError,
-            "cut_2: expected a network",
+            "labels of shape .*, one per output of shape",
         ),
         (
             {"initial": {"params": KERNEL}},

@@ -28,7 +28,7 @@ def three(mlp):
     scaled = [jax.tree.map(lambda leaf, s=s: s * leaf, (a, b)) for s in (0.9, 1.0, 1.1)]
     keys = list(jax.random.split(KEY, 3))
     initials = [stitched.init(key, a, x[:1]) for key in keys]
-    labels = [target, *(targets.hard((target.labels + i) % 3) for i in (1, 2))]
+    labels = [target, *(targets.hard((target.values + i) % 3) for i in (1, 2))]
     rows = list(zip(*zip(*scaled, strict=True), labels, keys, initials, strict=True))
     alone = [
         train((stitched, a, b, x, y), key=k, initial=i, record=(3,))

@@ -1,0 +1,423 @@
+"""Losses of stitched networks."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PyTree
+
+from stitching import similarity
+from stitching._moments import real
+from stitching._weights import sample_weights
+
+Pick = Callable[[Any], Any]
+Weights = Float[ArrayLike, "*leading"]
+View = Callable[[Float[ArrayLike, "*n p"]], Float[Array, "n p"]]
+
+
+class Target:
+    """What a stitched network is compared with: a loss of a minibatch.
+
+    A tree of arrays whose leading axis is that of the samples, so that minibatches can
+    be taken from it; everything else it holds is static. Targets add (`+`) and are
+    scaled by numbers (`*`). Your own class derives from this one and is registered with
+    `jax.tree_util.register_dataclass`.
+    """
+
+    def loss(self, outputs: PyTree, activation: PyTree) -> Float[Array, ""]:
+        """Return the mean loss of a minibatch; this target holds the same samples.
+
+        Args:
+            outputs: of the stitched network.
+            activation: the output of the stitching layer.
+        """
+        raise NotImplementedError
+
+    def check(self, outputs: PyTree, activation: PyTree) -> None:
+        """Raise a ValueError unless it fits what all samples give, by its shape."""
+
+    def __add__(self, other: "Target") -> "Target":
+        """The sum of two losses."""
+        if not isinstance(other, Target):
+            return NotImplemented
+        return Sum((1.0, 1.0), (self, other))
+
+    def __mul__(self, factor: float) -> "Target":
+        """The loss, scaled.
+
+        Raises:
+            ValueError: if the factor is negative or not finite.
+        """
+        if not isinstance(factor, int | float):
+            return NotImplemented
+        if not (math.isfinite(factor) and factor >= 0):
+            raise ValueError(
+                f"factor: expected a finite number, at least 0, got {factor}"
+            )
+        return Sum((float(factor),), (self,))
+
+    __rmul__ = __mul__
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sum(Target):
+    """A weighted sum of targets."""
+
+    factors: tuple[float, ...] = dataclasses.field(metadata={"static": True})
+    terms: tuple[Any, ...]
+
+    def loss(self, outputs, activation):
+        terms = zip(self.factors, self.terms, strict=True)
+        losses = [factor * term.loss(outputs, activation) for factor, term in terms]
+        return sum(losses[1:], losses[0])
+
+    def check(self, outputs, activation):
+        for term in self.terms:
+            term.check(outputs, activation)
+
+
+def hard(
+    labels: Int[ArrayLike, "*n"],
+    *,
+    weights: Weights | None = None,
+    pick: Pick | None = None,
+) -> Target:
+    r"""Cross-entropy against labels.
+
+    .. math::
+
+        -\frac{1}{\sum_i w_i} \sum_i w_i \log \operatorname{softmax}(z_i)_{y_i}
+
+    Args:
+        labels: one per output: (samples,), or (samples, tokens) for a network with
+            logits (samples, tokens, classes).
+        weights: at least 0, over the leading axes of the labels or the first of them;
+            all 1 by default. Samples of weight 0 (padding) do not count, whatever their
+            labels and logits are; a minibatch of nothing else has loss 0.
+        pick: takes the logits from the network's outputs, for instance `lambda outputs:
+            outputs["logits"]`; by default they are its only output. Made once:
+            functions are compared by identity, and another one compiles anew.
+
+    Returns:
+        The `Target`.
+
+    Raises:
+        TypeError: if the labels are not integers.
+        ValueError: if there are none, one is negative, or a weight is negative or not
+            finite; when trained on, if a label is not below the number of classes, or
+            the shape is not that of the outputs.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import targets
+        >>> target = targets.hard(jnp.array([0, 1]))
+        >>> round(float(target.loss(jnp.zeros((2, 4)), None)), 4)  # log 4
+        1.3863
+    """
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels: expected integers, got dtype {labels.dtype}")
+    if labels.size == 0:
+        raise ValueError(f"labels: expected at least 1, got shape {labels.shape}")
+    labels, weights = _masked(labels, weights, labels.shape)
+    if not isinstance(labels, Tracer) and int(labels.min()) < 0:
+        raise ValueError(f"labels: expected at least 0, got {int(labels.min())}")
+    return Hard(labels, weights, pick)
+
+
+def soft(
+    logits: Float[ArrayLike, "*n k"],
+    temperature: float = 1.0,
+    *,
+    weights: Weights | None = None,
+    pick: Pick | None = None,
+) -> Target:
+    r"""Cross-entropy against the class probabilities of another network.
+
+    .. math::
+
+        -\frac{T^2}{\sum_i w_i} \sum_i w_i \operatorname{softmax}(\hat z_i / T) \cdot
+        \log \operatorname{softmax}(z_i / T)
+
+    The factor keeps gradients of one size as the temperature grows. The loss is lowest
+    where the outputs agree, but not 0 there: it is the entropy of the target.
+
+    Args:
+        logits: of the other network for the samples, (samples, ..., classes); for
+            instance `stitching.in_batches(model.apply, variables, x)`.
+        temperature: T > 0; both outputs are divided by it.
+        weights: as for `hard`, over the leading axes of the logits.
+        pick: as for `hard`.
+
+    Returns:
+        The `Target`.
+
+    Raises:
+        TypeError: if the logits are not real.
+        ValueError: if they have no class axis or are not finite, the temperature is not
+            positive, or a weight is negative or not finite; when trained on, if the
+            shape is not that of the outputs.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import targets
+        >>> target = targets.soft(jnp.array([[100.0, 0.0]]), temperature=2.0)
+        >>> round(float(target.loss(jnp.zeros((1, 2)), None)), 4)  # 4 log 2
+        2.7726
+
+    References:
+        Hinton, Vinyals and Dean, 2015, arXiv 1503.02531.
+    """
+    logits = real("logits", logits)
+    if logits.ndim < 2 or logits.size == 0:
+        raise ValueError(
+            f"logits: expected shape (samples, ..., classes), got {logits.shape}"
+        )
+    logits, weights = _masked(logits, weights, logits.shape[:-1])
+    _check_finite("logits", logits)
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature: expected a positive number, got {temperature}")
+    probabilities = jax.nn.softmax(logits / temperature)
+    return Soft(probabilities, weights, pick, float(temperature))
+
+
+def squared_error(
+    values: Float[ArrayLike, "n ..."],
+    *,
+    weights: Weights | None = None,
+    pick: Pick | None = None,
+) -> Target:
+    r"""Mean squared error against values, for regression.
+
+    .. math::
+
+        \frac{1}{q \sum_i w_i} \sum_i w_i \, \|z_i - y_i\|^2
+
+    with the number q of entries per sample.
+
+    Args:
+        values: what the outputs should be, (samples, ...), of their shape; the right
+            values of the task, or the outputs of another network.
+        weights: as for `hard`, over the leading axes of the values.
+        pick: as for `hard`.
+
+    Returns:
+        The `Target`.
+
+    Raises:
+        TypeError: if the values are not real.
+        ValueError: if there are none, they are not finite, or a weight is negative or
+            not finite; when trained on, if the shape is not that of the outputs.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import targets
+        >>> target = targets.squared_error(jnp.array([[1.0, 2.0]]))
+        >>> float(target.loss(jnp.zeros((1, 2)), None))
+        2.5
+    """
+    values = real("values", values)
+    if values.ndim < 1 or values.size == 0:
+        raise ValueError(f"values: expected shape (samples, ...), got {values.shape}")
+    values, weights = _masked(values, weights, values.shape)
+    _check_finite("values", values)
+    return SquaredError(values, weights, pick)
+
+
+def cka(
+    activation: Float[ArrayLike, "*n q"], view: View = similarity.positions
+) -> Target:
+    r"""Dissimilarity of the mapped activation and network 2's own, as a target.
+
+    .. math::
+
+        1 - \mathrm{CKA}(f(x_1), x_2)
+
+    with the linear index of `similarity.cka`, in each minibatch by itself: it needs
+    batches of more samples than channels to say much. A term beside others; alone it
+    leaves the mean, the scale and a rotation of the map open. Not defined where the map
+    gives one value for all samples.
+
+    Args:
+        activation: network 2's own, for instance `stitching.in_batches(cut_2.front,
+            variables_2, x)`.
+        view: makes samples × features of an activation: `similarity.positions` or
+            `similarity.flattened`.
+
+    Returns:
+        The `Target`.
+
+    Raises:
+        TypeError: if the activation is not real.
+        ValueError: if it has fewer than two axes; when trained on, if its shape is not
+            that of the stitching layer's output.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import targets
+        >>> own = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+        >>> abs(round(float(targets.cka(own).loss(None, 5 - 2 * own)), 5))
+        0.0
+
+    References:
+        Csiszárik et al., 2021, arXiv 2110.14633 (CKA beside task loss). As a term of
+        the loss: ours.
+    """
+    activation = real("activation", activation)
+    if activation.ndim < 2 or activation.size == 0:
+        raise ValueError(
+            f"activation: expected shape (samples, ..., channels), got "
+            f"{activation.shape}"
+        )
+    return CKA(activation, view)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfOutputs(Target):
+    """A loss of every output, averaged."""
+
+    values: Array
+    weights: Float[Array, "*leading"] | None
+    pick: Pick | None = dataclasses.field(metadata={"static": True})
+
+    def loss(self, outputs, activation):
+        del activation
+        outputs = self.picked(outputs)
+        outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+        if self.weights is None:
+            return self.losses(outputs).mean()
+        seen = _over(self.weights, outputs.ndim) > 0
+        losses = self.losses(jnp.where(seen, outputs, 0))
+        weights = jnp.broadcast_to(_over(self.weights, losses.ndim), losses.shape)
+        total = weights.sum()
+        return (weights * losses).sum() / jnp.where(total > 0, total, 1)
+
+    def losses(self, outputs: Array) -> Array:
+        """The loss of each output."""
+        raise NotImplementedError
+
+    def picked(self, outputs: PyTree) -> Any:
+        """The output that counts."""
+        return outputs if self.pick is None else self.pick(outputs)
+
+    def shape(self, outputs: PyTree) -> tuple[int, ...]:
+        """The shape of the output that counts."""
+        output = jax.eval_shape(self.picked, outputs)
+        if not hasattr(output, "shape"):
+            raise ValueError(
+                f"target: expected one array as the network's output, got "
+                f"{type(output).__name__}; give the target a function `pick` that "
+                "takes it from the outputs"
+            )
+        return output.shape
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Hard(_OfOutputs):
+    """Cross-entropy against labels."""
+
+    def losses(self, outputs):
+        labels = jnp.expand_dims(self.values, -1)
+        logs = jax.nn.log_softmax(outputs)
+        return -jnp.take_along_axis(logs, labels, axis=-1).squeeze(-1)
+
+    def check(self, outputs, activation):
+        del activation
+        shape = self.shape(outputs)
+        if not shape or self.values.shape != shape[:-1]:
+            raise ValueError(
+                f"target: expected labels of shape {shape[:-1]}, one per output of "
+                f"shape {shape}, got {self.values.shape}"
+            )
+        if not isinstance(self.values, Tracer) and int(self.values.max()) >= shape[-1]:
+            raise ValueError(
+                f"target: expected labels below {shape[-1]}, the classes of network 2, "
+                f"got {int(self.values.max())}"
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Soft(_OfOutputs):
+    """Cross-entropy against probabilities, at a temperature."""
+
+    temperature: float = dataclasses.field(metadata={"static": True})
+
+    def losses(self, outputs):
+        logs = jax.nn.log_softmax(outputs / self.temperature)
+        return -(self.temperature**2) * (self.values * logs).sum(axis=-1)
+
+    def check(self, outputs, activation):
+        del activation
+        if self.values.shape != self.shape(outputs):
+            raise ValueError(
+                f"target: expected soft outputs of shape {self.shape(outputs)}, as "
+                f"network 2 has, got {self.values.shape}"
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SquaredError(_OfOutputs):
+    """Squared error of every entry."""
+
+    def losses(self, outputs):
+        return (outputs - self.values) ** 2
+
+    def check(self, outputs, activation):
+        del activation
+        if self.values.shape != self.shape(outputs):
+            raise ValueError(
+                f"target: expected values of shape {self.shape(outputs)}, as network "
+                f"2's outputs have, got {self.values.shape}"
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CKA(Target):
+    """1 − CKA of the mapped activation and network 2's own."""
+
+    activation: Float[Array, "*n q"]
+    view: View = dataclasses.field(metadata={"static": True})
+
+    def loss(self, outputs, activation):
+        del outputs
+        index = similarity.cka(self.view(activation), self.view(self.activation))
+        return 1 - jnp.asarray(index)
+
+    def check(self, outputs, activation):
+        del outputs
+        shape = getattr(activation, "shape", None)
+        if self.activation.shape != shape:
+            raise ValueError(
+                f"target: expected an activation of shape {shape}, as the stitching "
+                f"layer gives, got {self.activation.shape}"
+            )
+
+
+def _masked(
+    values: Array, weights: Any, samples: tuple[int, ...]
+) -> tuple[Array, Array | None]:
+    """Values that are 0 where they have no weight, and the weights."""
+    if weights is None:
+        return values, None
+    weights = sample_weights(weights, samples)
+    return jnp.where(_over(weights, values.ndim) > 0, values, 0), weights
+
+
+def _over(weights: Array, axes: int) -> Array:
+    """Weights with trailing axes of length 1."""
+    return weights.reshape(weights.shape + (1,) * (axes - weights.ndim))
+
+
+def _check_finite(name: str, array: Array) -> None:
+    if not isinstance(array, Tracer) and not bool(jnp.isfinite(array).all()):
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
