@@ -267,6 +267,41 @@ def test_a_batch_may_hold_several_inputs_and_come_from_a_generator():
     assert found.permutation["x"].tolist() == [2, 3, 1, 4, 0]
 
 
+@similarities
+def test_chosen_groups_are_matched_and_others_held_fixed(similarity):
+    """Each layer of an MLP by itself, whatever the other one is."""
+    symmetry, a, b = mlp_symmetry(8), mlp_weights(1), mlp_weights(2)
+    batches = [drawn(jnp.zeros((8, 3)), seed) for seed in range(3)]
+    fixed = {"mid": jnp.array([4, 0, 1, 2, 3])}
+    run = functools.partial(
+        activation_matching, symmetry, a, b, batches, key=KEY, similarity=similarity
+    )
+    whole, held, chosen = run(), run(fixed=fixed), run(groups=["in"])
+    np.testing.assert_array_equal(held.permutation["mid"], fixed["mid"])
+    np.testing.assert_array_equal(chosen.permutation["mid"], np.arange(5))
+    for found in (held, chosen):
+        np.testing.assert_array_equal(found.permutation["in"], whole.permutation["in"])
+
+
+def test_equal_calls_do_not_trace_again():
+    symmetry = mlp_symmetry(8)
+    traced = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: traced.append(event)
+    )
+
+    def run(seed):
+        batches = [drawn(jnp.zeros((8, 3)), seed + i) for i in range(2)]
+        networks = mlp_weights(seed), mlp_weights(seed + 1)
+        jax.block_until_ready((batches, networks))
+        traced.clear()
+        activation_matching(symmetry, *networks, batches, key=jax.random.key(seed))
+        return [event for event in traced if "trace" in event]
+
+    run(1)
+    assert run(5) == []
+
+
 X = jnp.ones((8, 3))
 WITHOUT_TRACE = by_hand(mlp_weights(0), {"h": [("in", 1), ("b", 0), ("mid", 0)]})
 
@@ -285,6 +320,8 @@ WITHOUT_TRACE = by_hand(mlp_weights(0), {"h": [("in", 1), ("b", 0), ("mid", 0)]}
         ({"batches": [X * 1e30]}, ValueError, "squares, are not finite"),
         ({"similarity": "cosine"}, ValueError, "'inner' or 'correlation', got 'cosi"),
         ({"max_units": 0}, ValueError, "max_units: expected at least 1"),
+        ({"groups": ["out"]}, ValueError, "groups: no group 'out'"),
+        ({"fixed": {"in": jnp.zeros(4, int)}}, ValueError, r"fixed\['in'\].* once"),
         ({"max_sweeps": 1.5}, TypeError, "max_sweeps: expected an integer"),
         ({"a": {"in": X}}, ValueError, "a: it has no leaf 'b'"),
         ({"b": {**mlp_weights(0), "in": X}}, ValueError, "b: expected shape .* 'in'"),

@@ -192,6 +192,46 @@ def test_the_gradient_is_that_of_the_midpoint_by_the_surrogate(
         np.testing.assert_allclose(new, -gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_equal_calls_do_not_trace_the_loss_again(symmetry, trained, batches):
+    traced = []
+
+    def counted(v, batch):
+        traced.append(1)
+        return loss(v, batch)
+
+    optimizer = optax.sgd(0.1)
+    for key in (0, 1):
+        straight_through_matching(
+            symmetry,
+            counted,
+            *trained,
+            batches[:1],
+            key=jax.random.key(key),
+            optimizer=optimizer,
+            steps=1,
+        )
+        assert len(traced) == 2  # the loss, and its gradient
+
+
+def test_groups_that_are_not_matched_stay(symmetry, trained, batches):
+    fixed = permutation.random(jax.random.key(1), symmetry)["in"]
+    found = straight_through_matching(
+        symmetry,
+        loss,
+        *trained,
+        batches,
+        key=KEY,
+        optimizer=optax.adam(0.01),
+        steps=6,
+        fixed={"in": fixed},
+        leaf_weights={"b": 0.0},
+    )
+    np.testing.assert_array_equal(found.permutation["in"], fixed)
+    after = midpoint_loss(symmetry, found.permutation, trained, batches)
+    np.testing.assert_allclose(found.objective, after, rtol=1e-5)
+    assert found.objective == found.history.min()
+
+
 @pytest.mark.parametrize("name", ["attention_by_reshape", "integer_leaves"])
 def test_nested_groups_and_leaves_that_do_not_combine(name):
     """A permuted copy: all the way back, the midpoint is the network itself."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from combinability import _permutation as permutation
-from combinability.matching import _objective, weight_matching
+from combinability.matching import _objective, match, match_many, weight_matching
 from combinability.symmetry import Symmetry
 from tests.combinability.specs import by_hand
 
@@ -228,6 +228,111 @@ def test_half_precision_is_computed_in_single(dtype):
     jax.tree.map(np.testing.assert_array_equal, found.permutation, expected.permutation)
 
 
+@pytest.mark.parametrize(
+    "groups", [["h"], "h", lambda name, group: group.size == 5], ids=str
+)
+def test_only_the_chosen_groups_are_matched_and_as_well_as_possible(groups, x64):
+    symmetry, a, b = network("mlp"), weights("mlp", 0), weights("mlp", 1)
+    fixed = {"g": jnp.array([3, 1, 5, 0, 2, 4])}
+    for held in ({}, fixed):
+        found = weight_matching(
+            symmetry, a, b, key=jax.random.key(0), groups=groups, fixed=held
+        )
+        g = held.get("g", jnp.arange(6))
+        np.testing.assert_array_equal(found.permutation["g"], g)
+        rows = itertools.permutations(range(5))
+        best = best_of(symmetry, a, b, [{"h": jnp.array(r), "g": g} for r in rows])
+        assert float(found.objective) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("held", ["h", "d"])
+def test_parents_or_children_are_held_fixed_while_the_others_are_matched(held, x64):
+    """Heads, and what is inside of them: all permutations of the rest are tried."""
+    shapes = {"q": (3, 2, 3), "o": (2, 3, 2)}
+    groups = {"h": [("q", 1), ("o", 0)], "d": [("q", 2), ("o", 1)]}
+    rng = np.random.default_rng(0)
+    a, b = (
+        {n: jnp.asarray(rng.normal(size=s)) for n, s in shapes.items()} for _ in "ab"
+    )
+    symmetry = by_hand(a, groups, {"d": ("h",)})
+    fixed = {"h": jnp.array([1, 0]), "d": jnp.array([[1, 2, 0], [2, 1, 0]])}
+    fixed = {held: fixed[held]}
+    everything = every_permutation(symmetry)
+    allowed = [{**p, **fixed} for p in everything]
+    for function in (weight_matching, match):
+        found = function(symmetry, a, b, key=jax.random.key(0), fixed=fixed)
+        np.testing.assert_array_equal(found.permutation[held], fixed[held])
+        best = best_of(symmetry, a, b, allowed)
+        assert float(found.objective) == pytest.approx(best)
+
+
+def test_leaf_weights_weigh_the_objective(x64):
+    symmetry, a, b = (
+        network("attention"),
+        weights("attention", 0),
+        weights("attention", 1),
+    )
+    chosen = {"in": 0.5, "k": 0.0, "o": 3.0}
+    found = weight_matching(symmetry, a, b, key=jax.random.key(0), leaf_weights=chosen)
+    aligned = symmetry.apply(found.permutation, b)
+    expected = sum(
+        chosen.get(name, 1.0) * float(jnp.vdot(a[name], aligned[name])) for name in a
+    )
+    assert float(found.objective) == pytest.approx(expected)
+    # A function of the path is the same; and so are networks that are scaled.
+    again = weight_matching(
+        symmetry,
+        {name: leaf * chosen.get(name, 1.0) for name, leaf in a.items()},
+        b,
+        key=jax.random.key(0),
+    )
+    by_function = weight_matching(
+        symmetry,
+        a,
+        b,
+        key=jax.random.key(0),
+        leaf_weights=lambda path: chosen.get(path, 1.0),
+    )
+    for other in (again, by_function):
+        assert float(other.objective) == pytest.approx(float(found.objective))
+        jax.tree.map(
+            np.testing.assert_array_equal, other.permutation, found.permutation
+        )
+
+
+def test_a_leaf_of_weight_zero_is_ignored():
+    symmetry, a = network("mlp"), weights("mlp", 0)
+    back = permutation.random(jax.random.key(1), symmetry)
+    b = symmetry.apply(permutation.invert(symmetry, back), a)
+    wrong = {**b, "b": jnp.linspace(0, 100, 5), "out": 100 * jnp.ones((6, 2))}
+    found = match(
+        symmetry, a, wrong, key=jax.random.key(0), leaf_weights={"b": 0, "out": 0}
+    )
+    jax.tree.map(np.testing.assert_array_equal, found.permutation, dict(back))
+
+
+def test_many_networks_keep_the_groups_that_are_not_matched(x64):
+    symmetry = network("mlp")
+    models = [weights("mlp", seed) for seed in range(3)]
+    found = match_many(
+        symmetry, models, key=jax.random.key(0), groups="h", leaf_weights={"in": 2.0}
+    )
+    aligned = [
+        symmetry.apply(p, model)
+        for p, model in zip(found.permutations, models, strict=True)
+    ]
+    for moved in found.permutations:
+        np.testing.assert_array_equal(moved["g"], np.arange(6))
+    pairs = itertools.combinations(aligned, 2)
+    expected = np.mean(
+        [
+            sum((2 if n == "in" else 1) * float(jnp.vdot(x[n], y[n])) for n in x)
+            for x, y in pairs
+        ]
+    )
+    assert found.objective == pytest.approx(expected)
+
+
 def call(**changes):
     a, b = weights("mlp", 0), weights("mlp", 1)
     given = {"symmetry": network("mlp"), "a": a, "b": b, "key": jax.random.key(0)}
@@ -242,7 +347,7 @@ BAD = {
     "a shape": (
         {"a": lambda g: {**g["a"], "mid": jnp.ones((5, 5))}},
         ValueError,
-        r"a: expected shape \(5, 6\) at 'mid', got \(5, 5\)",
+        r"a: expected shape \(5, 6\) at 'mid', .*, got \(5, 5\)",
     ),
     "not a number": (
         {"b": lambda g: {**g["b"], "mid": g["b"]["mid"].at[0, 0].set(jnp.nan)}},
@@ -280,6 +385,41 @@ BAD = {
         {"start": lambda g: {"h": jnp.array([0, 0, 1, 2, 3])}},
         ValueError,
         r"start\['h'\]: expected each of 0, …, 4 once",
+    ),
+    "an unknown group to match": (
+        {"groups": lambda g: ["h", "x"]},
+        ValueError,
+        "groups: no group 'x'; the groups are h, g",
+    ),
+    "matched and fixed": (
+        {"groups": lambda g: ["h"], "fixed": lambda g: {"h": jnp.arange(5)}},
+        ValueError,
+        "fixed: expected groups that are not matched, got 'h'",
+    ),
+    "nothing to match": (
+        {"groups": lambda g: lambda name, group: False},
+        ValueError,
+        "groups: expected at least one group to match, got none",
+    ),
+    "fixed, too short": (
+        {"fixed": lambda g: {"h": jnp.arange(4)}},
+        ValueError,
+        r"fixed\['h'\]: expected integers of shape \(5,\)",
+    ),
+    "an unknown leaf": (
+        {"leaf_weights": lambda g: {"kernel": 1.0}},
+        ValueError,
+        "leaf_weights: no leaf 'kernel'; the leaves are b, in, mid, out",
+    ),
+    "a negative weight": (
+        {"leaf_weights": lambda g: {"in": -1.0}},
+        ValueError,
+        r"leaf_weights\['in'\]: expected at least 0, got -1.0",
+    ),
+    "a weight that is no number": (
+        {"leaf_weights": lambda g: lambda path: "heavy"},
+        TypeError,
+        r"leaf_weights\['b'\]: expected a number, got 'heavy'",
     ),
     "nothing to permute": (
         {"symmetry": lambda g: Symmetry({}, (), (), g["symmetry"].leaves)},
