@@ -1,20 +1,23 @@
-"""The time of weight matching against a plain loop over arrays."""
+"""The time of weight matching: against a plain loop, and of large networks."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import resource
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from benchmarks._ranges import check_counts
-from benchmarks.models import ResNet
+from benchmarks.models import MLP, CharTransformer, ResNet
 from benchmarks.speed._interleaved import interleaved, ratio
 from benchmarks.speed._matching_loop import match_by_loop
 from combinability import Symmetry, _permutation, infer_symmetry
-from combinability.matching import weight_matching
+from combinability.matching import match, weight_matching
 from combinability.matching._match import generator, sweep_orders
 from combinability.matching._objective import plan
 
@@ -103,7 +106,7 @@ def _measure_width(
     numbers = np.array([names.index(family[0].name) for family in terms.families])
     orders = numbers[sweep_orders(generator(key), terms, MAX_SWEEPS)]
     found: dict[str, Any] = {}
-    match = functools.partial(
+    ascend = functools.partial(
         weight_matching, symmetry, a, b, key=key, max_sweeps=MAX_SWEEPS
     )
 
@@ -111,10 +114,10 @@ def _measure_width(
         found[BASELINE] = match_by_loop(symmetry, a, b, orders)
 
     def ours() -> None:
-        found["identity"] = match()[:2]
+        found["identity"] = ascend()[:2]
 
     def from_the_sides() -> None:
-        found["pinned"] = match(start="pinned")[:2]
+        found["pinned"] = ascend(start="pinned")[:2]
 
     programs = {BASELINE: loop, "identity": ours, "pinned": from_the_sides}
     times = interleaved(programs, config.rounds, progress)
@@ -156,3 +159,90 @@ def _varied(variables: Any, key: jax.Array, noise: float) -> Any:
         return leaf + noise * deviation * jax.random.normal(key, leaf.shape)
 
     return structure.unflatten([one(x, k) for x, k in zip(leaves, keys, strict=True)])
+
+
+def measure_large_matching(names: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """Time the matching of two networks with random weights, one call each.
+
+    Args:
+      names: Of the cases, by default all of `LARGE`.
+
+    Returns:
+      {NAME: {"parameters", "groups", "seconds", "cpu_seconds" (of all threads),
+      "gigabytes" (the peak of the process so far), "sweeps", "objective"}}. The
+      inference of the symmetry is not timed.
+    """
+    found = {}
+    for name in names or LARGE:
+        build, inputs, function = LARGE[name]
+        network = build()
+        shapes = jax.eval_shape(network.init, jax.random.key(0), inputs)
+        a, b = (_random_like(shapes, seed) for seed in (0, 1))
+        symmetry = infer_symmetry(network.apply, a, inputs, certify=False)
+        wall, cpu = time.perf_counter(), time.process_time()
+        matching = function(symmetry, a, b, key=jax.random.key(0))
+        found[name] = {
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(a)),
+            "groups": len(symmetry.groups),
+            "seconds": time.perf_counter() - wall,
+            "cpu_seconds": time.process_time() - cpu,
+            "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+            "sweeps": len(matching.history) - 1,
+            "objective": float(matching.objective),
+        }
+    return found
+
+
+class _Bottleneck(nn.Module):
+    channels: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x):
+        norm = functools.partial(nn.BatchNorm, use_running_average=True)
+        strides, wide = (self.stride, self.stride), 4 * self.channels
+        y = nn.relu(norm()(nn.Conv(self.channels, (1, 1), use_bias=False)(x)))
+        y = nn.Conv(self.channels, (3, 3), strides, use_bias=False)(y)
+        y = norm()(nn.Conv(wide, (1, 1), use_bias=False)(nn.relu(norm()(y))))
+        if x.shape != y.shape:
+            x = norm()(nn.Conv(wide, (1, 1), strides, use_bias=False)(x))
+        return nn.relu(x + y)
+
+
+class _ResNet50(nn.Module):
+    """The residual network of depth 50 for ImageNet: He et al., 2016, table 1."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(64, (7, 7), (2, 2), use_bias=False)(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=True)(x))
+        x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
+        for stage, blocks in enumerate((3, 4, 6, 3)):
+            for block in range(blocks):
+                stride = 2 if stage and not block else 1
+                x = _Bottleneck(64 * 2**stage, stride)(x)
+        return nn.Dense(1000)(x.mean((1, 2)))
+
+
+def _random_like(shapes: Any, seed: int) -> Any:
+    """Normal numbers, divided by the root of each array's first axis."""
+    rng = np.random.default_rng(seed)
+
+    def one(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        scale = max(leaf.shape[0], 1) ** -0.5
+        return jnp.asarray(scale * rng.standard_normal(leaf.shape, np.float32))
+
+    return jax.tree.map(one, shapes)
+
+
+# Name -> network, inputs, and how it is matched.
+LARGE: dict[str, tuple[Callable[[], nn.Module], jax.Array, Callable[..., Any]]] = {
+    "MLP 512": (lambda: MLP(10, (512,) * 3), jnp.zeros((1, 784)), match),
+    "MLP 2048": (lambda: MLP(10, (2048,) * 3), jnp.zeros((1, 784)), match),
+    "ResNet-50": (_ResNet50, jnp.zeros((1, 64, 64, 3)), weight_matching),
+    "GPT-2-small": (
+        lambda: CharTransformer(50257, 768, 12, 12, 1024),
+        jnp.zeros((1, 8), int),
+        weight_matching,
+    ),
+}
