@@ -1,4 +1,4 @@
-"""The intermediate values that carry groups, found by the same walk as the groups."""
+"""Intermediate values that carry groups: what activation matching compares."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from combinability.symmetry._symmetry import Carrier, Symmetry, Trace, path_name
 
 
 def carriers(symmetry: Symmetry) -> tuple[Carrier, ...]:
-    """What layers take in, as far as it carries a group and depends on the input.
+    """List the inputs of layers that carry a group and depend on the network's input.
 
     Args:
         symmetry: one from `infer_symmetry`.
@@ -22,13 +22,13 @@ def carriers(symmetry: Symmetry) -> tuple[Carrier, ...]:
         for each axis the group that it carries or `None`.
 
     Raises:
-        ValueError: if the symmetry was not inferred, and so has no trace.
+        ValueError: if the symmetry has no trace, because it was not inferred.
     """
     return _trace(symmetry).carriers
 
 
 def observe(symmetry: Symmetry, variables: Any, *inputs: Any) -> list[Array]:
-    """The values of the carriers, for one batch of inputs; may be traced.
+    """Return the values of the carriers for one batch of inputs; may be traced.
 
     Args:
         symmetry: one from `infer_symmetry`.
@@ -75,7 +75,7 @@ def observe(symmetry: Symmetry, variables: Any, *inputs: Any) -> list[Array]:
 def _trace(symmetry: Symmetry) -> Trace:
     if symmetry.trace is None:
         raise ValueError(
-            "symmetry: expected one from infer_symmetry, with the program it was read "
-            "off; got one without"
+            "symmetry: expected one from infer_symmetry, got one without the program "
+            "that it was read off"
         )
     return symmetry.trace

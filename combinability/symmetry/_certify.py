@@ -14,7 +14,7 @@ _TOLERANCE = 1e-8
 
 
 class CertificationError(RuntimeError):
-    """A symmetry that was inferred fails its test, or cannot be tested."""
+    """An inferred symmetry fails its test, or cannot be tested."""
 
 
 class Fill(NamedTuple):

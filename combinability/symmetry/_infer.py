@@ -1,4 +1,10 @@
-"""Inference: from a function and its variables to the groups of units that may move."""
+"""Inference: from a function and its variables to its symmetry.
+
+1. JAX traces the function into a program (`_jaxpr.py`).
+2. The walk labels every axis of every value (`_walk.py`, `rules/`, `_label.py`).
+3. The labels of the variables become groups (`_groups.py`).
+4. The result is tested on random variables (`_certify.py`).
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +15,8 @@ import jax.numpy as jnp
 from combinability._checks import check_function
 from combinability._jaxpr import Program, input_types, trace, without_dead_code
 from combinability.symmetry import _label
-from combinability.symmetry._assemble import assemble
 from combinability.symmetry._certify import certify as certified
+from combinability.symmetry._groups import assemble
 from combinability.symmetry._label import Label
 from combinability.symmetry._symmetry import Leaf, Symmetry, Trace, path_name
 from combinability.symmetry._walk import Value, Walk
@@ -23,7 +29,7 @@ _NO_EFFECT = "unused: for these inputs their order has no effect on the function
 def infer_symmetry(
     apply: Callable[..., Any], variables: Any, *inputs: Any, certify: bool = True
 ) -> Symmetry:
-    """The permutations of units that leave a network's function as it is.
+    """Infer the permutations of units that leave a network's function unchanged.
 
     They are read off the program that JAX traces: axes that meet in an elementwise
     operation or a product must be permuted alike, what meets an input or an output must
@@ -104,7 +110,7 @@ def _described(name: str, tree: Any) -> tuple[Leaf, ...]:
 def _label_program(
     walk: Walk, program: Program, leaves: Sequence[Leaf]
 ) -> list[list[Label]]:
-    """Labels the variables of a program; the walk keeps its notes."""
+    """Return the labels of a program's variables; the walk keeps its notes."""
     labels = [_leaf_labels(leaf) for leaf in leaves]
     inputs = [
         [_label.variable(size, "an input of the function") for size in each.shape]

@@ -1,15 +1,15 @@
-"""Labels: what an axis is made of, as trees that unify.
+"""Labels: which units the positions of an axis stand for, as trees that unify.
 
-A label says which units the positions of an axis stand for. It is a tree:
-
-- a *variable*: so many units of one class, as yet free, or pinned with a reason;
-- a *product*, row-major: a flattened (height, width, channel) axis, heads × head size;
-- a *sum*: segments one after another, of a concatenation or a split;
-- *uniform*: the value does not vary along the axis, so any permutation leaves it.
+- A *variable* is a number of units that may be permuted: a group, as long as nothing
+  pins it. A pinned variable has a reason why its units must stay.
+- A *product*, row-major, is an axis that several are flattened into: height × width ×
+  channels, heads × head size.
+- A *sum* is an axis of segments one after another: a concatenation or a split.
+- *Uniform* is an axis along which the value does not vary, so any permutation keeps it.
 
 Two axes that meet in an elementwise operation or a contraction must be permuted alike:
-their labels unify. Variables are refined for that as far as is needed and no further.
-Labels that have no common refinement are pinned, so nothing is ever claimed of them.
+their labels unify. Variables are refined for that (into products and sums) as far as
+needed and no further. Labels that have no common refinement are pinned.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 class Label:
-    """A node of a label; use the functions of this module to make and join labels."""
+    """A node of a label. The functions of this module make and unify labels."""
 
     __slots__ = ("_bound", "kind", "parts", "reason", "size", "used")
 
@@ -31,7 +31,7 @@ class Label:
         self._bound: Label | None = None
 
     def resolve(self) -> "Label":
-        """The label that this one has become by unification."""
+        """Return the label that this one has become by unification."""
         label = self
         while label._bound is not None:
             label = label._bound
@@ -40,7 +40,7 @@ class Label:
         return label
 
     def bind(self, other: "Label") -> None:
-        """Makes a variable stand for another label."""
+        """Make a variable stand for another label."""
         self._bound = other
 
     def __repr__(self) -> str:
@@ -54,7 +54,7 @@ class Label:
 
 
 def variable(size: int, reason: str | None = None) -> Label:
-    """A class of units of its own; pinned if a reason is given."""
+    """New units of their own; pinned if a reason is given."""
     label = Label("variable", size)
     label.reason = reason
     return label
@@ -80,10 +80,10 @@ def product(labels: Iterable[Label]) -> Label:
 
 
 def concatenation(labels: Iterable[Label]) -> Label:
-    """The label of axes that are laid one after another: a sum.
+    """The label of axes that are joined one after another: a sum.
 
-    Two uniform segments stay two, since their values differ; so does a segment of a
-    single unit, which is told apart from its neighbours.
+    Two uniform segments stay two, since their values differ. A segment of a single unit
+    is one of its own, too.
     """
     found = [s for label in labels for s in segments(label) if s.size]
     if len(found) == 1:
@@ -117,28 +117,28 @@ def leaves(label: Label) -> Iterator[Label]:
 
 
 def pin(label: Label, reason: str) -> Label:
-    """Pins all that a label is made of; the first reason stays."""
+    """Pins all of a label; the first reason stays."""
     for leaf in leaves(label):
         leaf.reason = leaf.reason or reason
     return label
 
 
 def use(label: Label) -> Label:
-    """Notes that the function looks at these units."""
+    """Note that the outputs may depend on these units."""
     for leaf in leaves(label):
         leaf.used = True
     return label
 
 
 def unify(first: Label, second: Label) -> Label:
-    """Makes two axes permute alike.
+    """Make two axes permute alike.
 
     Args:
         first: the label of an axis.
         second: the label of an axis of the same length, or of length 1.
 
     Returns:
-        What both have become. A uniform part joins anything without binding it.
+        What both have become. A uniform part unifies with anything and binds nothing.
 
     Raises:
         ValueError: if the lengths differ and neither is 1.
@@ -177,7 +177,7 @@ def _bind(free: Label, label: Label) -> Label:
 
 
 def _without_uniform(label: Label) -> Label:
-    """A copy in which uniform parts have become free units, to bind a variable to."""
+    """A copy with new variables in place of uniform parts, to bind a variable to."""
     label = label.resolve()
     if label.kind == "uniform":
         return variable(label.size)
@@ -302,17 +302,17 @@ def cut(label: Label, bounds: Sequence[int]) -> list[Label]:
 
     Args:
         label: the label of the axis.
-        bounds: positions strictly inside the axis, rising, where one segment ends and
-            the next begins.
+        bounds: increasing positions inside the axis, where one segment ends and the
+            next starts.
 
     Raises:
-        ValueError: if they are not.
+        ValueError: if they are not increasing positions inside the axis.
     """
     ends = [0, *bounds, label.size]
     if any(end >= after for end, after in itertools.pairwise(ends)):
         raise ValueError(
-            f"bounds: expected rising positions inside an axis of {label.size}, got "
-            f"{list(bounds)}"
+            f"bounds: expected increasing positions inside an axis of {label.size}, "
+            f"got {list(bounds)}"
         )
     pieces, done = [], 0
     for bound in bounds:
@@ -347,8 +347,8 @@ def _cut_in_two(label: Label, bound: int) -> tuple[Label, Label]:
 def _cut_factors(first: Label, rest: Label, bound: int) -> tuple[Label, Label]:
     """A product cut in two, between units of its first factor or within one of them.
 
-    Within one, that unit is told apart from the others, and the rest is cut alike in
-    all of them.
+    If within one, that unit gets a segment of its own, and the rest is cut in the same
+    place in every unit.
     """
     units, within = divmod(bound, rest.size)
     if not within:
@@ -362,7 +362,7 @@ def _cut_factors(first: Label, rest: Label, bound: int) -> tuple[Label, Label]:
 
 
 def _like(label: Label, size: int) -> Label:
-    """A part of a variable: as pinned and as used as the whole."""
+    """A part of a variable, pinned and used as the whole is."""
     part = variable(size, label.reason)
     part.used = label.used
     return part

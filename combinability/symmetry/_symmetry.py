@@ -1,7 +1,8 @@
 """What may be permuted: groups, the blocks of leaves that carry them, and `apply`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,12 +15,14 @@ from combinability._checks import check_paths
 from combinability._jaxpr import Program
 from combinability.symmetry._indexing import take
 
+_WIDTH = 100  # of the printed table
+
 # Group name -> index array: (size,), or (*sizes of `within`, size) for a nested group.
 Permutation = Mapping[str, Int[Array, "*within size"]]
 
 
 class Axis(NamedTuple):
-    """Where a group meets a leaf.
+    """Where a group is in a leaf.
 
     Attributes:
         path: the leaf, for instance `"params/Dense_0/kernel"`.
@@ -40,15 +43,15 @@ class Axis(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Units that may be permuted together, in every array that knows them.
+    """Units that are permuted together in every array that has them.
 
     Attributes:
         size: number of units.
         axes: where the units are.
-        within: names of the groups (or of pinned axes) inside whose every unit this
-            group has a permutation of its own; `()` for most.
-        blocks: the sizes of those, so that a permutation of this group is an index
-            array of shape `(*blocks, size)`.
+        within: names of the groups (or pinned axes) that this group lies within: it has
+            a permutation of its own inside each of their units. `()` for most.
+        blocks: their sizes; a permutation of this group is an index array of shape
+            `(*blocks, size)`.
     """
 
     size: int
@@ -161,7 +164,7 @@ class Trace(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Symmetry:
-    """The permutations of a network's units that leave its function as it is.
+    """The permutations of a network's units that leave its function unchanged.
 
     With a permutation π of a group, an array x that carries the group on an axis
     becomes x[..., π, ...]; permuting every such array together does not change
@@ -175,7 +178,7 @@ class Symmetry:
         blocks: the parts of the leaves that carry a group.
         leaves: path, shape and dtype of each leaf, in flattened order.
         inputs: the shapes that the symmetry holds for.
-        trace: the program that it was read off, for a look at intermediate values.
+        trace: the program that it was read off, to observe intermediate values.
     """
 
     groups: Mapping[str, Group]
@@ -189,9 +192,7 @@ class Symmetry:
         return hash((self.blocks, self.leaves))
 
     def __str__(self) -> str:
-        from combinability.symmetry._table import table  # which needs this class
-
-        return table(self)
+        return _table(self)
 
     def split(self, variables: PyTree) -> list[Array]:
         """The blocks of variables, in the order of `blocks`."""
@@ -269,9 +270,9 @@ class Symmetry:
     def check_permutation(
         self, permutation: Permutation, name: str = "permutation"
     ) -> None:
-        """Refuses what does not permute the units of this symmetry's groups.
+        """Check that index arrays permute the units of this symmetry's groups.
 
-        Whether a traced index array names each unit once cannot be seen.
+        Whether a traced index array names each unit once cannot be checked.
 
         Args:
             permutation: group -> index array.
@@ -320,3 +321,69 @@ def is_key(value: Any) -> bool:
 def path_name(path: Sequence[Any]) -> str:
     """A leaf's path as text: keys joined by slashes."""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def _table(symmetry: Symmetry) -> str:
+    """The groups with their sizes and axes, then the pinned axes by reason.
+
+    An axis is written `leaf:axis`; a part of one `leaf:axis[start:stop]`; a factor of a
+    flattened axis by the sizes of all factors, the group's own in brackets.
+    """
+    units = sum(math.prod((g.size, *g.blocks)) for g in symmetry.groups.values())
+    title = f"{len(symmetry.groups)} groups, {units} units"
+    if symmetry.inputs:
+        title += f", for inputs of {symmetry.inputs}"
+    return "\n".join([title, *_groups(symmetry), *_pins(symmetry.pins)])
+
+
+def _groups(symmetry: Symmetry) -> Iterable[str]:
+    shapes = {leaf.path: leaf.shape for leaf in symmetry.leaves}
+    rows = [
+        (name, _size(group), " ".join(_axis(axis, shapes) for axis in group.axes))
+        for name, group in symmetry.groups.items()
+    ]
+    width = max([5, *(len(name) for name, _, _ in rows)])
+    yield ""
+    yield f"{'group':<{width}}  {'size':>8}  axes"
+    for name, size, axes in rows:
+        yield from _wrapped(f"{name:<{width}}  {size:>8}  ", axes)
+    outer = {n: g.within for n, g in symmetry.groups.items() if g.within}
+    for name, within in outer.items():
+        yield f"{name} lies within {', '.join(within)}: a permutation for each of them"
+
+
+def _size(group: Group) -> str:
+    return "·".join(map(str, (*group.blocks, group.size)))
+
+
+def _axis(axis: Axis, shapes: dict[str, tuple[int, ...]]) -> str:
+    text = f"{axis.path}:{axis.axis}"
+    if (axis.start, axis.stop) != (0, shapes[axis.path][axis.axis]):
+        text += f"[{axis.start}:{axis.stop}]"
+    if len(axis.shape) > 1:
+        sizes = [
+            f"[{size}]" if factor == axis.factor else str(size)
+            for factor, size in enumerate(axis.shape)
+        ]
+        text += f"({'×'.join(sizes)})"
+    return text
+
+
+def _pins(pins: Iterable[Pin]) -> Iterable[str]:
+    reasons: dict[str, list[str]] = {}
+    for pin in pins:
+        reasons.setdefault(pin.reason, []).append(f"{pin.path}:{pin.axis}")
+    yield ""
+    yield "pinned"
+    for reason, axes in reasons.items():
+        yield from _wrapped("  ", f"{reason}: {' '.join(dict.fromkeys(axes))}")
+
+
+def _wrapped(head: str, text: str) -> Iterable[str]:
+    line = head
+    for word in text.split(" "):
+        if len(line) + len(word) > _WIDTH and line.strip():
+            yield line.rstrip()
+            line = " " * len(head)
+        line += word + " "
+    yield line.rstrip()

@@ -1,10 +1,16 @@
-"""The walk through a traced program that labels every axis of every value."""
+"""The walk: every axis of every value of a traced program gets a label.
 
-from collections.abc import Sequence
+Each operation has a rule that says how the labels of its results follow from those of
+its operands. The walk also notes what decides which groups lie within others (see
+`_groups.py`), and which values layers take in (see `_carriers.py`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from combinability._checks import check_function
 from combinability._jaxpr import Literal, Program, parts
 from combinability.symmetry import _label
 from combinability.symmetry._label import Label
@@ -12,33 +18,81 @@ from combinability.symmetry._symmetry import is_key
 
 Labels = list[Label]
 
+RULES: dict[str, Callable[..., Any]] = {}
+
+
+def register_rule(*primitives: str) -> Callable[[Callable], Callable]:
+    """Register the rule of one or more primitives, for `infer_symmetry`.
+
+    A rule is a function `rule(walk, equation, *operands)`. `equation` is the traced
+    `JaxprEqn`; each operand is a list with the label of each of its axes; the rule
+    returns such a list for each result. It may `unify` labels of axes that must be
+    permuted alike and call `walk.pin` for axes that must stay, `walk.contract` or
+    `walk.mix` for axes that are summed over, and `walk.consume` for a layer's input. A
+    primitive without a rule pins all of its axes, so that a missing rule hides a
+    symmetry but never invents one.
+
+    Args:
+        *primitives: names, as a printed jaxpr shows them; a name that is registered
+            already gets the new rule.
+
+    Returns:
+        A decorator that registers a function and returns it.
+
+    Raises:
+        TypeError: if there is no name, or one is not a string (as when the decorator
+            is not called), or what is decorated is not a function.
+
+    Example:
+        >>> from combinability.symmetry import register_rule, unify
+        >>> @register_rule("my_add")
+        ... def add(walk, equation, x, y):
+        ...     return [[unify(i, j) for i, j in zip(x, y, strict=True)]]
+    """
+    if not primitives:
+        raise TypeError("register_rule: expected the name of a primitive, got none")
+    for name in primitives:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"register_rule: expected names of primitives, got {name!r}; write "
+                f'@register_rule("name") above the rule'
+            )
+
+    def register(rule: Callable) -> Callable:
+        check_function("rule", rule, "rule(walk, equation, *operands)")
+        RULES.update(dict.fromkeys(primitives, rule))
+        return rule
+
+    return register
+
 
 class Value(NamedTuple):
-    """The labels of a value, and of the scans that make it anew in each iteration."""
+    """The labels of a value, and of the scans that compute it in every iteration."""
 
     labels: tuple[Label, ...]
     iterated: tuple[Label, ...]
 
 
 class Contraction(NamedTuple):
-    """Axes that are summed over together, and the ones that stay apart meanwhile."""
+    """Axes that a product sums over, and batch axes, along which sums are separate."""
 
-    contracted: tuple[Label, ...]
-    batch: tuple[Label, ...]
+    summed: tuple[Label, ...]
+    separate: tuple[Label, ...]
 
 
 class Mixing(NamedTuple):
-    """Axes along which an operation mixes or reorders units, and those beside them."""
+    """Axes along which an operation sums or reorders units, and the other axes."""
 
     mixed: tuple[Label, ...]
-    beside: tuple[Label, ...]
+    others: tuple[Label, ...]
 
 
 class Operand(NamedTuple):
-    """A value that an operation contracts: where it is in the program, and its labels.
+    """A value that a layer takes in.
 
-    `path` holds the numbers of the equations that lead to it, and at the end that of
-    the operand.
+    Attributes:
+        path: the numbers of the equations that lead to it, then that of the operand.
+        value: its labels.
     """
 
     path: tuple[int, ...]
@@ -46,17 +100,17 @@ class Operand(NamedTuple):
 
 
 class Walk:
-    """Labels values equation by equation, and notes what bears on nested groups.
+    """Labels values equation by equation.
 
     Rules get the walk as their first argument. They call `contract` and `mix` for axes
-    that are summed over, `pin` for those that must stay, and `run` for programs
-    inside an equation.
+    that are summed over, `pin` for those that must stay, and `run` for programs inside
+    an equation.
 
     Args:
         rules: primitive name -> rule.
     """
 
-    def __init__(self, rules: dict[str, Any]):
+    def __init__(self, rules: Mapping[str, Callable]):
         self._rules = rules
         self._path: tuple[int, ...] = ()
         self._iterated: tuple[Label, ...] = ()
@@ -73,7 +127,7 @@ class Walk:
         operands: Sequence[Sequence[Label]],
         varying: Sequence[bool] | None = None,
     ) -> tuple[list[Labels], list[bool]]:
-        """Labels the results of a program.
+        """Label the results of a program.
 
         Args:
             program: the program.
@@ -119,35 +173,35 @@ class Walk:
     def contract(
         self, labels: Sequence[Label], axes: Sequence[int], batch: Sequence[Label]
     ) -> None:
-        """Notes that axes of an operand are summed over in a product with another one.
+        """Note that a product with another operand sums over axes of this one.
 
         Args:
             labels: the labels of the operand.
             axes: the axes that are summed over.
-            batch: the labels of the axes on which the sums are apart from one another.
+            batch: the labels of the axes along which there is a sum for each unit.
         """
         summed = tuple(labels[axis] for axis in axes)
         self.contractions.append(Contraction(summed, (*batch, *self._iterated)))
         self.mix(labels, axes)
 
     def mix(self, labels: Sequence[Label], axes: Sequence[int]) -> None:
-        """Notes that axes of an operand are summed over, or their units reordered.
+        """Note that axes of an operand are summed over, or their units reordered.
 
         Args:
             labels: the labels of the operand.
-            axes: the axes along which it is mixed.
+            axes: these axes.
         """
         mixed = tuple(_label.use(labels[axis]) for axis in axes)
-        beside = tuple(x for axis, x in enumerate(labels) if axis not in axes)
-        self.mixings.append(Mixing(mixed, beside))
+        others = tuple(x for axis, x in enumerate(labels) if axis not in axes)
+        self.mixings.append(Mixing(mixed, others))
 
     def pin(self, labels: Labels, axis: int, reason: str, size: int) -> Label:
-        """Pins an axis of an operand along which an operation tells units apart.
+        """Pin an axis of an operand, since an operation treats its units differently.
 
         Args:
             labels: the labels of the operand.
             axis: the axis.
-            reason: what tells them apart.
+            reason: what distinguishes them.
             size: the length of that axis of the result.
 
         Returns:
@@ -158,7 +212,7 @@ class Walk:
         return _label.variable(size, reason)
 
     def consume(self, operand: int, labels: Sequence[Label]) -> None:
-        """Notes that an operation mixes the units of an operand: a layer's input."""
+        """Note that an operand is a layer's input: its units are summed over."""
         if self.varying[operand] and not self._hidden:
             value = Value(tuple(labels), self._iterated)
             where = (*self._path, operand)
@@ -173,18 +227,18 @@ class Walk:
         return results
 
     def hidden(self, program: Program, operands, varying):
-        """As `run`, where no values can be looked at from outside."""
+        """As `run`, for a program whose values cannot be observed from outside."""
         outer, self._hidden = self._hidden, True
         results = self.run(program, operands, varying)
         self._hidden = outer
         return results
 
     def mark(self) -> list[int]:
-        """How much is noted so far."""
+        """Return how much is noted so far."""
         return [len(notes) for notes in self._notes()]
 
     def forget(self, mark: list[int]) -> None:
-        """Drops what was noted since `mark`."""
+        """Drop what was noted since `mark`."""
         for notes, count in zip(self._notes(), mark, strict=True):
             del notes[count:]
 
@@ -229,7 +283,7 @@ def _without_rule(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
 
 
 def pin_all(equation: Any, operands: Sequence[Labels], reason: str) -> list[Labels]:
-    """Pins all axes of an operation's operands and of its results."""
+    """Pin all axes of an operation's operands and of its results."""
     for labels in operands:
         for label in labels:
             _label.pin(label, reason)

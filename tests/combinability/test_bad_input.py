@@ -517,7 +517,11 @@ BAD = {
     ],
     # Of `combinability.symmetry`.
     "cut": [
-        (lambda: s.cut(THREE, [1, 9]), ValueError, "bounds: expected rising positions"),
+        (
+            lambda: s.cut(THREE, [1, 9]),
+            ValueError,
+            "bounds: expected increasing positions",
+        ),
         (lambda: s.cut(THREE, [2, 1]), ValueError, "inside an axis of 3, got [2, 1]"),
     ],
     "observe": [

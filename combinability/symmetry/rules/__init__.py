@@ -1,7 +1,7 @@
 """What each operation means for the labels of its axes."""
 
+from combinability.symmetry._walk import RULES, register_rule
 from combinability.symmetry.rules import _contract, _control, _elementwise, _shape
-from combinability.symmetry.rules._registry import RULES, register_rule
 
 __all__ = [
     "RULES",

@@ -6,8 +6,7 @@ from typing import Any
 
 from combinability.symmetry import _label
 from combinability.symmetry._label import Label
-from combinability.symmetry._walk import Labels, Walk
-from combinability.symmetry.rules._registry import register_rule
+from combinability.symmetry._walk import Labels, Walk, register_rule
 
 
 @register_rule("dot_general")

@@ -1,17 +1,17 @@
 """Operations that hold programs: calls, branches and loops."""
 
+from collections.abc import Callable
 from typing import Any
 
 from combinability._jaxpr import CALLS, called, read_scan, read_while
 from combinability.symmetry import _label
 from combinability.symmetry._label import Label
-from combinability.symmetry._walk import Labels, Walk
-from combinability.symmetry.rules._registry import register_rule
+from combinability.symmetry._walk import Labels, Walk, register_rule
 
 
 @register_rule(*CALLS)
 def call(walk: Walk, equation: Any, *operands: Labels):
-    """What the program inside means."""
+    """Label the program that is called."""
     program, chosen = called(equation, operands)
     return walk.run(program, chosen, called(equation, walk.varying)[1])
 
@@ -19,16 +19,18 @@ def call(walk: Walk, equation: Any, *operands: Labels):
 @register_rule("cond")
 def cond(walk: Walk, equation: Any, index: Labels, *operands: Labels):
     """The results of all branches unify."""
-    results, flags = None, []
-    for branch in equation.params["branches"]:
-        found, flags = walk.hidden(branch, operands, walk.varying[1:])
-        results = found if results is None else _unify_values(results, found)
-    return results or [], [any(walk.varying)] * len(flags)
+    first, *others = [
+        walk.hidden(branch, operands, walk.varying[1:])[0]
+        for branch in equation.params["branches"]
+    ]
+    for results in others:
+        first = _unified(first, results)
+    return first, [any(walk.varying)] * len(first)
 
 
 @register_rule("scan")
 def scan(walk: Walk, equation: Any, *operands: Labels):
-    """The scanned axes unify and are pinned; a carry is alike in all iterations."""
+    """The scanned axes unify and are pinned; a carry keeps its labels."""
     body, constants, carry, scanned, length, _ = read_scan(equation, operands)
     reason = "a scan goes through them in order"
     along = _label.variable(length, reason)
@@ -38,56 +40,62 @@ def scan(walk: Walk, equation: Any, *operands: Labels):
     flag = any(walk.varying)
     flags = read_scan(equation, walk.varying)
     varying = [*flags.constants, *[flag] * len(carry), *flags.scanned]
-    mark, settled = walk.mark(), False
-    while not settled:
-        walk.forget(mark)
-        results, _ = walk.iterating(along, body, [*constants, *carry, *slices], varying)
-        carry, settled = _next_carry(carry, results[: len(carry)])
+
+    def iteration(carry: list[Labels]) -> list[Labels]:
+        inputs = [*constants, *carry, *slices]
+        return walk.iterating(along, body, inputs, varying)[0]
+
+    carry, results = _settled(walk, carry, iteration)
     stacked = [[along, *labels] for labels in results[len(carry) :]]
     return [*carry, *stacked], [flag] * len(results)
 
 
 @register_rule("while")
 def while_(walk: Walk, equation: Any, *operands: Labels):
-    """A carry is alike in all iterations."""
+    """A carry keeps its labels from one iteration to the next."""
     loop = read_while(equation, operands)
-    carry = loop.carry
     flag = any(walk.varying)
-    mark, settled = walk.mark(), False
-    while not settled:
-        walk.forget(mark)
-        results, _ = walk.hidden(
-            loop.body,
-            [*loop.body_constants, *carry],
-            [flag] * (len(loop.body_constants) + len(carry)),
-        )
-        carry, settled = _next_carry(carry, results)
-    tested = [*loop.condition_constants, *carry]
-    walk.hidden(loop.condition, tested, [flag] * len(tested))
+
+    def iteration(carry: list[Labels]) -> list[Labels]:
+        inputs = [*loop.body_constants, *carry]
+        return walk.hidden(loop.body, inputs, [flag] * len(inputs))[0]
+
+    carry, _ = _settled(walk, loop.carry, iteration)
+    inputs = [*loop.condition_constants, *carry]
+    walk.hidden(loop.condition, inputs, [flag] * len(inputs))
     return carry, [flag] * len(carry)
 
 
-def _next_carry(carry: list[Labels], results: list[Labels]):
-    """What a carry has become, and whether nothing uniform in it began to vary."""
-    joined = _unify_values(carry, results)
-    before, after = (sum(map(_uniform_size, x)) for x in (carry, joined))
-    return joined, before == after
+def _settled(
+    walk: Walk, carry: list[Labels], iteration: Callable[[list[Labels]], list[Labels]]
+) -> tuple[list[Labels], list[Labels]]:
+    """The labels of a carry that hold in every iteration, and those of all results.
+
+    What is uniform before the first iteration may vary after it (a buffer of zeros), so
+    the body is labelled again until no uniform part of the carry has begun to vary.
+    """
+    mark = walk.mark()
+    while True:
+        walk.forget(mark)
+        results = iteration(carry)
+        joined = _unified(carry, results[: len(carry)])
+        if _uniform_size(joined) == _uniform_size(carry):
+            return joined, results
+        carry = joined
 
 
-def _uniform_size(labels: Labels) -> int:
-    """How many positions of a value are uniform along an axis."""
-    return sum(_uniform_leaves(label) for label in labels)
-
-
-def _uniform_leaves(label: Label) -> int:
-    label = label.resolve()
-    if label.kind == "uniform":
-        return label.size
-    return sum(map(_uniform_leaves, label.parts))
-
-
-def _unify_values(first: list[Labels], second: list[Labels]) -> list[Labels]:
+def _unified(first: list[Labels], second: list[Labels]) -> list[Labels]:
     return [
         [_label.unify(i, j) for i, j in zip(x, y, strict=True)]
         for x, y in zip(first, second, strict=True)
     ]
+
+
+def _uniform_size(values: list[Labels]) -> int:
+    """How many positions along the axes of some values are uniform."""
+
+    def size(label: Label) -> int:
+        label = label.resolve()
+        return label.size if label.kind == "uniform" else sum(map(size, label.parts))
+
+    return sum(size(label) for labels in values for label in labels)

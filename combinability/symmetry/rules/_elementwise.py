@@ -4,8 +4,7 @@ from typing import Any
 
 from combinability._jaxpr import ELEMENTWISE
 from combinability.symmetry import _label
-from combinability.symmetry._walk import Labels, Walk, pin_all
-from combinability.symmetry.rules._registry import register_rule
+from combinability.symmetry._walk import Labels, Walk, pin_all, register_rule
 
 
 @register_rule(*ELEMENTWISE)
