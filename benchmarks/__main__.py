@@ -12,12 +12,13 @@ import tyro
 from rich.console import Console
 
 from benchmarks import report as reports
-from benchmarks._experiments import combining, comparing, joining
 from benchmarks._launch import launch
 from benchmarks._summaries import print_page, print_side_by_side
 from benchmarks.combinability import Config as CombinabilityConfig
+from benchmarks.combinability import run as run_combinability_experiment
 from benchmarks.rllc import Config
-from benchmarks.runs import Run
+from benchmarks.rllc import run as run_rllc
+from benchmarks.runs import read_result
 from benchmarks.speed import (
     CombinabilitySpeedConfig,
     SpeedConfig,
@@ -30,7 +31,9 @@ from benchmarks.speed import (
     run_stitching,
 )
 from benchmarks.stitching import Config as StitchingConfig
-from benchmarks.tour import tour as run_tour
+from benchmarks.stitching import run as run_stitching_experiment
+from benchmarks.tour import CONFIG as TOUR
+from benchmarks.tour import run as run_tour
 
 _DESCRIPTION = """Experiments on networks and what lies between, each in one command.
 
@@ -60,8 +63,7 @@ def tour(out: _Folder = None) -> None:
     Args:
         out: Folder to write; by default one under runs/ that follows from the versions.
     """
-    run, _ = run_tour(out)
-    print_page(run.folder, Console())
+    _show(run_tour, "tour", TOUR, out)
 
 
 @app.command
@@ -80,8 +82,7 @@ def rllc(
         out: Folder to write; by default one under runs/ that follows from the options.
         data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
     """
-    run, _ = launch(comparing(config), out, data)
-    print_page(run.folder, Console())
+    _show(run_rllc, "rllc", config, out, data_directory=data)
 
 
 @app.command
@@ -101,8 +102,8 @@ def combinability(
         out: Folder to write; by default one under runs/ that follows from the options.
         data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
     """
-    run, _ = launch(combining(config, data), out, data)
-    print_page(run.folder, Console())
+    function = run_combinability_experiment
+    _show(function, "combinability", config, out, data_directory=data)
 
 
 @app.command
@@ -125,8 +126,8 @@ def stitching(
         data: Folder with the datasets, and with weights that are not found from here;
             by default $BENCHMARKS_DATA or the user's cache.
     """
-    run, _ = launch(joining(config, data), out, data)
-    print_page(run.folder, Console())
+    function = run_stitching_experiment
+    _show(function, "stitching", config, out, data_directory=data)
 
 
 @speed.command(name="rllc")
@@ -229,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app.cli(prog="python -m benchmarks", description=_DESCRIPTION, args=arguments)
     except KeyboardInterrupt:
         again = shlex.join(["python", *sys.orig_argv[1:]])
-        _say(f"\nStopped. What is finished is kept; to go on, repeat\n  {again}")
+        _say(f"\nStopped. What is finished is kept; to continue, repeat\n  {again}")
         return _INTERRUPTED
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM:
@@ -244,14 +245,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _OK
 
 
+def _show(
+    run: Callable[..., Any], name: str, config: Any, out: Path | None, **options: Any
+) -> None:
+    """Run an experiment, write its page, and print what came out."""
+    folder, _ = launch(run, name, config, out, **options)
+    reports.write(folder)
+    print_page(folder, Console())
+
+
 def _print_measured(
-    run: Run, result: dict[str, Any], show: Callable[[dict[str, Any], Console], None]
+    folder: Path, _: Any, show: Callable[[dict[str, Any], Console], None]
 ) -> None:
     console = Console()
-    show(result, console)
-    console.print(
-        f"\nNumbers: {run.folder / 'result.json'}", markup=False, soft_wrap=True
-    )
+    show(read_result(folder), console)
+    console.print(f"\nNumbers: {folder / 'result.json'}", markup=False, soft_wrap=True)
 
 
 def _is_for_the_user(error: ValueError) -> bool:

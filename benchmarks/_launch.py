@@ -1,125 +1,123 @@
-"""An experiment from the command line: run folder, data, progress, report."""
+"""An experiment from the command line: run folder, progress, report."""
 
 import contextlib
-import dataclasses
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Display
 
-from benchmarks import data, report
-from benchmarks.runs import Run
+from benchmarks.runs import Progress, Result, default_folder
 
-
-class Experiment(NamedTuple):
-    """What a command runs.
-
-    Attributes:
-        name: how the result names it.
-        config: a dataclass with every option, among them `dataset`.
-        compute: `compute(stage, progress, dataset=…, folder=…)` gives the result, by
-            the schema of `benchmarks.runs`.
-        counted: whether a stage, by its name, moves the bar of the whole.
-        total: how many such stages there are.
-    """
-
-    name: str
-    config: Any
-    compute: Callable[..., dict[str, Any]]
-    counted: Callable[[str], bool]
-    total: int
+Folder = str | os.PathLike[str] | None
 
 
 def launch(
-    experiment: Experiment,
-    folder: str | os.PathLike[str] | None = None,
-    data_directory: str | os.PathLike[str] | None = None,
+    run: Callable[..., Result],
+    experiment: str,
+    config: Any,
+    folder: Folder = None,
     console: Console | None = None,
-) -> tuple[Run, dict[str, Any]]:
-    """Runs an experiment into a run folder, or goes on with it, and writes its report.
+    **options: Any,
+) -> tuple[Path, Result]:
+    """Run an experiment into a run folder, or continue it.
 
     Args:
-        experiment: what to run.
-        folder: the run folder; by default as `Run` chooses it.
-        data_directory: where datasets lie; by default as `benchmarks.data.load` does.
-        console: what to show progress on; by default the terminal's errors.
+      run: The experiment: `run(config, folder=…, progress=…, **options)`.
+      experiment: Its name, of `benchmarks.runs.RESULTS`.
+      config: Its configuration.
+      folder: The run folder; by default one that follows from the configuration.
+      console: Where progress is shown; by default standard error.
+      **options: Given to `run`.
 
     Returns:
-        The run, and its result.
-
-    Raises:
-        RunError, DataError, ValueError: what the user can mend, by its message.
+      The run folder and the result.
     """
     console = console or Console(stderr=True)
-    dataset = data.load(experiment.config.dataset, data_directory)
-    run = Run(experiment.name, dataclasses.asdict(experiment.config), folder)
-    state = "finished before: shown from" if run.finished else "writing to"
-    console.print(
-        f"{experiment.name}: {state} {run.folder}", markup=False, highlight=False
-    )
-    with (
-        run.tentative(),
-        _bars(experiment, run, console) as (stage, progress),
-        _compile_once(run),
-    ):
-        found = experiment.compute(stage, progress, dataset=dataset, folder=run.folder)
-    result = run.finish(found)
-    for finished in ("checkpoints", "compilations"):
-        shutil.rmtree(run.folder / finished, ignore_errors=True)
-    with console.status("Drawing figures"):
-        report.write(run.folder)
-    return run, result
+    folder = default_folder(experiment, config) if folder is None else Path(folder)
+    finished = (folder / "result.json").exists()
+    state = "finished before: shown from" if finished else "writing to"
+    console.print(f"{experiment}: {state} {folder}", markup=False, highlight=False)
+    with Bars(console) as bars, compile_once(folder):
+        result = run(config, folder=folder, progress=bars, **options)
+    return folder, result
 
 
 @contextlib.contextmanager
-def _compile_once(run: Run) -> Iterator[None]:
-    """Equal programs are compiled once a run, also where it was stopped."""
+def compile_once(folder: Path) -> Iterator[None]:
+    """Keep compilations in the run folder until the run is finished."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
     if before[names[0]] is None:
-        jax.config.update(names[0], str(run.folder / "compilations"))
+        jax.config.update(names[0], str(folder / "compilations"))
         jax.config.update(names[1], 0.2)
     try:
         yield
+        shutil.rmtree(folder / "compilations", ignore_errors=True)
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
 
 
-@contextlib.contextmanager
-def _bars(experiment: Experiment, run: Run, console: Console) -> Iterator[tuple]:
-    """A bar for the whole and one for the stage under way.
+class Bars(Progress):
+    """A bar for all stages, with an estimate of what is left, and one for the stage.
 
     Where there is no terminal to draw on, each stage is a line when it is finished.
     """
-    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
-        whole = bars.add_task("all stages", total=experiment.total)
-        steps = bars.add_task("", total=None, visible=False)
 
-        def stage(name: str, compute: Callable[[], Any]) -> Any:
-            start = time.perf_counter()
-            bars.reset(steps, description=name, total=None, visible=True)
-            value = run.stage(name, compute)
-            if not console.is_terminal:
-                console.print(f"{name}: {time.perf_counter() - start:.1f} s")
-            if experiment.counted(name):
-                bars.advance(whole)
-            return value
+    def __init__(self, console: Console):
+        self._console = console
+        self._display = Display(
+            TextColumn("{task.description:<32}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+        )
+        self._whole = self._display.add_task("all stages", total=None, left="")
+        self._part = self._display.add_task("", total=None, visible=False, left="")
+        self._total = self._finished = self._computed = 0
+        self._start = time.monotonic()
 
-        def progress(_: str, done: int, total: int) -> None:
-            bars.update(steps, completed=done, total=total)
+    def __enter__(self) -> "Bars":
+        self._display.start()
+        return self
 
-        yield stage, progress
-        bars.update(steps, visible=False)
+    def __exit__(self, *_: Any) -> None:
+        self._display.update(self._part, visible=False)
+        self._display.stop()
+
+    def expect(self, stages: int) -> None:
+        self._total = stages
+        self._display.update(self._whole, total=stages)
+
+    def begin(self, stage: str) -> None:
+        self._display.reset(self._part, description=stage, total=None, visible=True)
+
+    def advance(self, done: int, total: int) -> None:
+        self._display.update(self._part, completed=done, total=total)
+        self._estimate(done / max(total, 1))
+
+    def end(self, stage: str, seconds: float, stored: bool) -> None:
+        if not stored and not self._console.is_terminal:
+            self._console.print(f"{stage}: {seconds:.1f} s")
+        self._finished += 1
+        self._computed += not stored
+        self._display.update(self._whole, completed=self._finished)
+        self._estimate(0.0)
+
+    def _estimate(self, part: float) -> None:
+        """Show what is left if the other stages take as long as those computed here."""
+        computed, left = self._computed + part, self._total - self._finished - part
+        if computed > 0 and self._total:
+            seconds = (time.monotonic() - self._start) * max(left, 0.0) / computed
+            minutes, seconds = divmod(round(seconds), 60)
+            shown = f"about {minutes}:{seconds:02d} left" if left > 0 else ""
+            self._display.update(self._whole, left=shown)

@@ -3,62 +3,106 @@
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import msgspec
+
+_LIBRARIES = ("jax", "jaxlib", "optax", "flax", "numpy", "jax-between")
+_PACKAGES = ("rllc", "combinability", "stitching", "benchmarks")
+# What presents numbers, and does not change them.
+_PRESENTATION = ("report", "speed", "plot.py", "runs.py", "results", "__main__.py")
+_PRESENTATION += ("_launch.py", "_summaries.py")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, of the libraries and of this project's own source."""
-    names = ("jax", "jaxlib", "optax", "flax", "numpy", "jax-between")
+class Machine(msgspec.Struct, kw_only=True):
+    """Where a run computes.
+
+    Attributes:
+      device: Its kind, as JAX names it.
+      devices: How many.
+      cpu: The processor.
+      cores: Those that this process may use.
+    """
+
+    device: str
+    devices: int
+    cpu: str
+    cores: int
+
+
+def machine() -> Machine:
+    """Return the accelerator as JAX names it, and the processor."""
+    devices = jax.devices()
+    affinity = getattr(os, "sched_getaffinity", None)
+    return Machine(
+        device=devices[0].device_kind,
+        devices=len(devices),
+        cpu=_cpu_name(),
+        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+    )
+
+
+def versions(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return versions of Python, of libraries, and digests of code and files.
+
+    Args:
+      config: Options; files and import paths (`package.module:name`) that they name
+        are listed with a digest of their content.
+    """
     found = {"python": platform.python_version()}
-    for name in names:
+    for name in _LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
-    return found | {"source": _source_digest()}
+    found["source"] = _source_digest()
+    for name in _strings(config):
+        path = _own_file(name)
+        if path is not None:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return found
+
+
+def _own_file(name: str) -> Path | None:
+    module, colon, _ = name.partition(":")
+    if colon:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            return None
+        return Path(spec.origin) if spec and spec.origin else None
+    path = Path(name).expanduser()
+    return path if path.suffix and path.is_file() else None
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(item)
 
 
 @functools.cache
 def _source_digest() -> str:
-    """Of the code that numbers depend on, so that a changed one is not resumed."""
+    """Digest the code that numbers depend on, so that a changed one is not resumed."""
     root = Path(__file__).parent.parent
-    packages = ("rllc", "combinability", "stitching", "benchmarks")
-    files = [path for name in packages for path in (root / name).rglob("*.py")]
-    presentation = {
-        "report",
-        "speed",
-        "__main__.py",
-        "_combine.py",
-        "_compare.py",
-        "_launch.py",
-        "_stitch.py",
-        "_summaries.py",
-        "runs",
-    }
+    files = [path for name in _PACKAGES for path in (root / name).rglob("*.py")]
     digest = hashlib.sha256()
     for path in sorted(files):
         place = path.relative_to(root)
-        if place.parts[1] not in presentation:
+        if place.parts[1] not in _PRESENTATION:
             digest.update(place.as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def machine() -> dict[str, Any]:
-    """The accelerator as JAX names it, and the processor."""
-    devices = jax.devices()
-    return {
-        "device": devices[0].device_kind,
-        "devices": len(devices),
-        "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-    }
 
 
 def _cpu_name() -> str:

@@ -76,8 +76,8 @@ class Method:
       fixed: Hyper-parameters that are not tuned, for the record.
       scheduled: Whether the method follows a schedule; one that does not is trained
         in one way, whichever schedule the others follow.
-      eval_params: As in `benchmarks.training.train`.
-      probe: As in `benchmarks.training.train`.
+      eval_params: As in `benchmarks.networks.train`.
+      probe: As in `benchmarks.networks.train`.
     """
 
     name: str
@@ -92,6 +92,10 @@ class Method:
     def rate(self) -> str:
         """The name of the hyper-parameter that sets the size of the steps."""
         return next(iter(self.space))
+
+    def widened(self, factor: float) -> dict[str, Range]:
+        """Return the space with the rate's range extended by a factor at both ends."""
+        return {**self.space, self.rate: self.space[self.rate].widened(factor)}
 
 
 @dataclasses.dataclass(frozen=True)

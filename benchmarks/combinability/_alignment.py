@@ -8,7 +8,7 @@ import numpy as np
 
 import combinability
 from benchmarks.combinability._scoring import Judge
-from benchmarks.networks import interval_of
+from benchmarks.intervals import interval_of
 
 Progress = Callable[[int, int], None]
 

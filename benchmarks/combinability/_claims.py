@@ -10,7 +10,7 @@ differ is moot where they do not work: a broken network differs from everything.
 
 from typing import Any
 
-from benchmarks.networks import judged
+from benchmarks.intervals import judged
 
 TOLERANCE = 0.02
 # A substantial perturbation moves this part of the matched units.

@@ -5,7 +5,6 @@ import dataclasses
 from benchmarks._names import lookup
 from benchmarks._precision import Dtype, Precision, check_precision
 from benchmarks._ranges import check_counts, check_positive
-from benchmarks.training import Strategy
 
 # Widths by model: hidden units of each layer, or a multiplier of the channels.
 WIDTHS: dict[str, tuple[int, ...]] = {
@@ -43,9 +42,6 @@ class Config:
       fractions: Parts of the matched units that are moved, for robustness.
       resolution: Points along a side of a plane of the landscape.
       seed: Of all that is drawn besides the networks.
-      strategy: How networks are trained, of `benchmarks.training.STRATEGIES`; by
-        default the fastest here, by timing. Results of two strategies, as of two
-        batches, differ by rounding.
       precision: Of float32 products on accelerators: "default" (GPUs: TF32, TPUs:
         bfloat16), "high" or "highest". CPUs compute in float32 whatever is asked.
       dtype: What all layers of a network but the last compute in: "float32" or
@@ -68,7 +64,6 @@ class Config:
     fractions: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
     resolution: int = 17
     seed: int = 0
-    strategy: Strategy | None = None
     precision: Precision = "default"
     dtype: Dtype = "float32"
 

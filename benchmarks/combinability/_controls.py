@@ -7,7 +7,7 @@ import numpy as np
 
 import combinability
 from benchmarks.combinability._scoring import Judge
-from benchmarks.networks import interval_of
+from benchmarks.intervals import interval_of
 
 CONTROLS = (
     "not matched",

@@ -8,7 +8,7 @@ import numpy as np
 
 import combinability
 from benchmarks.combinability._scoring import Judge
-from benchmarks.networks import over_networks
+from benchmarks.intervals import over_networks
 
 # Combinations of each pair that are compared with their parents and in twos.
 _COMBINATIONS = 8

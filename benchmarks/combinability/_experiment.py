@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 import combinability
-from benchmarks import data, training
+from benchmarks import data, runs
 from benchmarks._precision import computed_in
 from benchmarks.combinability._alignment import align, permutation_of
 from benchmarks.combinability._claims import claims
@@ -22,10 +22,12 @@ from benchmarks.combinability._distinctness import run_differences
 from benchmarks.combinability._hypercube import CELLS, run_cell
 from benchmarks.combinability._landscape import planes
 from benchmarks.combinability._networks import training_of
+from benchmarks.combinability._result import Result
 from benchmarks.combinability._robustness import run_robustness
 from benchmarks.combinability._scoring import make_judge
 from benchmarks.networks import (
     load_networks,
+    make_task,
     module_of,
     read_networks,
     save_networks,
@@ -38,6 +40,35 @@ STAGES = 7 + len(CELLS)
 
 Stage = Callable[[str, Callable[[], Any]], Any]
 Progress = Callable[[str, int, int], None]
+
+
+def run(
+    config: Config,
+    *,
+    dataset: data.Dataset | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    progress: runs.Progress | None = None,
+    data_directory: str | os.PathLike[str] | None = None,
+) -> Result:
+    """Run the experiments into a run folder.
+
+    Args:
+      config: The experiments.
+      dataset: A dataset in place of the one that the configuration names.
+      folder: The run folder, in which an interrupted run continues.
+      progress: What is told of stages.
+      data_directory: Where datasets are, and weights that are not found from here.
+    """
+    here = runs.Run("combinability", config, folder, progress)
+    found = run_experiment(
+        config,
+        here.stage,
+        lambda _, done, total: here.advance(done, total),
+        dataset=dataset,
+        folder=here.folder,
+        data_directory=data_directory,
+    )
+    return here.finish(Result, **found)
 
 
 def run_experiment(
@@ -100,7 +131,7 @@ class _Width:
         self.width, self.folder = width, folder
         self._stage, self._progress = stage, progress
         module = module_of(config.model, width, dataset, config.dtype)
-        self.task = training.make_task(dataset, module)
+        self.task = make_task(dataset, module)
         self._given = None
         if config.weights:
             self._given = read_networks(config.weights, self.task, data_directory)
@@ -143,13 +174,9 @@ class _Width:
         """Trains and keeps the networks, if none are given; returns final scores."""
         if self._given is not None:
             return scores_of(self.task, self._given, progress)
-        checkpoint = self.folder / "checkpoints" / f"width-{self.width}.train.npz"
+        checkpoint = self.folder / "checkpoints" / f"width-{self.width}.train"
         variables, scores = train_networks(
-            training_of(self.config),
-            self.task,
-            progress,
-            checkpoint,
-            self.config.strategy,
+            training_of(self.config), self.task, progress, checkpoint
         )
         save_networks(self._file, variables)
         return scores

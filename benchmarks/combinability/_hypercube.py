@@ -10,7 +10,7 @@ import numpy as np
 
 import combinability
 from benchmarks.combinability._scoring import Judge
-from benchmarks.networks import interval_of
+from benchmarks.intervals import interval_of
 
 Make = Callable[[combinability.Symmetry], combinability.coefficients.Coefficients]
 

@@ -27,7 +27,7 @@ def planes(
       key: Of the random vertices.
 
     Returns:
-      "aligned" and "not matched", the planes through the three networks, and
+      "aligned" and "unmatched", the planes through the three networks, and
       "vertices", the plane through the first network, and two random vertices of the
       hypercube between it and the second: each with "x", "y", "marks" (the places of
       the three points) and a grid of each metric, rows along y. Distances are
@@ -40,7 +40,7 @@ def planes(
     ]
     corners = {
         "aligned": aligned[:3],
-        "not matched": networks[:3],
+        "unmatched": networks[:3],
         "vertices": [a, *vertices],
     }
     return {name: _plane(judge, three, resolution) for name, three in corners.items()}

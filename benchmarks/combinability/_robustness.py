@@ -8,7 +8,7 @@ import numpy as np
 
 import combinability
 from benchmarks.combinability._scoring import Judge
-from benchmarks.networks import interval_of
+from benchmarks.intervals import interval_of
 
 # Random combinations of each perturbed matching, and perturbations of each fraction.
 _SAMPLES, _TRIALS = 12, 2

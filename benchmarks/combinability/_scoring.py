@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import combinability
-from benchmarks.training import Data, Task
+from benchmarks.networks import Data, Task
 
 Scores = dict[str, jax.Array]
 # Temperatures that logits are divided by, to find the best one.

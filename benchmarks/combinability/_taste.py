@@ -9,12 +9,12 @@ import jax
 
 import combinability
 import rllc
-from benchmarks import data, training
+from benchmarks import data
 from benchmarks.combinability._config import Config
 from benchmarks.combinability._hypercube import CELLS, run_cell
 from benchmarks.combinability._networks import training_of
 from benchmarks.combinability._scoring import Judge, make_judge
-from benchmarks.networks import module_of, train_networks
+from benchmarks.networks import Task, make_task, module_of, train_networks
 
 WIDTH = 256
 CONFIG = Config(
@@ -35,7 +35,7 @@ class Pair:
       matching: The second towards the first.
     """
 
-    task: training.Task
+    task: Task
     judge: Judge
     networks: tuple[Any, Any]
     symmetry: combinability.Symmetry
@@ -57,10 +57,10 @@ def train_pair(dataset: data.Dataset) -> Pair:
       The pair; the same for the same dataset.
     """
     module = module_of(CONFIG.model, WIDTH, dataset)
-    task = training.make_task(dataset, module)
+    task = make_task(dataset, module)
     judge = make_judge(task, CONFIG.rows, CONFIG.calibration, CONFIG.seed)
     trained, _ = train_networks(
-        training_of(CONFIG), task, strategy="vmap", scaling=rllc.scale_by_rllc_adam
+        training_of(CONFIG), task, scaling=rllc.scale_by_rllc_adam
     )
     a, b = (jax.tree.map(jax.numpy.asarray, variables) for variables in trained)
     example = judge.calibration.inputs[:2]

@@ -3,6 +3,7 @@
 from ._build import NAMES, build
 from ._cnn import CNN
 from ._mlp import MLP
+from ._network import Network, network
 from ._resnet import ResNet
 from ._tiny10 import Tiny10
 from ._transformer import CharTransformer, ViT
@@ -14,8 +15,10 @@ __all__ = [
     "NAMES",
     "VGG",
     "CharTransformer",
+    "Network",
     "ResNet",
     "Tiny10",
     "ViT",
     "build",
+    "network",
 ]

@@ -6,12 +6,12 @@ from benchmarks._names import lookup
 from benchmarks._precision import Dtype, Precision, check_precision
 from benchmarks._ranges import check_counts
 from benchmarks.baselines import BASELINES, Method
-from benchmarks.rllc._problems import PROBLEMS
+from benchmarks.networks import Plan
 from benchmarks.rllc._variants import FROZEN, LEARNED_FROM, VARIANTS
-from benchmarks.training import Plan, Strategy
 
 METHODS: dict[str, Method] = {**BASELINES, **VARIANTS, **FROZEN}
 SCHEDULES = ("constant", "cosine")
+PROBLEMS = ("quadratic", "rosenbrock")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,6 @@ class Config:
       final_rows: Training rows that the final training loss is a mean over.
       problems: Deterministic problems to compare on besides, of "quadratic" and
         "rosenbrock".
-      strategy: How runs are advanced, of `benchmarks.training.STRATEGIES`; by default
-        the fastest here, by timing. Results of two strategies differ by rounding.
       precision: Of float32 products on accelerators: "default" (GPUs: TF32, TPUs:
         bfloat16), "high" or "highest". CPUs compute in float32 whatever is asked.
       dtype: What all layers of a network but the last compute in: "float32" or
@@ -55,8 +53,7 @@ class Config:
     evaluations: int = 24
     curve_rows: int = 2000
     final_rows: int = 10_000
-    problems: tuple[str, ...] = tuple(PROBLEMS)
-    strategy: Strategy | None = None
+    problems: tuple[str, ...] = ()
     precision: Precision = "default"
     dtype: Dtype = "float32"
 
@@ -64,7 +61,7 @@ class Config:
         check_precision(self.precision, self.dtype)
         _check_names("methods", self.methods, METHODS)
         _check_names("schedules", self.schedules, dict.fromkeys(SCHEDULES))
-        _check_names("problems", self.problems, PROBLEMS)
+        _check_names("problems", self.problems, dict.fromkeys(PROBLEMS))
         if not self.methods or not self.schedules:
             raise ValueError(
                 f"methods is {self.methods} and schedules {self.schedules}: expected at"
@@ -91,9 +88,9 @@ class Config:
         )
 
     @property
-    def ordered_methods(self) -> tuple[str, ...]:
+    def ordered_methods(self) -> tuple[Method, ...]:
         """The methods in the order of `METHODS`: laws are learned, then frozen."""
-        return tuple(name for name in METHODS if name in self.methods)
+        return tuple(METHODS[name] for name in METHODS if name in self.methods)
 
 
 def _check_names(what: str, names: tuple[str, ...], table: dict) -> None:

@@ -1,23 +1,37 @@
 """Deterministic problems, where nothing but the optimizer decides."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from benchmarks.baselines import Hyper, Maker
+from benchmarks.baselines import Maker, Method
+from benchmarks.rllc import _tuning
+from benchmarks.rllc._config import Config
+from benchmarks.rllc._variants import LEARNED_FROM, settled_law
+from benchmarks.training import Fit, fit
+
+STEPS = 1000
+_POINTS = 20
+# These problems are cheap, and their curvatures are not those of networks: more
+# trials than networks have, over rates that extend this factor further at both ends.
+_TRIALS = 4
+_WIDEN = 10.0
+# The logarithm of a loss that has underflowed is taken here.
+_SMALLEST = 1e-38
+# Weight decay leads straight to a minimum at the origin, which would prove nothing;
+# Muon is made for matrices, and there are none here.
+_UNSUITABLE = ("adamw", "muon")
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """A function to minimise; its smallest value is 0.
 
-    Args:
+    Attributes:
       loss: The function of a vector.
       start: Draws a starting point.
     """
@@ -27,7 +41,7 @@ class Problem:
 
 
 def quadratic(x: jax.Array) -> jax.Array:
-    r"""Returns :math:`\frac12 x^\top H x` with condition number 10⁴.
+    r"""Return :math:`\frac12 x^\top H x` with condition number 10⁴.
 
     The eigenvalues lie between 10⁻⁴ and 1, evenly on a logarithmic scale. The
     eigenvectors are a fixed random basis: no coordinate is special.
@@ -43,7 +57,7 @@ def quadratic(x: jax.Array) -> jax.Array:
 
 
 def rosenbrock(x: jax.Array) -> jax.Array:
-    r"""Returns :math:`\bigl((1 - x_1)^2 + 100\,(x_2 - x_1^2)^2\bigr) / 1000`.
+    r"""Return :math:`\bigl((1 - x_1)^2 + 100\,(x_2 - x_1^2)^2\bigr) / 1000`.
 
     It is divided by about its largest curvature at the minimum, so that rates are
     comparable with those of the quadratic problem.
@@ -63,45 +77,99 @@ PROBLEMS = {
 }
 
 
-class Descent(NamedTuple):
-    """How one run went: the loss before and after it, and probes at each point."""
+def run_problem(problem: str, config: Config) -> dict[str, Any]:
+    """Compare the methods on a problem; starting points take the place of seeds.
 
-    first_loss: jax.Array
-    last_loss: jax.Array
-    probes: dict[str, jax.Array]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), static_argnames="points")
-def minimise(
-    problem: Problem, maker: Maker, hyper: Hyper, seed: Any, *, points: int
-) -> Descent:
-    """Minimises a problem with one optimizer from one starting point.
+    Rates are constant. Every method has the same number of trials, all from one
+    starting point; the best is run from fresh ones.
 
     Args:
-      problem: What is minimised.
-      maker: Makes the optimizer and says for how many steps it runs.
-      hyper: Its hyper-parameters, scalars or arrays.
-      seed: Decides on the starting point.
-      points: How often the method's probe is read; divides the number of steps.
+      problem: Its name.
+      config: The comparison: its methods, trials and seeds.
 
     Returns:
-      Losses and probes.
+      The methods of a `Problem`, by name.
     """
-    optimizer, method = maker(hyper), maker.method
-    x = problem.start(jax.random.key(seed))
+    methods: dict[str, Any] = {}
+    for method in config.ordered_methods:
+        if method.name not in _UNSUITABLE:
+            source = LEARNED_FROM.get(method.name)
+            law = methods[source]["learned_law"] if source else None
+            methods[method.name] = _run_method(PROBLEMS[problem], method, config, law)
+    return methods
 
-    def step(_, carry):
-        x, state = carry
-        updates, state = optimizer.update(jax.grad(problem.loss)(x), state, x)
-        return optax.apply_updates(x, updates), state
 
-    def stretch(carry, _):
-        carry = jax.lax.fori_loop(0, maker.steps // points, step, carry)
-        return carry, {} if method.probe is None else method.probe(carry[1])
+def _run_method(
+    problem: Problem, method: Method, config: Config, law: Sequence[float] | None
+) -> dict[str, Any]:
+    def run(trials: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> Fit:
+        count = len(seeds)
+        hyper = {k: np.array([t[k] for t in trials], np.float32) for k in trials[0]}
+        hyper["cosine"] = np.zeros(count, bool)
+        if law is not None:
+            hyper["law"] = np.tile(np.array(law, np.float32), (count, 1))
+        keys = jax.vmap(jax.random.key)(np.array(seeds))
+        return fit(
+            _Loss(problem),
+            {"params": jax.vmap(problem.start)(keys)},
+            Maker(method, STEPS),
+            jnp.zeros(STEPS),  # rows that nothing reads: all steps are one epoch
+            key=keys,
+            steps=STEPS,
+            batch_size=1,
+            hyper=hyper,
+            points=range(0, STEPS + 1, STEPS // _POINTS),
+            evaluate=_Evaluation(problem, method),
+        )
 
-    (last, state), probes = jax.lax.scan(
-        stretch, (x, optimizer.init(x)), None, length=points
-    )
-    if method.eval_params is not None:
-        last = method.eval_params(state, last)
-    return Descent(problem.loss(x), problem.loss(last), probes)
+    trials = _tuning.sample(method, _TRIALS * config.trials, _WIDEN)
+    tried = run(trials, [0] * len(trials))
+    losses, diverged = _outcome(tried)
+    best, at_border = _tuning.select(method, trials, losses, diverged)
+    seeds = [1 + i for i in range(config.seeds)]
+    fresh_losses, fresh_diverged = _outcome(run([trials[best]] * len(seeds), seeds))
+    probes = {name: x[best, 1:] for name, x in tried.measured["probes"].items()}
+    return {
+        "space": _tuning.describe(method, _WIDEN),
+        "trials": [
+            {"hyper": trial, "log10_loss": losses[i], "diverged": diverged[i]}
+            for i, trial in enumerate(trials)
+        ],
+        "selected": trials[best],
+        "at_border": at_border,
+        "learned_law": settled_law(probes),
+        "seeds": seeds,
+        "log10_loss": fresh_losses,
+        "diverged": fresh_diverged,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loss:
+    problem: Problem
+
+    def __call__(self, params, statistics, batch, key):
+        del batch, key
+        return self.problem.loss(params), statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    problem: Problem
+    method: Method
+
+    def __call__(self, variables, opt_state):
+        params, method = variables["params"], self.method
+        if method.eval_params is not None:
+            params = method.eval_params(opt_state, params)
+        probes = {} if method.probe is None else method.probe(opt_state)
+        return {"loss": self.problem.loss(params), "probes": probes}
+
+
+def _outcome(found: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logarithm of every final loss, and whether the run diverged."""
+    losses = found.measured["loss"].astype(float)
+    first, last = losses[:, 0], losses[:, -1]
+    with np.errstate(invalid="ignore"):
+        logarithm = np.log10(np.maximum(last, _SMALLEST))
+    return logarithm, ~np.isfinite(last) | (last > first)

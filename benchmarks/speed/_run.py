@@ -1,16 +1,16 @@
 """Measurements of speed from the command line: run folder, progress, tables."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from benchmarks.runs import Run, read_result
+from benchmarks._launch import Folder, launch
+from benchmarks.runs import Progress, Result, Run, read
 from benchmarks.speed._combinations import (
     CombinationsConfig,
     combinations_table,
@@ -27,14 +27,18 @@ from benchmarks.speed._moments import (
     moments_table,
 )
 from benchmarks.speed._optimizer_step import SpeedConfig, measure_steps, step_table
+from benchmarks.speed._result import (
+    CombinabilityResult,
+    OptimizerResult,
+    StitchingResult,
+)
 from benchmarks.speed._task_loss import (
     TaskLossSpeedConfig,
     measure_task_loss,
     task_loss_table,
 )
 
-_Folder = str | os.PathLike[str] | None
-_Measure = Callable[[Callable[[int, int], None]], dict[str, Any]]
+_R = TypeVar("_R", bound=Result)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,83 +81,90 @@ class StitchingSpeedConfig:
 
 
 def run_steps(
-    config: SpeedConfig, folder: _Folder = None, console: Console | None = None
-) -> tuple[Run, dict[str, Any]]:
-    """Times optimizer steps into a run folder; a finished run is read, not repeated.
+    config: SpeedConfig, folder: Folder = None, console: Console | None = None
+) -> tuple[Path, OptimizerResult]:
+    """Time optimizer steps into a run folder; a finished run is read, not repeated.
 
     Args:
       config: What is timed.
-      folder: The run folder; by default as `Run` chooses it.
-      console: What to show progress on; by default the terminal's errors.
+      folder: The run folder; by default one that follows from the configuration.
+      console: Where progress is shown; by default standard error.
 
     Returns:
-      The run, and its result by the schema of `benchmarks.runs`.
-
-    Raises:
-      RunError: If the folder cannot be used, as `Run` says.
+      The run folder and the result.
     """
-    stages: dict[str, _Measure] = {"steps": lambda shown: measure_steps(config, shown)}
-    return _run("speed rllc", config, stages, lambda v: v["steps"], folder, console)
+
+    def measure(here: Run) -> dict[str, Any]:
+        return here.stage("steps", lambda: measure_steps(config, here.advance))
+
+    return _run("speed rllc", OptimizerResult, config, measure, folder, console)
 
 
 def run_combinability(
     config: CombinabilitySpeedConfig,
-    folder: _Folder = None,
+    folder: Folder = None,
     console: Console | None = None,
-) -> tuple[Run, dict[str, Any]]:
-    """Times matching and combining into a run folder, as `run_steps` does."""
+) -> tuple[Path, CombinabilityResult]:
+    """Time matching and combining into a run folder, as `run_steps` does."""
     matching = MatchingSpeedConfig(config.widths, config.rounds, config.seed)
     combining = CombinationsConfig(config.rounds, config.seconds)
-    stages: dict[str, _Measure] = {
-        "matching": lambda shown: measure_matching(matching, shown),
-        "combinations": lambda shown: measure_combinations(combining, shown),
-    }
-    return _run("speed combinability", config, stages, lambda v: v, folder, console)
+
+    def measure(here: Run) -> dict[str, Any]:
+        advance = here.advance
+        return {
+            "matching": here.stage(
+                "matching", lambda: measure_matching(matching, advance)
+            ),
+            "combinations": here.stage(
+                "combinations", lambda: measure_combinations(combining, advance)
+            ),
+        }
+
+    asked = ("speed combinability", CombinabilityResult, config, measure)
+    return _run(*asked, folder, console)
 
 
 def run_stitching(
     config: StitchingSpeedConfig,
-    folder: _Folder = None,
+    folder: Folder = None,
     console: Console | None = None,
-) -> tuple[Run, dict[str, Any]]:
-    """Times stitching into a run folder, as `run_steps` does."""
+) -> tuple[Path, StitchingResult]:
+    """Time stitching into a run folder, as `run_steps` does."""
     training = TaskLossSpeedConfig(config.rounds, config.seconds, config.batch_size)
     measures = MomentsSpeedConfig(
         config.samples, config.features, config.rounds, config.seed
     )
-    stages: dict[str, _Measure] = {
-        "task_loss": lambda shown: measure_task_loss(training, shown),
-        "moments": lambda shown: measure_moments(measures, shown),
-    }
-    return _run("speed stitching", config, stages, lambda v: v, folder, console)
+
+    def measure(here: Run) -> dict[str, Any]:
+        advance = here.advance
+        return {
+            "task_loss": here.stage(
+                "task_loss", lambda: measure_task_loss(training, advance)
+            ),
+            "moments": here.stage(
+                "moments", lambda: measure_moments(measures, advance)
+            ),
+        }
+
+    return _run("speed stitching", StitchingResult, config, measure, folder, console)
 
 
 def _run(
     name: str,
+    result: type[_R],
     config: Any,
-    stages: dict[str, _Measure],
-    result: Callable[[dict[str, Any]], dict[str, Any]],
-    folder: _Folder,
+    measure: Callable[[Run], dict[str, Any]],
+    folder: Folder,
     console: Console | None,
-) -> tuple[Run, dict[str, Any]]:
-    console = console or Console(stderr=True)
-    run = Run(name, vars(config), folder)
-    state = "finished before: shown from" if run.finished else "writing to"
-    console.print(f"{name}: {state} {run.folder}", markup=False, highlight=False)
-    if run.finished:  # no two measurements give the same numbers
-        return run, read_result(run.folder)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    values = {}
-    with run.tentative(), Progress(*columns, console=console) as bars:
-        for stage, measure in stages.items():
-            bar = bars.add_task(f"{stage}: compiling", total=None)
+) -> tuple[Path, _R]:
+    def run(config: Any, folder: Path, progress: Progress) -> _R:
+        here = Run(name, config, folder, progress)
+        if here.finished:  # no two measurements give the same numbers
+            return read(folder)
+        return here.finish(result, **measure(here))
 
-            def progress(done: int, total: int, bar=bar, stage=stage) -> None:
-                label = f"{stage}: rounds"
-                bars.update(bar, description=label, completed=done, total=total)
-
-            values[stage] = run.stage(stage, lambda f=measure, p=progress: f(p))
-    return run, run.finish(result(values))
+    found: Any = launch(run, name, config, folder, console)
+    return found
 
 
 def print_steps(result: dict[str, Any], console: Console) -> None:

@@ -1,7 +1,7 @@
 """Experiments on stitching: pairs of networks joined at every layer, in every way."""
 
 from benchmarks.stitching._config import Config
-from benchmarks.stitching._experiment import is_pair, run_experiment
+from benchmarks.stitching._experiment import is_pair, run, run_experiment
 from benchmarks.stitching._taste import taste
 
-__all__ = ["Config", "is_pair", "run_experiment", "taste"]
+__all__ = ["Config", "is_pair", "run", "run_experiment", "taste"]

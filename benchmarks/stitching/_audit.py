@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 
 import stitching
+from benchmarks.networks import Data
 from benchmarks.stitching._layers import Layer
 from benchmarks.stitching._task_loss import TaskLoss
-from benchmarks.training import Data
 from stitching import report
 
 METHODS = ("least squares", "task loss")

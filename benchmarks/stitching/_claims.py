@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.networks import judged, over_networks
+from benchmarks.intervals import judged, over_networks
 from benchmarks.stitching._summary import LEAST_SQUARES, TASK_LOSS, Layers, Pair
 
 # Matched: so much of network 2's accuracy is reached.

@@ -6,7 +6,6 @@ import math
 from benchmarks._names import lookup
 from benchmarks._precision import Dtype, Precision, check_precision
 from benchmarks._ranges import check_counts, check_positive
-from benchmarks.training import Strategy
 
 # By model, the layers whose outputs are stitched: a pattern that names match whole.
 LAYERS: dict[str, str] = {
@@ -65,8 +64,6 @@ class Config:
       dtype: What all layers of a network but the last compute in: "float32" or
         "bfloat16". Parameters, losses, moments and maps are float32.
       seed: Of all that is drawn.
-      strategy: How networks and maps are trained, of `benchmarks.training.STRATEGIES`;
-        by default the fastest here, by timing. Results of two differ by rounding.
     """
 
     dataset: str = "digits"
@@ -94,7 +91,6 @@ class Config:
     precision: Precision = "default"
     dtype: Dtype = "float32"
     seed: int = 0
-    strategy: Strategy | None = None
 
     def __post_init__(self):
         lookup(LAYERS, self.model, "model")

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 
 import stitching
+from benchmarks.networks import Data
 from benchmarks.stitching._layers import Fronts, Layer, in_batches
-from benchmarks.training import Data
 from stitching import report, similarity
 from stitching.layers import resize
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 
-from benchmarks import data, training
+from benchmarks import data, runs
 from benchmarks._precision import computed_in
-from benchmarks.networks import module_of, read_networks
+from benchmarks.networks import make_task, module_of, read_networks
 from benchmarks.stitching._audit import Networks, audits
 from benchmarks.stitching._claims import claims
 from benchmarks.stitching._config import Config, spread_pairs
@@ -23,6 +23,7 @@ from benchmarks.stitching._networks import (
     kept_networks,
     train_and_save,
 )
+from benchmarks.stitching._result import Result
 from benchmarks.stitching._rows import choose_rows
 from benchmarks.stitching._scoring import Judge, own_scores
 from benchmarks.stitching._summary import (
@@ -38,6 +39,35 @@ from benchmarks.stitching._task_loss import TaskLoss
 
 Stage = Callable[[str, Callable[[], Any]], Any]
 Progress = Callable[[str, int, int], None]
+
+
+def run(
+    config: Config,
+    *,
+    dataset: data.Dataset | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    progress: runs.Progress | None = None,
+    data_directory: str | os.PathLike[str] | None = None,
+) -> Result:
+    """Run the experiments into a run folder.
+
+    Args:
+      config: The experiments.
+      dataset: A dataset in place of the one that the configuration names.
+      folder: The run folder, in which an interrupted run continues.
+      progress: What is told of stages.
+      data_directory: Where datasets are, and weights that are not found from here.
+    """
+    here = runs.Run("stitching", config, folder, progress)
+    found = run_experiment(
+        config,
+        here.stage,
+        lambda _, done, total: here.advance(done, total),
+        dataset=dataset,
+        folder=here.folder,
+        data_directory=data_directory,
+    )
+    return here.finish(Result, **found)
 
 
 def run_experiment(
@@ -93,7 +123,7 @@ class _Experiment:
         self._stage, self._progress = stage, progress
         self._data_directory = data_directory
         module = module_of(config.model, config.width, dataset, config.dtype)
-        self.task = training.make_task(dataset, module)
+        self.task = make_task(dataset, module)
         self.rows = choose_rows(config, self.task)
         self.layers = find_layers(config, self.task)
         self.fronts = Fronts(self.layers)

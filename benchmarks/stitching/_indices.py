@@ -5,8 +5,8 @@ from typing import Any
 import jax
 
 import stitching
+from benchmarks.networks import Data
 from benchmarks.stitching._layers import Layer
-from benchmarks.training import Data
 from stitching import similarity
 
 # Images whose Gram matrices are compared.

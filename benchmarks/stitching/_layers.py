@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 import stitching
+from benchmarks.networks import Data, Task
 from benchmarks.stitching._config import LAYERS, Config
-from benchmarks.training import Data, Task
 
 Progress = Callable[[int, int], None]
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks import training
 from benchmarks.networks import (
+    Task,
     Training,
     load_networks,
     save_networks,
@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 def train_and_save(
     config: Config,
-    task: training.Task,
+    task: Task,
     folder: Path,
     progress: Progress | None = None,
 ) -> None:
@@ -33,12 +33,12 @@ def train_and_save(
         config.training_learning_rate,
         seed=config.seed,
     )
-    checkpoint = folder / "checkpoints" / "train.npz"
-    variables, _ = train_networks(asked, task, progress, checkpoint, config.strategy)
+    checkpoint = folder / "checkpoints" / "train"
+    variables, _ = train_networks(asked, task, progress, checkpoint)
     save_networks(_kept(folder), variables)
 
 
-def kept_networks(task: training.Task, folder: Path, count: int) -> list[Any]:
+def kept_networks(task: Task, folder: Path, count: int) -> list[Any]:
     """The networks that `train_and_save` kept."""
     like = jax.eval_shape(task.init, jax.random.key(0))
     found = load_networks(_kept(folder), like, count)

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.networks import Data, Task
 from benchmarks.stitching._config import Config
 from benchmarks.stitching._layers import even
-from benchmarks.training import Data, Task
 
 
 class Rows(NamedTuple):

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 import stitching
+from benchmarks.networks import Data
 from benchmarks.stitching._layers import Layer, in_batches
 from benchmarks.stitching._maps import Map
-from benchmarks.training import Data
 from stitching import report
 
 Progress = Callable[[int, int], None]

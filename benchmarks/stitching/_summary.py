@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.networks import over_networks
+from benchmarks.intervals import over_networks
 from benchmarks.stitching._cross import SCORES, rank_correlation
 from benchmarks.stitching._maps import TASK
 
@@ -43,6 +43,7 @@ def stitches(
         having = [place for place, scores in enumerate(found) if name in scores]
         scores = [found[place][name] for place in having]
         entry = {key: scores[0][key] for key in ("way", "kind", "at")}
+        entry = {"method": entry["way"], "kind": entry["kind"], "setting": entry["at"]}
         entry["density"] = float(np.mean([each["density"] for each in scores]))
         hits = np.sum([each["hits"] for each in scores], axis=0)
         entry["hits"] = (hits / hits.sum()).tolist()

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 
 import stitching
+from benchmarks.networks import Data
 from benchmarks.stitching._config import Config
 from benchmarks.stitching._layers import BATCH, Layer
 from benchmarks.stitching._maps import TASK, Map, rank_of
-from benchmarks.training import Data
 from stitching import layers, targets
 
 Progress = Callable[[int, int], None]

@@ -21,7 +21,6 @@ CONFIG = Config(
     learning_rate=1e-3,
     fit_rows=1000,
     test_rows=300,
-    strategy="scan",
 )
 
 

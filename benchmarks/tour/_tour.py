@@ -2,13 +2,12 @@
 
 import functools
 import os
-from typing import Any
 
-from rich.console import Console
-
-from benchmarks import combinability, rllc, stitching
-from benchmarks._launch import Experiment, launch
-from benchmarks.runs import Run
+from benchmarks import combinability, data, models, rllc, stitching
+from benchmarks.networks import make_task
+from benchmarks.rllc._experiment import STAGES, compare
+from benchmarks.runs import Progress, Run
+from benchmarks.tour._result import Result
 
 # As many seeds as trials: both then run in one compiled program.
 CONFIG = rllc.Config(
@@ -17,44 +16,29 @@ CONFIG = rllc.Config(
     seeds=6,
     steps=300,
     evaluations=15,
-    problems=(),
-    strategy="vmap",  # timing the others would take longer than it saves
 )
-# What is made of the pair of networks: stage, and the result's name for its value.
-_OF_PAIR = {
-    "combine": ("combinability", combinability.taste),
-    "stitch": ("stitching", stitching.taste),
-}
 
 
-def tour(
-    folder: str | os.PathLike[str] | None = None, console: Console | None = None
-) -> tuple[Run, dict[str, Any]]:
-    """Trains small networks on digits, with RLLC and others; combines and stitches two.
+def run(
+    config: rllc.Config = CONFIG,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Train small networks on digits, with RLLC and others; combine and stitch two.
 
     Args:
-        folder: the run folder; by default one under `runs/`.
-        console: what to show progress on.
-
-    Returns:
-        The run, and its result by the schema of `benchmarks.runs`.
+      config: The comparison.
+      folder: The run folder.
+      progress: What is told of stages.
     """
-
-    def compute(stage, progress, *, dataset, folder):
-        found = rllc.run_comparison(
-            CONFIG, stage, progress, dataset=dataset, folder=folder
-        )
-        # Trained in seconds, always to the same networks: not worth keeping.
-        pair = functools.cache(lambda: combinability.train_pair(dataset))
-        for name, (key, make) in _OF_PAIR.items():
-            shown = functools.partial(progress, name)
-            found[key] = stage(name, lambda m=make, s=shown: m(pair(), s))
-        return found
-
-    total = rllc.STAGES * len(CONFIG.methods) + len(_OF_PAIR)
-    asked = Experiment("tour", CONFIG, compute, _is_counted, total)
-    return launch(asked, folder, console=console)
-
-
-def _is_counted(stage: str) -> bool:
-    return rllc.is_counted(stage) or stage in _OF_PAIR
+    here = Run("tour", config, folder, progress)
+    here.expect(STAGES * len(config.methods) + 2)
+    dataset = data.load(config.dataset)
+    task = make_task(dataset, models.build(config.model, dataset))
+    found = compare(config, here, task)
+    # Trained in seconds, always to the same networks: not kept.
+    pair = functools.cache(lambda: combinability.train_pair(dataset))
+    combined = here.stage("combine", lambda: combinability.taste(pair(), here.advance))
+    stitched = here.stage("stitch", lambda: stitching.taste(pair(), here.advance))
+    return here.finish(Result, **found, combinability=combined, stitching=stitched)

@@ -110,7 +110,7 @@ def result() -> dict[str, Any]:
     methods = {name: {"constant": entry(name, random)} for name in METHODS}
     config = {"dataset": "digits", "model": "mlp", "steps": 60, "batch_size": 8}
     return {
-        "schema": 1,
+        "schema": 2,
         "experiment": "rllc",
         "command": "python -m benchmarks rllc",
         "config": config | {"trials": 4, "seeds": SEEDS, "schedules": ["constant"]},
@@ -118,7 +118,6 @@ def result() -> dict[str, Any]:
         "machine": {"device": "cpu", "devices": 1, "cpu": "a processor", "cores": 2},
         "started": "2026-01-01T00:00:00+00:00",
         "seconds": 12.3,
-        "strategy": "scan",
         "methods": methods,
         "targets": {"constant": 0.25},
         "comparisons": comparisons(methods),

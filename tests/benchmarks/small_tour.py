@@ -6,16 +6,15 @@ Its sizes are those of `test_tour`; its arguments those of `python -m benchmarks
 import dataclasses
 import sys
 
+import benchmarks.__main__ as command_line
 import benchmarks.combinability._taste as taste
-from benchmarks.__main__ import main
 from benchmarks.combinability import Config
-from benchmarks.tour import _tour as tour
 
 SIZES = {"methods": ("sgd", "rllc"), "trials": 2, "seeds": 2, "curve_rows": 100}
 SIZES |= {"steps": 40, "evaluations": 4, "batch_size": 32}
 PAIR = Config(networks=2, steps=60, rows=40, calibration=20, samples=40, batch=4)
 
 if __name__ == "__main__":
-    tour.CONFIG = dataclasses.replace(tour.CONFIG, **SIZES)
+    command_line.TOUR = dataclasses.replace(command_line.TOUR, **SIZES)
     taste.CONFIG, taste.WIDTH = PAIR, 8
-    sys.exit(main(["tour", *sys.argv[1:]]))
+    sys.exit(command_line.main(["tour", *sys.argv[1:]]))

@@ -11,7 +11,8 @@ from benchmarks import data, report
 from benchmarks.combinability import Config, run_experiment, taste, train_pair
 from benchmarks.combinability._claims import claims
 from benchmarks.combinability._hypercube import CELLS
-from benchmarks.networks import load_networks, over_networks, save_networks
+from benchmarks.intervals import over_networks
+from benchmarks.networks import load_networks, save_networks
 from benchmarks.runs import RunError
 
 SMALL = Config(
@@ -25,7 +26,6 @@ SMALL = Config(
     points=3,
     fractions=(0.0, 0.2),
     resolution=5,
-    strategy="vmap",
 )
 
 
@@ -49,8 +49,6 @@ def outcome(tmp_path_factory, cells):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.combinability._experiment.CELLS", cells)
-        # Where a strategy is named, none is chosen by timing.
-        patch.setattr("benchmarks.training._strategy.fastest_strategy", None)
         found = run_experiment(SMALL, stage, folder=folder)
         again = run_experiment(SMALL, stage, folder=folder)
     return found, again, stages, folder
@@ -117,7 +115,7 @@ def test_an_unspoilt_matching_moves_and_loses_nothing(outcome):
 
 def test_every_figure_is_drawn_and_the_page_holds_the_claims(outcome, tmp_path):
     result = {
-        "schema": 1,
+        "schema": 2,
         "experiment": "combinability",
         "command": "python -m benchmarks combinability",
         "config": {**vars(SMALL)},

@@ -7,30 +7,33 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from rich.console import Console
+from jaxtyping import Float64
 
-from benchmarks import report
-from benchmarks._launch import Experiment, launch
+from benchmarks import runs, training
 from benchmarks.networks import load_networks, save_networks
 from benchmarks.rllc import Config
-from benchmarks.runs import read_result
-from benchmarks.training import _checkpoint
+from benchmarks.runs import Result, Run, read_result
+from benchmarks.training import fit
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = [sys.executable, "-m", "benchmarks"]
 RLLC = """rllc --methods sgd rllc --schedules constant --trials 2 --seeds 2 --steps 200
-    --batch-size 32 --evaluations 20 --curve-rows 100 --problems --strategy scan"""
+    --batch-size 32 --evaluations 20 --curve-rows 100 --problems"""
 COMBINABILITY = """combinability --widths 8 --networks 3 --steps 200 --rows 60
     --calibration 40 --samples 60 --batch 2 --points 3 --fractions 0.0 0.2
-    --resolution 5 --strategy vmap"""
+    --resolution 5"""
 STITCHING = """stitching --model mlp --width 8 --networks 3 --training-steps 200
     --layers Dense_0 Dense_2 --pairs 3 --deep 1 --cross 1 --audited 1 --fit-rows 200
     --test-rows 100 --cross-rows 100 --steps 50 --batch-size 32 --ranks 0.25
-    --penalties 0.1 --task-penalties 1.0 --strategy vmap"""
+    --penalties 0.1 --task-penalties 1.0"""
 COMMANDS = {
     "rllc": [*BENCHMARKS, *RLLC.split()],
     "combinability": [*BENCHMARKS, *COMBINABILITY.split()],
@@ -110,12 +113,15 @@ def names_in(folder):
 # A run in miniature, which keeps its work as the experiments do, killed before every
 # change that it makes to files.
 
-CHANGES = ("fsync", "link", "mkdir", "replace", "rmdir", "unlink")
-ASKED = {"steps": 3}
+CHANGES = ("fsync", "link", "mkdir", "rename", "replace", "rmdir", "unlink")
 
 
 class Killed(BaseException):
     """Nothing happens any more."""
+
+
+class Rehearsal(Result):
+    found: Float64[np.ndarray, "run"]
 
 
 def dying(changes, patch):
@@ -139,33 +145,43 @@ def dying(changes, patch):
         patch.setattr(os, name, change)
 
 
-def compute(stage, progress, dataset, folder):
-    checkpoint, kept = folder / "checkpoints" / "train.npz", folder / "networks.npz"
-    network = {"w": np.zeros(3)}
+def loss(params, statistics, batch, key):
+    return jnp.mean((params - batch) ** 2), statistics
 
-    def train():
-        state = {"done": np.array(0), **network}
-        if checkpoint.exists():
-            state = _checkpoint.load(checkpoint, ASKED, state)
-        while state["done"] < ASKED["steps"]:
-            noise = np.random.default_rng(int(state["done"])).normal(size=3)
-            state = {"done": state["done"] + 1, "w": state["w"] + noise}
-            _checkpoint.save(checkpoint, ASKED, state)
-        save_networks(kept, [{"w": state["w"]}])
 
-    stage("train", train)
-    (trained,) = load_networks(kept, network, 1)
-    total = stage("add", lambda: {"total": trained["w"].sum()})["total"]
-    return {"found": stage("double", lambda: 2 * total)}
+def sgd(hyper):
+    return optax.sgd(hyper["learning_rate"])
 
 
 def run_in(folder):
-    asked = Experiment("rehearsal", Config(), compute, bool, 3)
-    launch(asked, folder, console=Console(quiet=True))
+    here = Run("rehearsal", Config(), folder)
+    kept = folder / "networks" / "trained.npz"
+
+    def train():
+        found = fit(
+            loss,
+            {"params": jnp.zeros(2)},
+            sgd,
+            jnp.arange(6.0)[:, None],
+            key=jax.random.split(jax.random.key(0), 2),
+            steps=8,
+            batch_size=2,
+            hyper={"learning_rate": jnp.array([0.1, 0.2])},
+            checkpoint=here.checkpoint(),
+        )
+        save_networks(kept, [found.variables])
+
+    here.stage("train", train)
+    (trained,) = load_networks(kept, {"params": jnp.zeros(2)}, 1)
+    total = here.stage("double", lambda: 2 * trained["params"])
+    here.finish(Rehearsal, found=total)
 
 
 def test_a_run_killed_before_any_change_of_a_file_ends_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "write", lambda folder: None)
+    module = types.SimpleNamespace(Rehearsal=Rehearsal)
+    monkeypatch.setitem(sys.modules, "rehearsal_of_kills", module)
+    monkeypatch.setitem(runs.RESULTS, "rehearsal", "rehearsal_of_kills:Rehearsal")
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     run_in(tmp_path / "whole")
     expected = without_times(read_result(tmp_path / "whole"))
     for changes in itertools.count():

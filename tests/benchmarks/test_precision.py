@@ -117,7 +117,7 @@ def test_every_stage_computes_in_the_precision(experiment, precision):
 def test_the_result_says_what_was_asked(tmp_path):
     asked = ["rllc", "--methods", "sgd", "--schedules", "constant", "--trials", "1"]
     asked += ["--seeds", "1", "--steps", "2", "--evaluations", "1", "--problems"]
-    asked += ["--strategy", "loop", "--precision", "high", "--dtype", "bfloat16"]
+    asked += ["--precision", "high", "--dtype", "bfloat16"]
     assert main([*asked, "--out", str(tmp_path / "run")]) == 0
     result = read_result(tmp_path / "run")
     assert result["config"]["precision"] == "high"

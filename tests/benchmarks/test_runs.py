@@ -1,5 +1,6 @@
 """Run folders: whole files, resumed runs, and refusals that say what to do."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -7,15 +8,44 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Float64
 
-from benchmarks.runs import Run, RunError, _run, read_result, schema
+from benchmarks import runs
+from benchmarks.runs import Number, Record, Result, Run, RunError, default_folder, read
 
-CONFIG = {"steps": 10, "rates": [0.1, 1.0]}
+RESULTS = Path(runs.__file__).parent / "results"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    steps: int = 10
+    rates: tuple[float, ...] = (0.1, 1.0)
+
+
+class Losses(Record):
+    loss: Float64[np.ndarray, " seed"]
+    best: Number
+
+
+class Rehearsal(Result):
+    methods: dict[str, Losses]
+
+
+CONFIG = Config()
+
+
+@pytest.fixture(autouse=True)
+def rehearsal(monkeypatch):
+    """Results of this file's experiment are read by its type."""
+    module = types.SimpleNamespace(Rehearsal=Rehearsal)
+    monkeypatch.setitem(sys.modules, "rehearsal_of_runs", module)
+    monkeypatch.setitem(runs.RESULTS, "rehearsal", "rehearsal_of_runs:Rehearsal")
 
 
 def test_a_finished_stage_is_not_computed_again(tmp_path):
@@ -23,32 +53,52 @@ def test_a_finished_stage_is_not_computed_again(tmp_path):
     assert Run("rllc", CONFIG, tmp_path).stage("one", lambda: 2) == 1
 
 
+class Value(Record):
+    array: Float64[np.ndarray, "row column"]
+    scalar: Number
+    names: list[str]
+
+
 def test_a_computed_and_a_stored_stage_are_the_same_value(tmp_path):
     value = {
-        "array": np.array([[0.1, np.nan], [np.inf, 3]], np.float32),
-        "jax": jnp.arange(3),
-        "empty": np.zeros((0, 4)),
-        "tuple": (1, 2.5, None, "text", True),
-        "scalar": np.float32(0.1),
-        "infinite": float("-inf"),
+        "array": jnp.array([[0.1, jnp.nan], [jnp.inf, 3]], jnp.float32),
+        "scalar": np.float32(np.inf),
+        "names": ("one", "two"),
     }
-    computed = Run("rllc", CONFIG, tmp_path).stage("one", lambda: value)
-    stored = Run("rllc", CONFIG, tmp_path).stage("one", lambda: None)
-    for name in ("array", "jax", "empty"):
-        np.testing.assert_array_equal(computed[name], value[name])
-        assert computed[name].dtype == value[name].dtype
-        np.testing.assert_array_equal(computed.pop(name), stored[name])
-        assert stored.pop(name).dtype == value[name].dtype
-    assert computed == stored
-    assert computed["tuple"] == [1, 2.5, None, "text", True]
+    computed = Run("rllc", CONFIG, tmp_path).stage("one", lambda: value, Value)
+    stored = Run("rllc", CONFIG, tmp_path).stage("one", lambda: None, Value)
+    expected = np.array([[np.float32(0.1), np.nan], [np.nan, 3]])
+    for one in (computed, stored):
+        np.testing.assert_array_equal(one.array, expected)
+        assert np.isnan(one.scalar)
+        assert one.names == ["one", "two"]
+    plain = Run("rllc", CONFIG, tmp_path).stage("one", lambda: None)
+    assert plain["scalar"] is None
+    assert plain["names"] == ["one", "two"]
 
 
-@pytest.mark.parametrize("value", [{1: 2}, {"a": {2, 3}}, object()])
-def test_a_value_that_json_would_change_is_refused(tmp_path, value):
+@pytest.mark.parametrize("value", [{"a": object()}, object()])
+def test_a_value_that_json_cannot_hold_is_rejected(tmp_path, value):
     run = Run("rllc", CONFIG, tmp_path)
     with pytest.raises(TypeError, match="stage value: expected"):
         run.stage("one", lambda: value)
     assert run.stage("one", lambda: 1) == 1
+
+
+def test_a_failure_before_anything_is_finished_leaves_no_folder(tmp_path):
+    def fail():
+        raise ValueError("too few rows")
+
+    for folder in (tmp_path / "run", tmp_path / "there"):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        with pytest.raises(ValueError, match="too few"):
+            Run("rllc", CONFIG, folder).stage("one", fail)
+        assert not list(folder.glob("*"))
+    kept = Run("rllc", CONFIG, tmp_path / "kept")
+    kept.stage("one", lambda: 1)
+    with pytest.raises(ValueError, match="too few"):
+        kept.stage("two", fail)
+    assert Run("rllc", CONFIG, tmp_path / "kept").stage("one", fail) == 1
 
 
 def test_a_stage_that_raises_leaves_nothing_behind(tmp_path):
@@ -74,27 +124,38 @@ def test_a_damaged_stage_is_refused_by_name(tmp_path):
             Run("rllc", CONFIG, tmp_path).stage("one", lambda: 1)
 
 
-def test_another_configuration_is_refused_and_the_difference_named(tmp_path):
-    Run("rllc", CONFIG, tmp_path)
+def test_another_configuration_is_rejected_and_the_difference_named(tmp_path):
+    Run("rllc", CONFIG, tmp_path).stage("one", lambda: 1)
     with pytest.raises(RunError, match=r"steps was 10, now 20.*--out"):
-        Run("rllc", CONFIG | {"steps": 20}, tmp_path)
-    with pytest.raises(RunError, match="experiment was 'rllc', now 'tour'"):
+        Run("rllc", Config(20), tmp_path)
+    with pytest.raises(RunError, match="it is a run of rllc, not of tour"):
         Run("tour", CONFIG, tmp_path)
-    with pytest.raises(RunError, match="extra was None, now 1"):
-        Run("rllc", CONFIG | {"extra": 1}, tmp_path)
 
 
 def test_other_versions_are_not_mixed_into_a_run(tmp_path, monkeypatch):
-    Run("rllc", CONFIG, tmp_path)
-    newer = _run.versions() | {"jax": "99.0"}
-    monkeypatch.setattr(_run, "versions", lambda: newer)
+    Run("rllc", CONFIG, tmp_path).stage("one", lambda: 1)
+    versions = runs.versions
+    monkeypatch.setattr(runs, "versions", lambda c: versions(c) | {"jax": "99.0"})
     with pytest.raises(RunError, match=r"version of jax was '.*', now '99.0'"):
         Run("rllc", CONFIG, tmp_path)
 
 
-def test_tuples_in_a_configuration_do_not_count_as_a_difference(tmp_path):
-    Run("rllc", {"rates": (1, 2)}, tmp_path)
-    Run("rllc", {"rates": (1, 2)}, tmp_path)
+def test_files_and_code_that_options_name_count_as_versions(tmp_path):
+    @dataclasses.dataclass
+    class Own:
+        dataset: str
+        methods: tuple[str, ...]
+
+    path = tmp_path / "data.npz"
+    path.write_bytes(b"one")
+    own = Own(str(path), ("benchmarks.baselines:scale_by_aggmo",))
+    before = runs.header("rllc", own).versions
+    assert set(runs.header("rllc", CONFIG).versions) < set(before)
+    path.write_bytes(b"two")
+    after = runs.header("rllc", own).versions
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {str(path)}
+    assert own.methods[0] in before
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
@@ -105,19 +166,20 @@ def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot write .*file/run: .*--out"):
-        Run("rllc", CONFIG, tmp_path / "file" / "run")
+    with pytest.raises(RunError, match=r"cannot (read|write) .*file/run"):
+        Run("rllc", CONFIG, tmp_path / "file" / "run").stage("one", lambda: 1)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
 def test_a_read_only_folder_is_named(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(RunError, match=r"cannot write .*Permission denied"):
-        Run("rllc", CONFIG, tmp_path / "run")
+        Run("rllc", CONFIG, tmp_path / "run").stage("one", lambda: 1)
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
     run = Run("rllc", CONFIG, tmp_path)
+    run.stage("zero", lambda: 0)
     fsync = os.fsync
 
     def full(descriptor):
@@ -126,7 +188,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match=r"cannot write .*No space left.*make room"):
         run.stage("one", lambda: 1)
-    assert list((tmp_path / "stages").iterdir()) == []
+    assert [p.name for p in (tmp_path / "stages").iterdir()] == ["zero.json"]
     monkeypatch.setattr(os, "fsync", fsync)
     assert run.stage("one", lambda: 2) == 2
 
@@ -134,53 +196,90 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
 def test_the_result_carries_configuration_versions_and_machine(tmp_path):
     run = Run("rehearsal", CONFIG, tmp_path)
     run.stage("one", lambda: time.sleep(0.02))
-    result = run.finish({"methods": {"sgd": {"loss": np.array([1, np.nan])}}})
-    assert result == read_result(tmp_path)
-    assert result["schema"] == schema.NUMBER
-    assert result["config"] == CONFIG
-    assert result["methods"]["sgd"]["loss"] == [1.0, None]
-    assert 0.02 <= result["seconds"] < 2
-    assert {"python", "jax", "optax", "numpy", "source"} <= result["versions"].keys()
-    assert {"device", "devices", "cpu", "cores"} == result["machine"].keys()
+    losses = {"loss": np.array([1, np.nan]), "best": np.nan}
+    result = run.finish(Rehearsal, methods={"sgd": losses})
+    again = read(tmp_path)
+    for one in (result, again):
+        np.testing.assert_array_equal(one.methods["sgd"].loss, [1.0, np.nan])
+        assert np.isnan(one.methods["sgd"].best)
+        assert one.config == {"steps": 10, "rates": [0.1, 1.0]}
+        assert 0.02 <= one.seconds < 2
+        assert {"python", "jax", "optax", "numpy", "source"} <= one.versions.keys()
+        assert one.machine == run.header.machine
     assert "NaN" not in (tmp_path / "result.json").read_text()
+    with pytest.raises(RunError, match=r"unknown field `x`"):
+        run.finish(Rehearsal, methods={}, x=1)
 
 
-def test_the_default_folder_follows_from_the_question(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    first = Run("rllc", CONFIG).folder
+def test_the_default_folder_follows_from_the_question():
+    first = default_folder("rllc", CONFIG)
     assert first.parent == Path("runs")
-    assert Run("rllc", CONFIG).folder == first
-    assert Run("rllc", CONFIG | {"steps": 3}).folder != first
-    assert Run("tour", CONFIG).folder != first
+    assert default_folder("rllc", CONFIG) == first
+    assert default_folder("rllc", Config(3)) != first
+    assert default_folder("tour", CONFIG) != first
 
 
-def test_an_unfinished_run_says_how_to_go_on(tmp_path):
+def test_without_a_folder_nothing_stays():
+    run = Run("rllc", CONFIG)
+    run.stage("one", lambda: 1)
+    folder = run.folder
+    assert folder.exists()
+    del run
+    assert not folder.exists()
+
+
+def test_an_unfinished_run_says_how_to_continue(tmp_path):
     with pytest.raises(RunError, match=r"holds no result\.json"):
-        read_result(tmp_path)
-    Run("rllc", CONFIG, tmp_path)
-    with pytest.raises(RunError, match="has not finished; go on with\n  python"):
-        read_result(tmp_path)
+        read(tmp_path)
+    Run("rllc", CONFIG, tmp_path).stage("one", lambda: 1)
+    with pytest.raises(RunError, match="has not finished; continue with\n  python"):
+        read(tmp_path)
 
 
-def test_a_result_of_another_schema_or_damaged_is_refused(tmp_path):
-    path = tmp_path / "result.json"
-    for content, why in [
-        ({"schema": 99}, "expected schema 1, got 99"),
-        ([], "expected schema 1, got None"),
-        ({"schema": 1, "config": {}}, "the whole: it lacks 'experiment'"),
-    ]:
-        path.write_text(json.dumps(content))
-        with pytest.raises(RunError, match=why):
-            read_result(tmp_path)
-    path.write_text('{"schema": 1')
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r.update(schema=99), "expected schema 2, got 99"),
+        (
+            lambda r: r.update(experiment="rlc"),
+            "expected an experiment of .* got 'rlc'",
+        ),
+        (lambda r: r.pop("versions"), "required field `versions`"),
+        (lambda r: r.update(extra=1), "unknown field `extra`"),
+        (lambda r: r["steps"]["adam"].update(seconds="x"), r"steps.*seconds"),
+        (lambda r: r["machine"].update(cores=1.5), r"Expected `int`.*machine\.cores"),
+    ],
+)
+def test_a_result_of_another_schema_is_rejected_by_name(tmp_path, change, said):
+    result = json.loads((RESULTS / "speed_rllc" / "result.json").read_text())
+    change(result)
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RunError, match=said):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b'{"schema": 2', b"[1]", b"\xff\xfe"])
+def test_a_damaged_result_is_rejected_by_name(tmp_path, content):
+    (tmp_path / "result.json").write_bytes(content)
     with pytest.raises(RunError, match=r"result\.json is damaged"):
-        read_result(tmp_path)
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [path.parent for path in RESULTS.glob("*/result.json")],
+    ids=lambda p: p.name,
+)
+def test_every_committed_result_has_its_type(name):
+    result = read(RESULTS / name)
+    assert result.schema == runs.SCHEMA
+    assert result.seconds > 0
 
 
 def work(folder, seconds):
     """Computes a run of six stages, each from the one before; gives those computed."""
-    run, computed = Run("rehearsal", {"stages": 6}, folder), []
-    total = np.zeros(3, np.float32)
+    run, computed = Run("rehearsal", Config(6), folder), []
+    total = np.zeros(3)
     for index in range(6):
 
         def compute(index=index, total=total):
@@ -188,10 +287,10 @@ def work(folder, seconds):
             print(index, flush=True)
             computed.append(index)
             noise = np.random.default_rng(index).normal(size=3)
-            return {"total": total + noise.astype(np.float32)}
+            return total + noise
 
-        total = run.stage(f"stage-{index}", compute)["total"]
-    run.finish({"methods": {"sgd": {"total": total}}})
+        total = run.stage(f"stage-{index}", compute, Float64[np.ndarray, " seed"])
+    run.finish(Rehearsal, methods={"sgd": {"loss": total, "best": total.min()}})
     return computed
 
 
@@ -209,23 +308,24 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_result(tmp_path):
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
     with pytest.raises(RunError, match="has not finished"):
-        read_result(tmp_path / "killed")
+        read(tmp_path / "killed")
 
     resumed = work(tmp_path / "killed", 0)
     assert resumed[-3:] == [3, 4, 5]
     assert not {0, 1} & set(resumed)
     assert work(tmp_path / "whole", 0) == [0, 1, 2, 3, 4, 5]
-    one, other = (read_result(tmp_path / name) for name in ("whole", "killed"))
-    assert one["methods"] == other["methods"]
+    one, other = (read(tmp_path / name) for name in ("whole", "killed"))
+    np.testing.assert_array_equal(one.methods["sgd"].loss, other.methods["sgd"].loss)
     assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_a_write_that_is_killed_in_the_middle_is_not_taken_for_whole(tmp_path):
     run = Run("rllc", CONFIG, tmp_path)
     left = tmp_path / "stages" / ".one.json.1.partial"
+    left.parent.mkdir()
     left.write_text('{"seconds": 1, "val')
     assert Run("rllc", CONFIG, tmp_path).stage("one", lambda: 5) == 5
-    run.finish({"methods": {}})
+    run.finish(Rehearsal, methods={})
     assert not left.exists()
 
 

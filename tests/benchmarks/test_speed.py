@@ -139,12 +139,14 @@ def test_matching_and_combining_are_timed_into_one_result(tmp_path, monkeypatch)
 
         monkeypatch.setattr(f"benchmarks.speed._run.measure_{name}", measure)
     config = CombinabilitySpeedConfig(widths=(4,), rounds=3, seconds=0.5, seed=2)
-    run, result = run_combinability(config, tmp_path / "run")
+    folder, _ = run_combinability(config, tmp_path / "run")
+    result = read_result(folder)
     assert (asked["matching"].widths, asked["matching"].seed) == ((4,), 2)
     assert asked["combinations"].seconds == 0.5
     assert (result["matching"], result["combinations"]) == (matching, combining)
     asked.clear()
-    assert run_combinability(config, run.folder)[1] == result
+    run_combinability(config, folder)
+    assert read_result(folder) == result
     assert not asked, "a finished measurement is shown, not repeated"
     with open(tmp_path / "shown", "w") as file:
         print_combinability(result, Console(file=file, width=120))

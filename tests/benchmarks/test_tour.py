@@ -28,8 +28,10 @@ def test_a_tour_ends_with_a_table_what_it_says_and_the_report(
 ):
     # Sizes of `test_rllc`, which shares the compilations.
     small = {"methods": ("sgd", "rllc"), "trials": 1, "seeds": 1, "curve_rows": 100}
-    small |= {"steps": 12, "evaluations": 2, "batch_size": 32, "strategy": "scan"}
-    monkeypatch.setattr(tour, "CONFIG", dataclasses.replace(tour.CONFIG, **small))
+    small |= {"steps": 12, "evaluations": 2, "batch_size": 32}
+    monkeypatch.setattr(
+        "benchmarks.__main__.TOUR", dataclasses.replace(tour.CONFIG, **small)
+    )
     # Those of `test_combinability`, likewise.
     pair = Config(networks=2, steps=30, rows=40, calibration=20, samples=4, batch=1)
     monkeypatch.setattr("benchmarks.combinability._taste.CONFIG", pair)

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
-from benchmarks import training
-from benchmarks.training import _strategy, _task
+from benchmarks import models, networks, training
 
 ROWS, BATCH = 44, 8  # 5 minibatches an epoch; 4 rows wait for the next
-PLAN = training.Plan(steps=13, batch_size=BATCH, evaluations=3)
+PLAN = networks.Plan(steps=13, batch_size=BATCH, evaluations=3)
 HYPER = {"learning_rate": [0.01, 0.03, 0.01]}
 SEEDS = [3, 3, 5]
 
@@ -65,7 +65,7 @@ def make_data(rows=ROWS, trailing=(), seed=0):
 def task():
     held_out = {"validation": make_data(9, seed=1), "test": make_data(9, seed=2)}
     splits = {"train": make_data(), **held_out}
-    return training.make_task(SimpleNamespace(name="blobs", **splits), Net())
+    return networks.make_task(SimpleNamespace(name="blobs", **splits), Net())
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,7 @@ def history(task):
 
 
 def train(task, **options):
-    return training.train(
-        task, make_adam, HYPER, SEEDS, PLAN, **{"strategy": "scan", **options}
-    )
+    return networks.train(task, make_adam, HYPER, SEEDS, PLAN, **options)
 
 
 def assert_same(one, other):
@@ -123,77 +121,78 @@ def test_training_is_what_a_plain_loop_computes(task, history):
     variables, losses = loop_by_hand(task, HYPER["learning_rate"][1], SEEDS[1])
     expected = [np.mean(part) for part in np.split(losses, history.steps[:-1])]
     np.testing.assert_allclose(history.train_batch_loss[1], expected, rtol=1e-4)
-    score = jax.jit(_task.row_scores, static_argnums=0)
-    loss, hits = score(task.module, variables, task.test)
+    logits = task.module.apply(variables, task.test.inputs)
+    loss, hits = networks.row_scores(logits, task.test.targets)
     np.testing.assert_allclose(history.test_loss[1], np.mean(loss), rtol=1e-4)
     np.testing.assert_allclose(history.test_accuracy[1], np.mean(hits))
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "loop"])
-def test_every_strategy_computes_the_same(task, history, strategy):
-    other = train(task, strategy=strategy)
-    assert (history.strategy, other.strategy) == ("scan", strategy)
+MODES = ("vmapped", "compiled", "stepped")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_however_runs_are_advanced_they_compute_the_same(
+    task, history, mode, monkeypatch
+):
+    monkeypatch.setattr(training, "mode", lambda *_: mode)
+    other = train(task)
     for name in ("train_loss", "train_batch_loss", "validation_loss", "test_loss"):
         np.testing.assert_allclose(
             getattr(other, name), getattr(history, name), rtol=1e-4
         )
 
 
-def test_the_result_does_not_depend_on_the_segment(task, history):
-    reports = []
-    other = train(task, segment=2, progress=lambda *report: reports.append(report))
-    assert_same(history, other)
-    # Segments end at epochs (5, 10), evaluation points (4, 9, 13) and after 2 steps.
-    assert [done for done, _ in reports] == [2, 4, 5, 7, 9, 10, 12, 13]
-    assert {total for _, total in reports} == {PLAN.steps}
-
-
-@pytest.mark.parametrize("strategy", ["scan", "vmap"])
-def test_an_interrupted_training_goes_on_with_the_same_bits(task, tmp_path, strategy):
+@pytest.mark.parametrize("mode", MODES)
+def test_an_interrupted_training_continues_with_the_same_bits(
+    task, tmp_path, mode, monkeypatch
+):
     def interrupt(done, total):
         if done == 10:
             raise KeyboardInterrupt
 
-    options = {"strategy": strategy, "probe": probe_count}
-    path = tmp_path / "checkpoint.npz"
+    monkeypatch.setattr(training, "mode", lambda *_: mode)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    whole = train(task, probe=probe_count)
+    # Segments end at epochs (5, 10) and evaluations (4, 9, 13).
     with pytest.raises(KeyboardInterrupt):
-        train(task, checkpoint=path, segment=3, progress=interrupt, **options)
+        train(task, checkpoint=tmp_path, probe=probe_count, progress=interrupt)
     resumed = []
-    # Without a strategy it is the interrupted one's.
     history = train(
         task,
-        checkpoint=path,
-        progress=lambda done, total: resumed.append(done),
-        **{**options, "strategy": None},
+        checkpoint=tmp_path,
+        probe=probe_count,
+        progress=lambda done, total: resumed.append((done, total)),
     )
-    assert resumed == [10, 13]  # from the evaluation point at step 9
-    assert_same(history, train(task, **options))
+    assert resumed == [(10, 13), (13, 13)]  # from step 9
+    assert_same(history, whole)
     assert history.probes["count"].tolist() == [[4, 9, 13]] * 3
 
 
-def test_a_checkpoint_of_another_training_is_refused(task, tmp_path):
-    path = tmp_path / "checkpoint.npz"
-    train(task, checkpoint=path)
-    with pytest.raises(training.CheckpointError, match=r"seeds was \[3, 3, 5\], now"):
-        training.train(
-            task, make_adam, HYPER, [3, 5, 5], PLAN, strategy="scan", checkpoint=path
-        )
-    with pytest.raises(training.CheckpointError, match="another optimizer"):
-        training.train(task, make_still, HYPER, SEEDS, PLAN, checkpoint=path)
+def test_progress_segments_do_not_change_the_result(task, history, monkeypatch):
+    monkeypatch.setattr(training, "_SEGMENT", 2)
+    assert_same(train(task), history)
 
 
-def test_a_damaged_checkpoint_is_refused_by_name(task, tmp_path):
-    path = tmp_path / "checkpoint.npz"
-    train(task, checkpoint=path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(training.CheckpointError, match=r"checkpoint\.npz cannot be"):
-        train(task, checkpoint=path)
+def test_a_checkpoint_of_another_training_or_damaged_is_rejected(
+    task, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    train(task, checkpoint=tmp_path)
+    with pytest.raises(training.CheckpointError, match="other keys, hyper-parameters"):
+        networks.train(task, make_adam, HYPER, [3, 5, 5], PLAN, checkpoint=tmp_path)
+    with pytest.raises(training.CheckpointError, match="another network or optimizer"):
+        networks.train(task, make_still, HYPER, SEEDS, PLAN, checkpoint=tmp_path)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(training.CheckpointError, match=r"damaged.*delete it"):
+        train(task, checkpoint=tmp_path)
 
 
 def test_a_seed_decides_on_start_and_batches_whatever_the_method(task):
-    moved = training.train(task, make_still, HYPER, SEEDS, PLAN, strategy="scan")
+    moved = networks.train(task, make_still, HYPER, SEEDS, PLAN)
     zero = {"learning_rate": [0.0] * 3}
-    other = training.train(task, make_adam, zero, SEEDS, PLAN, strategy="scan")
+    other = networks.train(task, make_adam, zero, SEEDS, PLAN)
     np.testing.assert_array_equal(moved.train_batch_loss, other.train_batch_loss)
     assert np.array_equal(moved.train_batch_loss[0], moved.train_batch_loss[1])
     assert not np.any(moved.train_batch_loss[0] == moved.train_batch_loss[2])
@@ -209,10 +208,10 @@ def row_losses(task, variables):
 
 
 def test_curves_and_final_losses_are_means_over_the_rows_asked_for(task, monkeypatch):
-    monkeypatch.setattr(_task, "CHUNK", 4)
+    monkeypatch.setattr(networks, "_CHUNK", 4)
     plan = dataclasses.replace(PLAN, evaluations=1, curve_rows=6, final_rows=10)
     hyper = {"learning_rate": [0.0] * 3}
-    history = training.train(task, make_adam, hyper, SEEDS, plan, strategy="scan")
+    history = networks.train(task, make_adam, hyper, SEEDS, plan)
     # The statistics move even if the parameters do not: they are read off one run.
     variables, _ = loop_by_hand(task, 0.0, 3)
 
@@ -233,7 +232,7 @@ def test_the_loss_of_a_text_is_the_mean_over_all_positions():
     splits = {
         name: make_data(6, trailing=(5,)) for name in ("train", "validation", "test")
     }
-    text = training.make_task(SimpleNamespace(name="text", **splits), Linear())
+    text = networks.make_task(SimpleNamespace(name="text", **splits), Linear())
     variables = jax.jit(text.init)(jax.random.key(0))
     dense = variables["params"]["Dense_0"]
     logits = np.asarray(text.test.inputs) @ dense["kernel"] + dense["bias"]
@@ -241,30 +240,30 @@ def test_the_loss_of_a_text_is_the_mean_over_all_positions():
     targets = text.test.targets.reshape(-1)
     expected = -np.mean(flat[np.arange(len(targets)), targets])
 
-    @jax.jit
-    def losses(variables, data):
-        trained, _ = _task.batch_loss(text.module, variables["params"], {}, data)
-        evaluated, _ = _task.chunk_sums(text.module, variables, data, 0, 6, size=6)
-        return trained, evaluated / 6, text.loss(variables, data)
+    scored = networks.score(text.network, variables, text.test)
+    np.testing.assert_allclose(scored.loss, expected, rtol=1e-5)
+    history = networks.train(
+        text, make_sgd, {"learning_rate": [0.0]}, [0], networks.Plan(1, 6, 1)
+    )
+    np.testing.assert_allclose(history.train_batch_loss, history.train_loss, rtol=1e-5)
 
-    np.testing.assert_allclose(losses(variables, text.test), expected, rtol=1e-5)
 
-
-@pytest.mark.parametrize("strategy", ["vmap", "scan"])
-def test_all_optimizers_share_the_compilation_of_the_start(strategy):
+def test_equal_trainings_compile_once():
     traced = []
 
     class Traced(Linear):
         def __call__(self, inputs, train=False):
-            traced.append(strategy)
+            traced.append(train)
             return super().__call__(inputs, train)
 
-    keys, example = jax.random.split(jax.random.key(0)), jnp.ones((1, 4))
-    hyper = {"learning_rate": jnp.ones(2)}
-    for make in (make_adam, make_sgd):
-        program = _strategy.Program(Traced(), make, BATCH)
-        _strategy.make_fleet(strategy, program, keys, hyper, example)
-    assert len(traced) == 1
+    splits = dict.fromkeys(("train", "validation", "test"), make_data(8))
+    task = networks.make_task(SimpleNamespace(name="blobs", **splits), Traced())
+    counts = []
+    for seed in (0, 1):
+        plan = networks.Plan(steps=2, batch_size=4, evaluations=1)
+        networks.train(task, make_sgd, {"learning_rate": [0.1 + seed]}, [seed], plan)
+        counts.append(len(traced))
+    assert counts[1] - counts[0] <= 2  # the rule reads the loss, shapes of curves
 
 
 def test_eval_params_decide_on_what_is_judged(task):
@@ -278,7 +277,7 @@ def test_eval_params_decide_on_what_is_judged(task):
 
 def test_a_diverged_run_is_marked_and_disturbs_no_other(task, history):
     hyper = {"learning_rate": [0.01, np.inf, 0.01]}
-    other = training.train(task, make_adam, hyper, SEEDS, PLAN, strategy="vmap")
+    other = networks.train(task, make_adam, hyper, SEEDS, PLAN)
     assert other.diverged.tolist() == [False, True, False]
     np.testing.assert_allclose(other.test_loss[2], history.test_loss[2], rtol=1e-4)
 
@@ -289,72 +288,110 @@ def test_the_optimizer_state_is_weighed(task, history):
     assert 8.0 < history.opt_state_bytes_per_parameter < 8.0 + 2.0 * counts
 
 
-def test_a_convolution_on_a_cpu_is_stepped_from_python_untimed(monkeypatch):
-    class Convolution(nn.Module):
-        @nn.compact
-        def __call__(self, inputs, train=False):
-            return nn.Conv(2, (3,))(inputs).mean(axis=1)
-
-    splits = dict.fromkeys(("train", "validation", "test"), make_data(6, (5,)))
-    task = training.make_task(SimpleNamespace(name="images", **splits), Convolution())
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    monkeypatch.setattr(_strategy, "_seconds_per_step", None)
-    assert training.fastest_strategy(task, batch_size=2, runs=3) == "loop"
+class Convolution(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        return nn.Conv(2, (3,))(inputs).mean(axis=1)
 
 
-def test_the_fastest_strategy_is_taken_and_remembered(task, monkeypatch):
-    seconds = {"vmap": 2.0, "scan": 1.0, "loop": 3.0}
-    timed = []
+@pytest.mark.parametrize(
+    ("module", "backend", "mode"),
+    [
+        (Convolution(), "cpu", "stepped"),
+        (Convolution(), "gpu", "vmapped"),
+        (models.MLP(2, (8,)), "cpu", "vmapped"),
+        (models.MLP(2, (256, 256)), "cpu", "compiled"),
+        (models.MLP(2, (256, 256)), "tpu", "vmapped"),
+    ],
+)
+def test_how_runs_are_advanced_follows_from_program_and_platform(
+    module, backend, mode, monkeypatch
+):
+    network, inputs = models.network(module), jnp.ones((2, 5, 4))
+    variables = network.init(jax.random.key(0), inputs)
 
-    def clock(strategy, *rest):
-        timed.append(strategy)
-        return seconds[strategy]
+    def loss(params, statistics, batch, key):
+        logits, _ = network.train({"params": params}, batch, key)
+        return jnp.sum(logits), statistics
 
-    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    monkeypatch.setattr(_strategy, "_seconds_per_step", clock)
-    monkeypatch.setattr(_strategy, "_fastest", {})
-    for _ in range(2):
-        assert training.fastest_strategy(task, batch_size=BATCH, runs=4) == "scan"
-    assert timed == ["vmap", "scan", "loop"]
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert training.fastest_strategy(task, batch_size=BATCH, runs=1) == "scan"
-    assert len(timed) == 3  # nothing to choose from
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    given = (variables["params"], {}, inputs, jax.random.key(0))
+    assert training.mode(loss, *given) == mode
 
 
-def test_strategies_can_be_timed(task, monkeypatch):
-    monkeypatch.setattr(_strategy, "_TIMING_SECONDS", 0.01)
-    program = _strategy.Program(Linear(), _strategy._reference_optimizer, BATCH)
-    for strategy in ("vmap", "loop"):
-        seconds = _strategy._seconds_per_step(strategy, task, program, runs=2)
-        assert 0.0 < seconds < 10.0
+class Noisy(nnx.Module):
+    """An NNX network with dropout and running statistics."""
+
+    def __init__(self, rngs):
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+        self.dense = nnx.Linear(4, 3, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, inputs):
+        return self.dense(self.dropout(self.norm(inputs)))
+
+
+def test_an_nnx_module_trains_and_resumes(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    splits = {name: getattr(task, name) for name in ("train", "validation", "test")}
+    other = networks.make_task(SimpleNamespace(name="blobs", **splits), Noisy)
+
+    def interrupt(done, total):
+        if done == 10:
+            raise KeyboardInterrupt
+
+    whole = train(other)
+    with pytest.raises(KeyboardInterrupt):
+        train(other, checkpoint=tmp_path, progress=interrupt)
+    assert_same(train(other, checkpoint=tmp_path), whole)
+    assert np.all(whole.train_loss[:, -1] < whole.train_loss[:, 0])
+    variables = whole.variables[0]
+    own = other.network.apply(variables, task.test.inputs)
+    by_hand = task.test.inputs - variables["state"]["norm"]["mean"]
+    by_hand /= np.sqrt(variables["state"]["norm"]["var"] + 1e-5)
+    params = variables["params"]
+    by_hand = by_hand * params["norm"]["scale"] + params["norm"]["bias"]
+    by_hand = by_hand @ params["dense"]["kernel"] + params["dense"]["bias"]
+    np.testing.assert_allclose(own, by_hand, rtol=1e-4, atol=1e-5)
+
+
+def test_augmented_inputs_are_what_is_trained_on(task):
+    history = train(task, augment=lambda key, inputs: 0.0 * inputs)
+    plain = networks.score(
+        task.network,
+        history.variables[0],
+        networks.Data(0.0 * task.train.inputs, task.train.targets),
+    )
+    assert np.all(history.train_batch_loss[:, 0] > 0.9)
+    assert np.isfinite(plain.loss)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"hyper": {"learning_rate": [0.1]}}, r"hyper\['learning_rate'\].*axis of 3"),
-        ({"seeds": [0.5, 1.0, 2.0]}, "seeds has .* dtype float64"),
-        ({"seeds": []}, "at least one run"),
-        ({"plan": dataclasses.replace(PLAN, batch_size=50)}, "blobs has 44 training"),
-        ({"segment": 0}, "segment is 0"),
-        ({"strategy": "fast"}, "strategy is 'fast': expected one of"),
+        ({"seeds": [0.5, 1.0, 2.0]}, "seeds: expected one integer.* dtype float64"),
+        ({"seeds": []}, "at least one"),
+        ({"plan": dataclasses.replace(PLAN, batch_size=50)}, "batch_size.*44.*got 50"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(task, options, message):
     asked = {"hyper": HYPER, "seeds": SEEDS, "plan": PLAN, **options}
     with pytest.raises(ValueError, match=message):
-        training.train(task, make_adam, **asked)
+        networks.train(task, make_adam, **asked)
 
 
 def test_a_plan_that_cannot_be_followed_is_refused():
-    with pytest.raises(ValueError, match="evaluations is 20 but there are only 5"):
-        training.Plan(steps=5, batch_size=2)
+    with pytest.raises(
+        ValueError, match="evaluations: expected at most steps=5, got 20"
+    ):
+        networks.Plan(steps=5, batch_size=2)
     with pytest.raises(ValueError, match="batch_size is 0"):
-        training.Plan(steps=50, batch_size=0)
+        networks.Plan(steps=50, batch_size=0)
 
 
 def test_a_dataset_with_missing_targets_is_refused():
     broken = SimpleNamespace(inputs=np.zeros((3, 2)), targets=np.zeros(2, np.int32))
     splits = {"train": make_data(), "validation": broken, "test": make_data()}
-    with pytest.raises(ValueError, match=r"dataset\.validation has 3 inputs and 2"):
-        training.make_task(SimpleNamespace(name="broken", **splits), Net())
+    with pytest.raises(ValueError, match=r"dataset\.validation: .* got 3 and 2"):
+        networks.make_task(SimpleNamespace(name="broken", **splits), Net())

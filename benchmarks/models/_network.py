@@ -1,0 +1,152 @@
+"""Modules of Flax Linen and NNX as pure functions of their variables."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import linen as nn
+from flax import nnx
+
+Variables = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A Linen module as pure functions; equal modules give equal networks.
+
+    Variables have parameters under "params" and what training changes besides, such as
+    statistics of BatchNorm, under other names. Whether the module trains is told by its
+    argument `train`, `training`, `deterministic` or `use_running_average`, if it has
+    one.
+
+    Attributes:
+      module: The module.
+    """
+
+    module: Any
+
+    def init(self, key: jax.Array, example: jax.Array) -> Variables:
+        """Return fresh variables."""
+        return dict(self.module.init(key, example, **self._mode(False)))
+
+    def apply(self, variables: Variables, inputs: jax.Array) -> jax.Array:
+        """Return logits in evaluation mode."""
+        return self.module.apply(variables, inputs, **self._mode(False))
+
+    def train(
+        self, variables: Variables, inputs: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Variables]:
+        """Return logits in training mode and everything but the parameters, updated.
+
+        Args:
+          variables: The variables.
+          inputs: A minibatch.
+          key: Of dropout.
+        """
+        names = [name for name in variables if name != "params"]
+        logits, updated = self.module.apply(
+            variables,
+            inputs,
+            mutable=names,
+            rngs={"dropout": key},
+            **self._mode(True),
+        )
+        return logits, dict(updated)
+
+    def _mode(self, train: bool) -> dict[str, bool]:
+        names = inspect.signature(self.module.__call__).parameters
+        for name, value in (
+            ("train", train),
+            ("training", train),
+            ("deterministic", not train),
+            ("use_running_average", not train),
+        ):
+            if name in names:
+                return {name: value}
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class NnxNetwork(Network):
+    """An NNX module as pure functions; its attribute `module` is what makes it.
+
+    Attributes:
+      module: Called with `nnx.Rngs`, returns the module.
+    """
+
+    def init(self, key: jax.Array, example: jax.Array) -> Variables:
+        del example  # NNX modules know their shapes
+        _, params, rest = nnx.split(self.module(nnx.Rngs(key)), nnx.Param, ...)
+        found = {"params": nnx.to_pure_dict(params)}
+        return found | _state(rest)
+
+    def apply(self, variables: Variables, inputs: jax.Array) -> jax.Array:
+        return self._merged(variables, False)(inputs)
+
+    def train(
+        self, variables: Variables, inputs: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Variables]:
+        del key  # NNX modules carry their own
+        module = self._merged(variables, True)
+        logits = module(inputs)
+        _, _, rest = nnx.split(module, nnx.Param, ...)
+        return logits, _state(rest)
+
+    def _merged(self, variables: Variables, train: bool) -> Any:
+        graph, params, rest = _structure(self.module, train)
+        params, rest = (jax.tree.map(lambda leaf: leaf, x) for x in (params, rest))
+        nnx.replace_by_pure_dict(params, variables["params"])
+        state = jax.tree.map(
+            _wrapped, nnx.to_pure_dict(rest), variables.get("state", {})
+        )
+        nnx.replace_by_pure_dict(rest, state)
+        return nnx.merge(graph, params, rest)
+
+
+def _state(rest: Any) -> Variables:
+    """Everything but the parameters; keys as the integers that they consist of."""
+    found = jax.tree.map(
+        lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf,
+        nnx.to_pure_dict(rest),
+    )
+    return {"state": found} if found else {}
+
+
+def _wrapped(like: Any, leaf: Any) -> Any:
+    return jax.random.wrap_key_data(leaf) if _is_key(like) else leaf
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+@functools.cache
+def _structure(make: Callable[[nnx.Rngs], Any], train: bool) -> Any:
+    module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    (module.train if train else module.eval)()
+    return nnx.split(module, nnx.Param, ...)
+
+
+def network(module: Any) -> Network:
+    """Return a module as pure functions.
+
+    Args:
+      module: A Linen module, a network, or a function of `nnx.Rngs` that returns an NNX
+        module, such as its class.
+
+    Raises:
+      TypeError: If it is neither.
+    """
+    if isinstance(module, Network):
+        return module
+    if isinstance(module, nn.Module):
+        return Network(module)
+    if callable(module) and not isinstance(module, nnx.Module):
+        return NnxNetwork(module)
+    raise TypeError(
+        "model: expected a Linen module or a function of nnx.Rngs that returns an NNX "
+        f"module, got {type(module).__name__}"
+    )

@@ -1,0 +1,610 @@
+"""Networks that classify: training, scoring, keeping and reading them."""
+
+import dataclasses
+import functools
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Bool, Float, Int
+
+from benchmarks import data, models, weights
+from benchmarks._precision import Dtype, module_dtype
+from benchmarks._ranges import check_counts
+from benchmarks.models import Network, network
+from benchmarks.runs import RunError, write_atomically
+from benchmarks.training import Optimizer, fit, for_each_run
+from combinability._arrays_file import read_arrays
+
+# Rows that are evaluated at once.
+_CHUNK = 250
+
+
+class Data(NamedTuple):
+    """Rows on the device."""
+
+    inputs: jax.Array
+    targets: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """A network to train and the data it is trained and judged on.
+
+    Attributes:
+      name: The dataset's name.
+      network: The network.
+      train: The training data.
+      validation: The data that hyper-parameters are chosen on.
+      test: The data that is looked at last.
+    """
+
+    name: str
+    network: Network
+    train: Data
+    validation: Data
+    test: Data
+
+    @property
+    def module(self) -> Any:
+        """The network's module."""
+        return self.network.module
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """Return fresh variables: "params", and statistics if any."""
+        return self.network.init(key, self.train.inputs[:1])
+
+
+def make_task(dataset: Any, model: Any) -> Task:
+    """Put a dataset on the device, with the network that will learn it.
+
+    Args:
+      dataset: A `benchmarks.data.Dataset`, or anything with its fields.
+      model: What `benchmarks.models.network` accepts.
+
+    Raises:
+      ValueError: If a split has no rows, or not as many inputs as targets.
+    """
+    splits = {}
+    for name in ("train", "validation", "test"):
+        split = getattr(dataset, name)
+        rows, targets = len(split.inputs), len(split.targets)
+        if rows == 0 or rows != targets:
+            raise ValueError(
+                f"dataset.{name}: expected as many inputs as targets and at least one, "
+                f"got {rows} and {targets}"
+            )
+        splits[name] = Data(jnp.asarray(split.inputs), jnp.asarray(split.targets))
+    return Task(dataset.name, network(model), **splits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long a training is and when it is evaluated.
+
+    Attributes:
+      steps: Optimizer steps.
+      batch_size: Rows of a minibatch.
+      evaluations: Number of evaluations, evenly spaced, the last at the end.
+      curve_rows: Rows, the first of each split, that learning curves are means over.
+      final_rows: Training rows that the final training loss is a mean over; validation
+        and test data are used whole at the end.
+    """
+
+    steps: int
+    batch_size: int
+    evaluations: int = 20
+    curve_rows: int = 10_000
+    final_rows: int = 10_000
+
+    def __post_init__(self):
+        check_counts(self, **{field.name: 1 for field in dataclasses.fields(self)})
+        if self.evaluations > self.steps:
+            raise ValueError(
+                f"evaluations: expected at most steps={self.steps}, got "
+                f"{self.evaluations}"
+            )
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """The steps after which the runs are evaluated."""
+        count = self.evaluations
+        return tuple(round((i + 1) * self.steps / count) for i in range(count))
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What happened to R runs at E evaluations; losses are means in nats.
+
+    Attributes:
+      steps: Steps taken at each evaluation.
+      train_loss: On the first `curve_rows` training rows, in evaluation mode.
+      train_batch_loss: Mean minibatch loss since the evaluation before.
+      validation_loss: On the first `curve_rows` validation rows.
+      validation_accuracy: On the same rows.
+      final_train_loss: At the end, on the first `final_rows` training rows.
+      final_validation_loss: At the end, on all validation rows.
+      final_validation_accuracy: At the end, on all validation rows.
+      test_loss: At the end, on all test rows.
+      test_accuracy: At the end, on all test rows.
+      diverged: Whether a loss was not finite or training ended above its start.
+      probes: What `probe` returned at each evaluation.
+      seconds_per_step: As in `Fit`.
+      opt_state_bytes_per_parameter: As in `Fit`.
+      variables: At the end, of each run.
+    """
+
+    steps: Int[np.ndarray, " E"]
+    train_loss: Float[np.ndarray, "R E"]
+    train_batch_loss: Float[np.ndarray, "R E"]
+    validation_loss: Float[np.ndarray, "R E"]
+    validation_accuracy: Float[np.ndarray, "R E"]
+    final_train_loss: Float[np.ndarray, " R"]
+    final_validation_loss: Float[np.ndarray, " R"]
+    final_validation_accuracy: Float[np.ndarray, " R"]
+    test_loss: Float[np.ndarray, " R"]
+    test_accuracy: Float[np.ndarray, " R"]
+    diverged: Bool[np.ndarray, " R"]
+    probes: dict[str, np.ndarray]
+    seconds_per_step: float
+    opt_state_bytes_per_parameter: float
+    variables: list[Any]
+
+
+def train(
+    task: Task,
+    optimizer: Optimizer,
+    hyper: Mapping[str, Any],
+    seeds: Sequence[int] | np.ndarray,
+    plan: Plan,
+    *,
+    eval_params: Callable[[Any, Any], Any] | None = None,
+    probe: Callable[[Any], dict[str, jax.Array]] | None = None,
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> History:
+    """Train R runs of one network that differ in seed and hyper-parameters.
+
+    A run's initial variables and the order of its data follow from its seed alone: runs
+    of different optimizers with one seed are paired.
+
+    Args:
+      task: What is trained.
+      optimizer: As for `fit`.
+      hyper: Hyper-parameters by name, arrays with a leading axis R.
+      seeds: A seed for each run.
+      plan: Steps, minibatches and evaluations.
+      eval_params: `eval_params(opt_state, params)` returns the parameters to evaluate,
+        for methods that evaluate at another point than they step from.
+      probe: `probe(opt_state)` returns small arrays to record at each evaluation.
+      augment: `augment(key, inputs)` changes the inputs of each minibatch.
+      checkpoint: As for `fit`.
+      progress: As for `fit`.
+
+    Raises:
+      ValueError: If hyper-parameters and seeds differ in number, or a minibatch is
+        larger than the training data.
+      CheckpointError: If the checkpoint is damaged or of another training.
+
+    Example:
+      >>> import numpy as np, optax
+      >>> from types import SimpleNamespace as Bag
+      >>> from benchmarks.models import MLP
+      >>> x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+      >>> split = Bag(inputs=x, targets=(x[:, 0] > 0).astype(np.int32))
+      >>> data = Bag(name="half", train=split, validation=split, test=split)
+      >>> history = train(
+      ...     make_task(data, MLP(2, features=())),
+      ...     lambda hyper: optax.sgd(hyper["learning_rate"]),
+      ...     {"learning_rate": [0.1, 1.0]},
+      ...     seeds=[0, 0],
+      ...     plan=Plan(steps=20, batch_size=16, evaluations=2),
+      ... )
+      >>> history.train_loss.shape, bool(np.all(history.test_accuracy > 0.8))
+      ((2, 2), True)
+    """
+    seeds = np.asarray(seeds)
+    hyper = _checked_hyper(hyper, seeds)
+    keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds)
+    variables = _initial(task.network, keys[:, 0], task.train.inputs[:1])
+
+    def rows(split: Data, count: int | None = None) -> Data:
+        return Data(*(x[:count] for x in split))
+
+    data = rows(task.train, plan.curve_rows), rows(task.validation, plan.curve_rows)
+    found = fit(
+        _Loss(task.network, augment),
+        variables,
+        optimizer,
+        task.train,
+        key=keys[:, 1],
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        hyper=hyper,
+        points=(0, *plan.points),
+        evaluate=_Curves(_Scoring(task.network, eval_params), probe),
+        evaluation_data=data,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    final = _Scoring(task.network, eval_params)
+    splits = rows(task.train, plan.final_rows), task.validation, task.test
+    runs = found.variables, found.opt_state
+    train_, validation, test = (
+        for_each_run(final, runs, split, one_by_one=found.one_by_one)
+        for split in splits
+    )
+    curves, probes = found.measured
+    first = curves["train_loss"][:, 0]
+    curves = {name: value[:, 1:] for name, value in curves.items()}
+    finite = np.all(np.isfinite(curves["train_loss"]), axis=1)
+    risen = curves["train_loss"][:, -1] > first
+    return History(
+        steps=np.array(plan.points),
+        **curves,
+        train_batch_loss=found.batch_loss[:, 1:],
+        final_train_loss=train_.loss,
+        final_validation_loss=validation.loss,
+        final_validation_accuracy=validation.accuracy,
+        test_loss=test.loss,
+        test_accuracy=test.accuracy,
+        diverged=~finite | risen | ~np.isfinite(train_.loss),
+        probes={name: value[:, 1:] for name, value in probes.items()},
+        seconds_per_step=found.seconds_per_step,
+        opt_state_bytes_per_parameter=found.state_bytes_per_parameter,
+        variables=[
+            jax.tree.map(lambda leaf, r=r: leaf[r], found.variables)
+            for r in range(len(seeds))
+        ],
+    )
+
+
+class Score(NamedTuple):
+    """Mean loss and accuracy."""
+
+    loss: Any
+    accuracy: Any
+
+
+def score(network: Network, variables: Any, data: Data) -> Score:
+    """Return the mean cross entropy and accuracy of all rows, in evaluation mode.
+
+    Rows are evaluated in chunks, so that memory does not grow with their number.
+    """
+    count = len(data.inputs)
+    size = min(_CHUNK, count)
+
+    def sums(first: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rows = first + jnp.arange(size)
+        chunk = Data(*(jnp.take(x, rows, axis=0, mode="clip") for x in data))
+        losses, hits = row_scores(network.apply(variables, chunk.inputs), chunk.targets)
+        counts = rows < count  # rows past the end repeat the last one
+        total = [jnp.sum(jnp.where(counts, value, 0.0)) for value in (losses, hits)]
+        return total[0], total[1]
+
+    losses, hits = jax.lax.map(sums, jnp.arange(0, count, size))
+    return Score(jnp.sum(losses) / count, jnp.sum(hits) / count)
+
+
+def row_scores(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return loss and accuracy of every row; of a text, means over positions."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    hits = (jnp.argmax(logits, axis=-1) == targets).astype(losses.dtype)
+    rows = len(targets)
+    return losses.reshape(rows, -1).mean(1), hits.reshape(rows, -1).mean(1)
+
+
+_score = jax.jit(score, static_argnums=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loss:
+    """Mean cross entropy of a minibatch, in training mode."""
+
+    network: Network
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None
+
+    def __call__(self, params, statistics, batch, key):
+        variables, inputs = {"params": params, **statistics}, batch.inputs
+        if self.augment is not None:
+            inputs = self.augment(jax.random.fold_in(key, 1), inputs)
+        logits, statistics = self.network.train(variables, inputs, key)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
+        return jnp.mean(losses), statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scoring:
+    """Scores of a run at the parameters that its optimizer evaluates."""
+
+    network: Network
+    eval_params: Callable[[Any, Any], Any] | None
+
+    def __call__(self, variables, opt_state, data):
+        if self.eval_params is not None:
+            params = self.eval_params(opt_state, variables["params"])
+            variables = {**variables, "params": params}
+        return score(self.network, variables, data)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Curves:
+    """What learning curves record, and what `probe` returns."""
+
+    scoring: _Scoring
+    probe: Callable[[Any], dict[str, jax.Array]] | None
+
+    def __call__(self, variables, opt_state, train, validation):
+        of_train = self.scoring(variables, opt_state, train)
+        held_out = self.scoring(variables, opt_state, validation)
+        curves = {
+            "train_loss": of_train.loss,
+            "validation_loss": held_out.loss,
+            "validation_accuracy": held_out.accuracy,
+        }
+        return curves, {} if self.probe is None else self.probe(opt_state)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _initial(network, keys, example):
+    return jax.vmap(lambda key: network.init(key, example))(keys)
+
+
+def _checked_hyper(hyper: Mapping[str, Any], seeds: np.ndarray) -> dict[str, jax.Array]:
+    if seeds.ndim != 1 or len(seeds) == 0 or seeds.dtype.kind not in "iu":
+        raise ValueError(
+            "seeds: expected one integer for each run and at least one, got shape "
+            f"{seeds.shape} and dtype {seeds.dtype}"
+        )
+    arrays = {name: jnp.asarray(value) for name, value in hyper.items()}
+    for name, value in arrays.items():
+        if value.ndim == 0 or len(value) != len(seeds):
+            raise ValueError(
+                f"hyper[{name!r}]: expected a leading axis of {len(seeds)}, one entry "
+                f"for each seed, got shape {value.shape}"
+            )
+    return arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How many networks are trained, and how long.
+
+    Attributes:
+      networks: How many.
+      steps: Training steps.
+      batch_size: Rows of a minibatch.
+      learning_rate: At the start, of a cosine schedule.
+      rows: Rows that learning curves are means over.
+      seed: Networks of two seeds have no seed in common.
+    """
+
+    networks: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    rows: int = 1000
+    seed: int = 0
+
+
+def train_networks(
+    asked: Training,
+    task: Task,
+    progress: Callable[[int, int], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    scaling: Callable[[], optax.GradientTransformation] = optax.scale_by_adam,
+) -> tuple[list[Any], dict[str, list[float]]]:
+    """Train networks that are alike but for their seeds.
+
+    Args:
+      asked: How many, and how long.
+      task: What is trained.
+      progress: Called as `progress(done, total)`, in steps.
+      checkpoint: A folder for unfinished training.
+      scaling: Makes the optimizer, all but its learning rate; by default Adam.
+
+    Returns:
+      Their variables; their final training, validation and test scores.
+    """
+    plan = Plan(
+        steps=asked.steps,
+        batch_size=asked.batch_size,
+        evaluations=max(1, min(10, asked.steps // 50)),
+        curve_rows=asked.rows,
+        final_rows=10_000,
+    )
+    history = train(
+        task,
+        _Cosine(asked.steps, scaling),
+        {"learning_rate": np.full(asked.networks, asked.learning_rate)},
+        np.arange(asked.networks) + 1000 * asked.seed,
+        plan,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
+    scores = {
+        "train_loss": history.final_train_loss.tolist(),
+        "validation_loss": history.final_validation_loss.tolist(),
+        "test_loss": history.test_loss.tolist(),
+        "test_accuracy": history.test_accuracy.tolist(),
+    }
+    return history.variables, scores
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cosine:
+    """A cosine schedule to zero; equal for equal attributes, so compiled once."""
+
+    steps: int
+    scaling: Callable[[], optax.GradientTransformation]
+
+    def __call__(self, hyper: dict[str, jax.Array]) -> optax.GradientTransformation:
+        rate = optax.cosine_decay_schedule(1.0, self.steps)
+        return optax.chain(
+            self.scaling(),
+            optax.scale_by_schedule(rate),
+            optax.scale(-1.0 * hyper["learning_rate"]),
+        )
+
+
+def scores_of(
+    task: Task,
+    networks: list[Any],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, list[float]]:
+    """Return "train_loss" (on 10,000 rows), "test_loss" and "test_accuracy".
+
+    Args:
+      task: The network and its data.
+      networks: The variables of each.
+      progress: Called as `progress(done, total)`, in networks.
+    """
+    found: dict[str, list[float]] = {
+        name: [] for name in ("train_loss", "test_loss", "test_accuracy")
+    }
+    for done, variables in enumerate(networks):
+        train = _score(task.network, variables, Data(*(x[:10_000] for x in task.train)))
+        test = _score(task.network, variables, task.test)
+        for name, value in zip(found, (train[0], *test), strict=True):
+            found[name].append(float(value))
+        if progress:
+            progress(done + 1, len(networks))
+    return found
+
+
+def module_of(
+    model: str, width: int | None, dataset: data.Dataset, dtype: Dtype = "float32"
+) -> nn.Module:
+    """A model for a dataset, as wide as an experiment asks.
+
+    Args:
+      model: Its name, of `benchmarks.models.NAMES`.
+      width: Hidden units of each of an MLP's three hidden layers, or multiplier of a
+        ResNet's channels; other models have one size. None for `models.build`'s own.
+      dataset: What it classifies.
+      dtype: What all layers but the last compute in.
+    """
+    computed = module_dtype(dtype)
+    if width is not None and model == "mlp":
+        return models.MLP(dataset.classes, features=(width,) * 3, dtype=computed)
+    if width is not None and model in ("resnet20", "resnet20_layernorm"):
+        norm = "layer" if model == "resnet20_layernorm" else "batch"
+        return models.ResNet(dataset.classes, width=width, norm=norm, dtype=computed)
+    return models.build(model, dataset, computed)
+
+
+def save_networks(path: Path, networks: list[Any]) -> None:
+    """Writes the variables of networks of one structure, whole or not at all."""
+    arrays = {
+        f"{number}/{place}": np.asarray(leaf)
+        for number, variables in enumerate(networks)
+        for place, leaf in enumerate(jax.tree.leaves(variables))
+    }
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+    write_atomically(path, file.getvalue())
+
+
+def load_networks(path: Path, like: Any, count: int) -> list[Any]:
+    """Reads what `save_networks` wrote.
+
+    Args:
+      path: The file.
+      like: Variables of the structure and shapes that are expected.
+      count: How many networks.
+
+    Returns:
+      The variables of each network.
+
+    Raises:
+      RunError: If the file is missing, damaged or of other networks.
+    """
+    leaves, structure = jax.tree.flatten(like)
+    try:
+        stored = read_arrays(path)
+        found = [
+            [stored[f"{number}/{place}"] for place in range(len(leaves))]
+            for number in range(count)
+        ]
+    except (ValueError, KeyError) as error:
+        raise RunError(
+            f"cannot read the networks in {path}: {error}; delete this run folder and "
+            "give the command again"
+        ) from error
+    for network_leaves in found:
+        for leaf, expected in zip(network_leaves, leaves, strict=True):
+            found_here = (leaf.shape, leaf.dtype)
+            if found_here != (expected.shape, expected.dtype):
+                raise RunError(
+                    f"{path} holds an array of shape {leaf.shape} and dtype "
+                    f"{leaf.dtype} where the model has {expected.shape} and "
+                    f"{expected.dtype}; delete this run folder and start again"
+                )
+    return [jax.tree.unflatten(structure, arrays) for arrays in found]
+
+
+def read_networks(
+    paths: Sequence[str],
+    task: Task,
+    data_directory: str | os.PathLike[str] | None = None,
+) -> list[Any]:
+    """The variables of trained networks, from files.
+
+    Args:
+      paths: Of published networks, one each, or of several that a run has kept.
+      task: The network that they are of.
+      data_directory: Where relative paths are looked for that are not here.
+
+    Returns:
+      The variables of every network, in order.
+
+    Raises:
+      RunError: If a file is missing, damaged or of other networks.
+    """
+    like = jax.eval_shape(task.init, jax.random.key(0))
+    example = jax.ShapeDtypeStruct(task.train.inputs[:1].shape, "float32")
+    found: list[Any] = []
+    for name in paths:
+        path = _found(name, data_directory)
+        count = _kept_by_a_run(path)
+        if count:
+            found += load_networks(path, like, count)
+        else:
+            found.append(weights.load(path, task.module, example))
+    return [jax.tree.map(jnp.asarray, variables) for variables in found]
+
+
+def _found(name: str, data_directory: str | os.PathLike[str] | None) -> Path:
+    here = Path(name).expanduser()
+    places = [here]
+    chosen = data_directory or os.environ.get("BENCHMARKS_DATA")
+    if chosen:
+        places.append(Path(chosen).expanduser() / name)
+    for place in places:
+        if place.is_file():
+            return place
+    raise RunError(
+        f"weights: there is no file {' nor '.join(map(str, places))}; give paths from "
+        "here or from the data folder"
+    )
+
+
+def _kept_by_a_run(path: Path) -> int:
+    """How many networks a run has kept in a file; 0 if it is of another kind."""
+    if path.suffix != ".npz":
+        return 0
+    try:
+        numbers = [name.split("/")[0] for name in read_arrays(path)]
+    except ValueError:
+        return 0  # the reader of published networks says what is wrong with it
+    if not all(number.isdecimal() for number in numbers):
+        return 0
+    return 1 + max(map(int, numbers), default=-1)

@@ -1,0 +1,110 @@
+"""Tuning by the same trials for every method, and paired comparisons."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from scipy.stats import qmc
+
+from benchmarks.baselines import Method
+
+# All methods try the same points of the unit cube.
+_SEARCH_SEED = 0
+
+Values = Sequence[float | None] | np.ndarray
+
+
+def sample(method: Method, trials: int, widen: float = 1.0) -> list[dict[str, float]]:
+    """Draw the hyper-parameters of every trial from a scrambled Halton sequence.
+
+    Args:
+      method: Whose space is sampled.
+      trials: How many to draw.
+      widen: Factor by which the learning rate's range is extended at both ends.
+
+    Example:
+      >>> from benchmarks.baselines import BASELINES
+      >>> [round(trial["learning_rate"], 4) for trial in sample(BASELINES["adam"], 2)]
+      [0.0132, 0.0004]
+    """
+    ranges = method.widened(widen)
+    sampler = qmc.Halton(len(ranges), scramble=True, rng=_SEARCH_SEED)
+    return [
+        {name: ranges[name].at(float(u)) for name, u in zip(ranges, point, strict=True)}
+        for point in sampler.random(trials)
+    ]
+
+
+def describe(method: Method, widen: float = 1.0) -> dict[str, Any]:
+    """Return the space as results record it."""
+    ranges = {
+        name: [one.low, one.high, one.scale]
+        for name, one in method.widened(widen).items()
+    }
+    return {**ranges, **method.fixed}
+
+
+def select(
+    method: Method, trials: Sequence[dict[str, float]], losses: Any, diverged: Any
+) -> tuple[int, bool]:
+    """Select the trial with the lowest loss; diverged trials are not eligible.
+
+    Args:
+      method: What was tried.
+      trials: Hyper-parameters of each trial.
+      losses: Validation loss of each.
+      diverged: Whether each diverged.
+
+    Returns:
+      The index of the best trial (of the lowest rate if all diverged), and whether its
+      rate is the lowest or the highest that was tried.
+    """
+    rates = np.array([trial[method.rate] for trial in trials])
+    lost = np.asarray(diverged, bool) | ~np.isfinite(np.asarray(losses, float))
+    best = np.argmin(rates) if lost.all() else np.argmin(np.where(lost, np.inf, losses))
+    return int(best), bool(rates[best] in (rates.min(), rates.max()))
+
+
+def paired(ours: Values, theirs: Values) -> dict[str, Any]:
+    r"""Compare two methods over paired seeds; lower values are better.
+
+    The interval of the mean difference d̄ of n pairs is
+    :math:`\bar d \pm t_{0.975,\,n-1}\, s_d / \sqrt{n}`.
+
+    Args:
+      ours: A value for each seed; None or NaN where there is none.
+      theirs: The same for the other method, on the same seeds.
+
+    Returns:
+      The fields of `Comparison` from "mean_difference" on.
+
+    Example:
+      >>> paired([1.0, 2.0, 3.0], [2.0, 3.0, 4.5])["better"]
+      3
+    """
+    difference = np.array(ours, float) - np.array(theirs, float)
+    difference = difference[np.isfinite(difference)]
+    count = len(difference)
+    mean = np.mean(difference) if count else np.nan
+    half = np.nan
+    if count > 1:
+        deviation = np.std(difference, ddof=1)
+        half = stats.t.ppf(0.975, count - 1) * deviation / np.sqrt(count)
+    return {
+        "mean_difference": float(mean),
+        "low": float(mean - half),
+        "high": float(mean + half),
+        "better": int(np.sum(difference < 0)),
+        "pairs": count,
+    }
+
+
+def steps_to_target(
+    steps: Sequence[int], curves: Sequence[Sequence[float | None]], target: float | None
+) -> list[int | None]:
+    """Return, for each curve, the first step at which it is at most the target."""
+    if target is None:
+        return [None] * len(curves)
+    reached = np.array(curves, float) <= target
+    return [int(steps[int(np.argmax(row))]) if row.any() else None for row in reached]

@@ -1,0 +1,179 @@
+"""Results of measurements of speed, as `result.json` holds them.
+
+Programs are timed in turns. Times are medians over rounds; ratios are taken round by
+round.
+"""
+
+from benchmarks import runs
+from benchmarks.runs import Number, Record
+
+
+class Ratio(Record):
+    """The median of a ratio over rounds, with quartiles."""
+
+    median: Number
+    low: Number
+    high: Number
+
+
+class Step(Record):
+    """One optimizer's step.
+
+    Attributes:
+      seconds: Of one step; parameters and state are donated.
+      ratio: Of the time to the baseline's.
+      floor_seconds: Time that the memory traffic of the step takes at the speed of a
+        copy.
+      temporary_share: Bytes besides arguments and results, as the compiler plans them,
+        relative to those of the parameters.
+    """
+
+    seconds: Number
+    ratio: Ratio
+    floor_seconds: Number
+    temporary_share: Number
+
+
+class OptimizerResult(runs.Result):
+    """Speed of optimizers.
+
+    Attributes:
+      parameters: Float32 parameters that a step updates.
+      copy_bytes_per_second: That a copy of the parameters reads and writes.
+      baseline: The optimizer that the others are compared with.
+      steps: By optimizer.
+    """
+
+    parameters: int
+    copy_bytes_per_second: Number
+    baseline: str
+    steps: dict[str, Step]
+
+
+class MatchingTime(Record):
+    """One implementation of matching."""
+
+    seconds: Number
+    ratio: Ratio
+    objective: Number
+    recovered: Number
+
+
+class MatchingWidth(Record):
+    """Matching of networks of one width, by implementation."""
+
+    parameters: int
+    matching: dict[str, MatchingTime]
+
+
+class Matching(Record):
+    """Speed of weight matching, by width."""
+
+    baseline: str
+    widths: dict[str, MatchingWidth]
+
+
+class EngineLoop(Record):
+    """A number of `combinability.evaluate` and of a Python loop."""
+
+    engine: Number
+    loop: Number
+
+
+class CombinationCase(Record):
+    """Combining one network on some images.
+
+    Attributes:
+      flops: Of the metric for one combination.
+      matmul_flops_per_second: Of a large matrix product in the same turns.
+      matmul_share: Which share of that combining reaches.
+    """
+
+    images: int
+    samples: int
+    batch: int
+    lanes: int
+    start_seconds: EngineLoop
+    combinations_per_second: EngineLoop
+    speedup: Ratio
+    flops: Number | None = None
+    matmul_flops_per_second: Number | None = None
+    matmul_share: Number | None = None
+
+
+class Combinations(Record):
+    """Speed of combining, by network."""
+
+    baseline: str
+    cases: dict[str, CombinationCase]
+
+
+class CombinabilityResult(runs.Result):
+    """Speed of matching and combining."""
+
+    matching: Matching
+    combinations: Combinations
+
+
+class TaskLossLayer(Record):
+    """Task-loss matching at one layer.
+
+    Attributes:
+      front_seconds: Network `a`'s activations of all images, once.
+      images: How many.
+      samples_per_second: By implementation.
+      speedup: Of one map over the baseline.
+      by_hand: Time of one map to that of a loop by hand; None in older results.
+      many: Time of eight maps at once to eight times one.
+      difference: Of the losses of both implementations, relative.
+    """
+
+    front_seconds: Number
+    images: int
+    samples_per_second: dict[str, Number]
+    speedup: Ratio
+    many: Ratio
+    difference: Number
+    by_hand: Ratio | None = None
+
+
+class TaskLoss(Record):
+    """Speed of task-loss matching, by layer."""
+
+    baseline: str
+    layers: dict[str, TaskLossLayer]
+
+
+class MomentsBaseline(Record):
+    """A number of the measure from moments and of its baseline."""
+
+    moments: Number
+    baseline: Number
+
+
+class Measure(Record):
+    """A measure from moments.
+
+    Attributes:
+      difference: Of the values, relative.
+    """
+
+    baseline: str
+    seconds: MomentsBaseline
+    speedup: Ratio
+    difference: Number
+
+
+class Moments(Record):
+    """Speed of measures from moments, by measure."""
+
+    samples: int
+    features: int
+    measures: dict[str, Measure]
+
+
+class StitchingResult(runs.Result):
+    """Speed of stitching."""
+
+    task_loss: TaskLoss
+    moments: Moments

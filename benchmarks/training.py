@@ -1,0 +1,446 @@
+"""Training many runs of one network at once, and recording what happens.
+
+`fit` trains R runs that differ in their key, variables and hyper-parameters. How they
+are advanced follows from a rule, so that the same call gives the same bits on the same
+kind of machine:
+
+=================================  ===============================================
+on a GPU or TPU                    all runs vmapped, in one compiled loop over steps
+on a CPU, up to 2¹⁵ parameters     the same
+on a CPU, more parameters          run by run, each in a compiled loop
+on a CPU, where the loss convolves run by run, from Python over a compiled step
+=================================  ===============================================
+
+On a CPU, gradients of convolutions in a compiled loop, and convolutions vmapped over
+weights, are 3 to 20 times slower than the last; larger products of matrices occupy the
+cores by themselves.
+"""
+
+import functools
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+# Time between two checkpoints, at least.
+CHECKPOINT_SECONDS = 5.0
+# Steps between two reports of progress, at most.
+_SEGMENT = 100
+# Parameters of runs that are vmapped on a CPU, at most.
+_SMALL = 2**15
+
+Optimizer = Callable[[dict[str, jax.Array]], optax.GradientTransformation]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged or belongs to another training."""
+
+
+class Fit(NamedTuple):
+    """R runs at the end of a training, with E evaluations.
+
+    Attributes:
+      variables: Parameters under "params", and statistics; leading axis R.
+      opt_state: The optimizers' states; leading axis R.
+      measured: What `evaluate` returned; leading axes R, E.
+      batch_loss: Mean loss of the minibatches since the evaluation before; (R, E).
+      seconds_per_step: Of one run: the median over the intervals between evaluations,
+        compilation and evaluation excluded.
+      state_bytes_per_parameter: Bytes of optimizer state per parameter.
+      one_by_one: Whether runs took turns, rather than being vmapped.
+    """
+
+    variables: Any
+    opt_state: Any
+    measured: Any
+    batch_loss: np.ndarray
+    seconds_per_step: float
+    state_bytes_per_parameter: float
+    one_by_one: bool
+
+
+class _Program(NamedTuple):
+    """What is static in a training step; equal programs share compilations."""
+
+    loss: Callable
+    optimizer: Optimizer
+    batch_size: int
+
+
+class _State(NamedTuple):
+    params: Any
+    statistics: Any
+    opt_state: Any
+    loss_sum: jax.Array
+
+
+def fit(
+    loss: Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Any]],
+    variables: Mapping[str, Any],
+    optimizer: Optimizer,
+    data: Any,
+    *,
+    key: jax.Array,
+    steps: int,
+    batch_size: int,
+    hyper: Mapping[str, Any],
+    points: Sequence[int] = (),
+    evaluate: Callable[..., Any] = lambda variables, opt_state: {},
+    evaluation_data: tuple = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Fit:
+    """Train R runs that differ in key, variables and hyper-parameters.
+
+    Each epoch is a fresh permutation of the rows; rows that do not fill a minibatch are
+    left out of it. Runs with equal keys see the same minibatches. The result does not
+    depend on where a training was interrupted and resumed.
+
+    Trainings with equal (and hashable) `loss`, `optimizer` and `evaluate` and the same
+    shapes share their compilations.
+
+    Args:
+      loss: `loss(params, statistics, batch, key)` returns the loss and new statistics.
+      variables: Parameters under "params", statistics under other names; leading axis
+        R.
+      optimizer: Makes the optimizer from a run's hyper-parameters, traced scalars.
+      data: Arrays with a common leading axis of rows.
+      key: R keys: of the order of rows and of what `loss` draws.
+      steps: Optimizer steps.
+      batch_size: Rows of a minibatch.
+      hyper: Hyper-parameters by name, arrays with a leading axis R.
+      points: Steps after which the runs are evaluated, ascending; 0 is before training.
+      evaluate: `evaluate(variables, opt_state, *evaluation_data)` returns arrays; it is
+        compiled, and vmapped or called for each run.
+      evaluation_data: Arrays that it reads.
+      checkpoint: A folder that unfinished training is kept in, and resumed from.
+      progress: Called as `progress(done, total)`, in steps.
+
+    Raises:
+      CheckpointError: If the checkpoint is damaged or of another training.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> def loss(params, statistics, batch, key):
+      ...     return jnp.mean((params - batch) ** 2), statistics
+      >>> found = fit(
+      ...     loss, {"params": jnp.zeros(2)},
+      ...     lambda hyper: optax.sgd(hyper["learning_rate"]), jnp.ones((8, 1)),
+      ...     key=jax.random.split(jax.random.key(0), 2), steps=10, batch_size=4,
+      ...     hyper={"learning_rate": jnp.array([0.0, 0.5])},
+      ... )
+      >>> found.variables["params"].tolist()
+      [0.0, 1.0]
+    """
+    rows = len(jax.tree.leaves(data)[0])
+    if not 1 <= batch_size <= rows:
+        raise ValueError(
+            f"batch_size: expected 1 to {rows}, the rows, got {batch_size}"
+        )
+    program = _Program(loss, optimizer, batch_size)
+    runs = _Runs(program, variables, key, dict(hyper), data)
+    per_epoch, count = rows // batch_size, len(key)
+    one = jax.tree.map(lambda x: x[0], runs.read())
+    curves = jax.tree.map(
+        lambda x: np.zeros((count, len(points), *x.shape), x.dtype),
+        jax.eval_shape(evaluate, *one, *evaluation_data),
+    )
+    batch_loss = np.full((count, len(points)), np.nan, np.float32)
+    seconds = np.full(len(points), np.nan, np.float32)
+    done = since = 0
+    store = None
+    if checkpoint is not None:
+        asked = (steps, batch_size, tuple(points), jax.device_get((_raw(key), hyper)))
+        store = _Store(checkpoint, repr(asked))
+        like = (runs.states, curves, batch_loss, seconds, np.array([done, since]))
+        found = store.restore(like)
+        if found is not None:
+            runs.states, curves, batch_loss, seconds, counts = found
+            done, since = map(int, counts)
+    runs.compile(done, per_epoch)
+    saved, spent, timed = time.monotonic(), 0.0, 0
+    while True:
+        if done in points and (since or done == 0):
+            place = list(points).index(done)
+            found = for_each_run(
+                evaluate, runs.read(), *evaluation_data, one_by_one=runs.one_by_one
+            )
+            for curve, value in zip(
+                *map(jax.tree.leaves, (curves, found)), strict=True
+            ):
+                curve[:, place] = value
+            if since:
+                batch_loss[:, place] = runs.take_loss_sum() / since
+            if timed:
+                seconds[place] = spent / timed / count
+            since, spent, timed = 0, 0.0, 0
+        if done == steps:
+            break
+        ends = [steps, done + _SEGMENT, done - done % per_epoch + per_epoch]
+        stop = min(end for end in (*ends, *points) if end > done)
+        start = time.perf_counter()
+        runs.advance(done, stop - done, per_epoch)
+        spent += time.perf_counter() - start
+        since, timed, done = since + stop - done, timed + stop - done, stop
+        if progress is not None:
+            progress(done, steps)
+        if store is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            counts = np.array([done, since])
+            store.save(done, (runs.states, curves, batch_loss, seconds, counts))
+            saved = time.monotonic()
+    variables, opt_state = runs.read()
+    size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    state = sum(leaf.nbytes for leaf in jax.tree.leaves(opt_state))
+    return Fit(
+        variables,
+        opt_state,
+        curves,
+        batch_loss,
+        float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else float("nan"),
+        state / size,
+        runs.one_by_one,
+    )
+
+
+def for_each_run(
+    function: Callable, runs: tuple, *shared: Any, one_by_one: bool = False
+) -> Any:
+    """Call `function(*run, *shared)` for every run, compiled.
+
+    Args:
+      function: Hashable; equal functions share compilations.
+      runs: Trees with a leading axis R.
+      *shared: Trees that all runs read.
+      one_by_one: Whether runs take turns, or are vmapped.
+
+    Returns:
+      What it returned as NumPy arrays, with a leading axis R.
+    """
+    if not one_by_one:
+        return jax.device_get(_call_vmapped(function, runs, shared))
+    count = len(jax.tree.leaves(runs)[0])
+    each = [jax.tree.map(lambda x, r=r: x[r], runs) for r in range(count)]
+    found = [jax.device_get(_call(function, run, shared)) for run in each]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+
+
+class _Runs:
+    """States of all runs: one tree with a leading axis, or one tree per run."""
+
+    def __init__(self, program, variables, key, hyper, data):
+        self._program, self._data = program, data
+        # Equal keys share their order of rows: it is computed once for them.
+        raw, which = np.unique(_raw(key), axis=0, return_inverse=True)
+        self._which = which.ravel()
+        self._order_keys = _wrapped(raw, key)
+        keys = jax.vmap(lambda one: jax.random.fold_in(one, 2**32 - 1))(key)
+        self._orders: tuple[int, Any] = (-1, None)
+        statistics = dict(variables)
+        params = statistics.pop("params")
+        start = _start(program, params, statistics, hyper)
+        one = jax.tree.map(lambda x: x[0], start)
+        batch = jax.tree.map(lambda x: x[: program.batch_size], data)
+        self._mode = mode(program.loss, one.params, one.statistics, batch, keys[0])
+        self.one_by_one = self._mode != "vmapped"
+        self.states, self._given = self._split(start), self._split((hyper, keys))
+
+    def advance(self, first: int, count: int, per_epoch: int) -> None:
+        """Take steps `first` to `first + count`, all in one epoch."""
+        epoch, index = divmod(first, per_epoch)
+        orders = self._orders_of(epoch)
+        for place, (hyper, keys) in enumerate(self._given):
+            state, self.states[place] = self.states[place], None  # buffers are donated
+            given = hyper, orders[place], keys
+            if self._mode == "stepped":
+                for i in range(count):
+                    rest = (*given, self._data, first + i, index + i)
+                    state = _step(self._program, state, *rest)
+            else:
+                rest = (given, self._data, first, index, count)
+                state = _advance(self._program, self.one_by_one, state, *rest)
+            self.states[place] = state
+        jax.block_until_ready(self.states)
+
+    def compile(self, first: int, per_epoch: int) -> None:
+        """Advance a copy, so that no later clock sees a compilation."""
+        states = self.states
+        self.states = jax.tree.map(lambda leaf: leaf.copy(), states)
+        self.advance(first, 1, per_epoch)
+        self.states = states
+
+    def take_loss_sum(self) -> np.ndarray:
+        """Return the sum of minibatch losses of each run and reset it."""
+        sums = np.concatenate([np.atleast_1d(one.loss_sum) for one in self.states])
+        self.states = [
+            one._replace(loss_sum=jnp.zeros_like(one.loss_sum)) for one in self.states
+        ]
+        return sums
+
+    def read(self) -> tuple[Any, Any]:
+        """Return variables and optimizers' states, leading axis R."""
+        states = self.states[0]
+        if self.one_by_one:
+            states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.states)
+        return {"params": states.params, **states.statistics}, states.opt_state
+
+    def _split(self, tree: Any) -> list[Any]:
+        if not self.one_by_one:
+            return [tree]
+        count = len(self._which)
+        return [jax.tree.map(lambda x, r=r: x[r], tree) for r in range(count)]
+
+    def _orders_of(self, epoch: int) -> list[jax.Array]:
+        if self._orders[0] != epoch:
+            rows = len(jax.tree.leaves(self._data)[0])
+            orders = _permutations(self._order_keys, epoch, rows)
+            self._orders = (epoch, self._split(orders[self._which]))
+        return self._orders[1]
+
+
+def mode(
+    loss: Callable, params: Any, statistics: Any, batch: Any, key: jax.Array
+) -> Literal["vmapped", "compiled", "stepped"]:
+    """Return how runs are advanced, by the rule of this module.
+
+    Args:
+      loss: As for `fit`; the other arguments are what it is called with.
+    """
+    if jax.default_backend() != "cpu":
+        return "vmapped"
+    jaxpr = jax.make_jaxpr(loss)(params, statistics, batch, key)
+    if "conv_general_dilated" in str(jaxpr):
+        return "stepped"
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return "vmapped" if size <= _SMALL else "compiled"
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(program, params, statistics, hyper):
+    def one(params, statistics, hyper):
+        opt_state = program.optimizer(hyper).init(params)
+        return _State(params, statistics, opt_state, jnp.zeros(()))
+
+    return jax.vmap(one)(params, statistics, hyper)
+
+
+def _one_step(program, state, hyper, order, key, data, step, index):
+    """Take the step whose minibatch is number `index` of the epoch's order."""
+    size = program.batch_size
+    rows = jax.lax.dynamic_slice(order, (index * size,), (size,))
+    batch = jax.tree.map(lambda x: x[rows], data)
+    (loss, statistics), grads = jax.value_and_grad(program.loss, has_aux=True)(
+        state.params, state.statistics, batch, jax.random.fold_in(key, step)
+    )
+    optimizer = program.optimizer(hyper)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return _State(params, statistics, opt_state, state.loss_sum + loss)
+
+
+_step = jax.jit(_one_step, static_argnums=0, donate_argnums=1)
+
+
+# The number of steps is traced: one compilation serves segments of every length.
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _advance(program, one_by_one, states, given, data, first, index, count):
+    def body(i, states):
+        def step(state, hyper, order, key):
+            rest = (data, first + i, index + i)
+            return _one_step(program, state, hyper, order, key, *rest)
+
+        return (step if one_by_one else jax.vmap(step))(states, *given)
+
+    return jax.lax.fori_loop(0, count, body, states)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _call(function, run, shared):
+    return function(*run, *shared)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _call_vmapped(function, runs, shared):
+    return jax.vmap(lambda *run: function(*run, *shared))(*runs)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _permutations(keys, epoch, rows):
+    def permutation(key):
+        return jax.random.permutation(jax.random.fold_in(key, epoch), rows)
+
+    return jax.vmap(permutation)(keys).astype(jnp.int32)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+
+
+def _raw(key: Any) -> Any:
+    return jax.random.key_data(key) if _is_key(key) else key
+
+
+def _wrapped(raw: Any, like: Any) -> Any:
+    if not _is_key(like):
+        return raw
+    return jax.random.wrap_key_data(jnp.asarray(raw), impl=jax.random.key_impl(like))
+
+
+class _Store:
+    """A folder with the latest checkpoint of a training."""
+
+    def __init__(self, folder: str | os.PathLike[str], asked: str):
+        import orbax.checkpoint as ocp  # takes long to import
+
+        self._args = ocp.args
+        self._folder = Path(folder).absolute()
+        digest = hashlib.sha256(asked.encode()).digest()
+        self._asked = np.frombuffer(digest, np.uint8)
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=1, create=True, enable_async_checkpointing=False
+            ),
+        )
+
+    def save(self, step: int, tree: Any) -> None:
+        content = {"asked": self._asked, "leaves": _not_empty(tree)}
+        self._manager.save(step, args=self._args.StandardSave(content))
+
+    def restore(self, like: Any) -> Any:
+        """Return what was saved, in the structure of `like`, or None."""
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        template = {"asked": self._asked, "leaves": _not_empty(like)}
+        advice = "delete it to start again, or name another"
+        try:
+            args = self._args.StandardRestore(template)
+            found = self._manager.restore(step, args=args)
+        except Exception as error:  # Orbax raises many kinds
+            raise CheckpointError(
+                f"checkpoint: {self._folder} is damaged or belongs to another network "
+                f"or optimizer ({str(error).splitlines()[0]}); {advice}"
+            ) from error
+        if not np.array_equal(found["asked"], self._asked):
+            raise CheckpointError(
+                f"checkpoint: {self._folder} belongs to a training with other keys, "
+                f"hyper-parameters or steps; {advice}"
+            )
+        leaves, structure = jax.tree.flatten(like)
+        stored = iter(found["leaves"])
+        read = [next(stored) if leaf.size else leaf for leaf in leaves]
+        pairs = zip(read, leaves, strict=True)
+        found = [x if isinstance(y, jax.Array) else np.array(x) for x, y in pairs]
+        return jax.tree.unflatten(structure, found)
+
+
+def _not_empty(tree: Any) -> list[Any]:
+    """The leaves that Orbax can keep."""
+    return [leaf for leaf in jax.tree.leaves(tree) if leaf.size]
