@@ -1,5 +1,8 @@
 """How precisely networks are computed is asked for by name, and happens."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +13,28 @@ from benchmarks import combinability as combinability_benchmark
 from benchmarks import data, models, rllc
 from benchmarks import stitching as stitching_benchmark
 from benchmarks.__main__ import main
-from benchmarks.networks import module_of
+from benchmarks.networks import make_task, module_of
+from benchmarks.rllc._experiment import compare
 from benchmarks.runs import read_result
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
 CONFIGS = (rllc.Config, combinability_benchmark.Config, stitching_benchmark.Config)
+
+
+def stages(stage) -> Any:
+    """A run of which only the stages are asked for."""
+    return SimpleNamespace(stage=stage, checkpoint=None)
+
+
+def task():
+    digits = data.load("digits")
+    return make_task(digits, models.build("mlp", digits))
+
+
 EXPERIMENTS = {
-    "rllc": lambda stage, **options: rllc.run_comparison(rllc.Config(**options), stage),
+    "rllc": lambda stage, **options: compare(
+        rllc.Config(**options), stages(stage), task()
+    ),
     "combinability": lambda stage, **options: combinability_benchmark.run_experiment(
         combinability_benchmark.Config(**options), stage
     ),
