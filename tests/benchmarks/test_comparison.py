@@ -17,7 +17,6 @@ from benchmarks.__main__ import main
 from benchmarks.report._comparison import compare, over_seeds
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
-COMMITTED = Path(benchmarks.__file__).parent / "results"
 RESULTS = sorted(path.parent for path in COMMITTED.glob("*/result.json"))
 
 
