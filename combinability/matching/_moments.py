@@ -19,13 +19,9 @@ _ROUNDINGS = 16
 
 
 class View(NamedTuple):
-    """How a carrier is seen as samples of units.
+    """A carrier as samples of units: its pinned axes, those of groups, and its block.
 
-    Attributes:
-        carrier: its position in `carriers(symmetry)`.
-        pinned: axes that stay in place, and that some group lies within.
-        units: axes that carry groups.
-        block: the carrier's block.
+    A pinned axis stays in place, and some group lies within it.
     """
 
     carrier: int
@@ -48,50 +44,34 @@ class View(NamedTuple):
         kept = (*self.pinned, *self.units)
         samples = [axis for axis in range(value.ndim) if axis not in kept]
         value = jnp.transpose(value, (*self.pinned, *samples, *self.units))
-        pinned = math.prod(self.shape) // self.count
-        value = value.reshape(pinned, -1, self.count)
+        value = value.reshape(math.prod(self.shape) // self.count, -1, self.count)
         if jnp.iscomplexobj(value):
             value = jnp.concatenate([value.real, value.imag], axis=1)
         return value.astype(jnp.promote_types(value.dtype, jnp.float32))
 
 
 class CrossMoments(NamedTuple):
-    """Means, variances and covariances of a carrier's values in two networks.
+    """Means and variances of the units of a and of b, and their covariances."""
 
-    Attributes:
-        mean_a: the means of the units of a.
-        mean_b: those of b.
-        variance_a: the variances of the units of a.
-        variance_b: those of b.
-        covariance: of each unit of a and each unit of b.
-    """
-
-    mean_a: Float[Array, "pinned units"]
-    mean_b: Float[Array, "pinned units"]
-    variance_a: Float[Array, "pinned units"]
-    variance_b: Float[Array, "pinned units"]
+    mean: Float[Array, "2 pinned units"]
+    variance: Float[Array, "2 pinned units"]
     covariance: Float[Array, "pinned units units"]
 
     def inner(self) -> Float[Array, "pinned units units"]:
         """The mean product of each unit of a and each unit of b."""
-        return self.covariance + self.mean_a[..., None] * self.mean_b[..., None, :]
+        return self.covariance + _outer(self.mean)
 
     def correlation(self) -> Float[Array, "pinned units units"]:
         """Their correlations; zero where a unit is constant, to rounding."""
-        a = _inverse_deviation(self.mean_a, self.variance_a)
-        b = _inverse_deviation(self.mean_b, self.variance_b)
-        return self.covariance * a[..., None] * b[..., None, :]
+        rounding = _ROUNDINGS * jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean)
+        least = jnp.maximum(rounding**2, jnp.finfo(self.mean.dtype).tiny)
+        alive = self.variance > least
+        scale = jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, self.variance, 1)), 0)
+        return self.covariance * _outer(scale)
 
 
 def views_of(symmetry: Symmetry, max_units: int) -> tuple[View, ...]:
-    """The carriers whose moments can be taken, each as samples of units.
-
-    Args:
-        symmetry: one from `infer_symmetry`.
-        max_units: the largest number of units of a carrier.
-
-    Returns:
-        Those on which no group is twice and that have no more units than that.
+    """The carriers on which no group is twice and that have at most `max_units` units.
 
     Raises:
         ValueError: if the symmetry has no trace.
@@ -99,13 +79,11 @@ def views_of(symmetry: Symmetry, max_units: int) -> tuple[View, ...]:
     views = []
     for number, carrier in enumerate(carriers(symmetry)):
         labels = carrier.block.labels
-        named = [label for label in labels if label]
-        places = range(len(labels))
-        units = tuple(i for i in places if labels[i] in symmetry.groups)
-        pinned = tuple(i for i in places if labels[i] and i not in units)
+        named = [i for i, label in enumerate(labels) if label]
+        units = tuple(i for i in named if labels[i] in symmetry.groups)
+        pinned = tuple(i for i in named if i not in units)
         view = View(number, pinned, units, carrier.block)
-        once = len(named) == len(set(named))
-        if once and view.count <= max_units:
+        if len(named) == len({labels[i] for i in named}) and view.count <= max_units:
             views.append(view)
     return tuple(views)
 
@@ -117,17 +95,7 @@ def stream(
     b: PyTree,
     batches: Iterable[Any],
 ) -> list[CrossMoments]:
-    """The moments of the values that two networks have for the same inputs.
-
-    Args:
-        symmetry: one from `infer_symmetry`.
-        views: the carriers to observe.
-        a: a network.
-        b: another one.
-        batches: inputs, each a tree of arrays.
-
-    Returns:
-        For each view its moments over all batches.
+    """For each view the moments of two networks' values for the same inputs.
 
     Raises:
         ValueError: if there is no batch, one has other shapes, or a value is not
@@ -139,21 +107,28 @@ def stream(
         raise ValueError("symmetry: expected one from infer_symmetry, got another")
     if hasattr(batches, "shape") or not isinstance(batches, Iterable):
         raise TypeError(
-            f"batches: expected an iterable of inputs, got {type(batches).__name__}; a "
-            f"single batch x is given as [x]"
+            f"batches: expected an iterable of inputs, got {type(batches).__name__}; "
+            f"pass a single batch x as [x]"
         )
     types = input_types(trace.program)[len(symmetry.leaves) :]
     expected = [(each.shape, each.dtype) for each in types]
     moments, count = [], 0
     for batch in batches:
         inputs = _inputs(batch, expected, f"batches[{count}]")
-        more = batch_moments(symmetry.leaves, trace, views, a, b, inputs)
-        moments = merge(moments, more, jnp.asarray(count)) if count else more
+        more = _batch_moments(symmetry.leaves, trace, views, a, b, inputs)
+        moments = _merge(moments, more, jnp.asarray(count)) if count else more
         count += 1
     if not count:
         raise ValueError("batches: expected at least one batch of inputs, got none")
     for view, each in zip(views, moments, strict=True):
-        _check_finite(view, each)
+        finite = jnp.isfinite(each.mean**2 + each.variance).all((1, 2))
+        if not finite.all():
+            named = ", ".join(view.block.labels[axis] or "" for axis in view.units)
+            raise ValueError(
+                f"{'b' if finite[0] else 'a'}: the activations that carry {named}, or "
+                f"their squares, are not finite; look for NaN in batches, or scale the "
+                f"inputs down"
+            )
     return moments
 
 
@@ -174,7 +149,7 @@ def _inputs(batch: Any, expected: Sequence[tuple[Any, Any]], name: str) -> list[
                 f"got {value.shape} in array {number}; leave out a last batch that is "
                 f"smaller"
             )
-        if not _holds(value.dtype, dtype):
+        if not _converts(value.dtype, dtype):
             raise TypeError(
                 f"{name}: expected {dtype} as in the inference, got {value.dtype} in "
                 f"array {number}"
@@ -183,32 +158,16 @@ def _inputs(batch: Any, expected: Sequence[tuple[Any, Any]], name: str) -> list[
     return arrays
 
 
-def _holds(dtype: Any, wanted: Any) -> bool:
-    """Whether numbers may be converted: to floats all, to integers integers."""
-    if dtype == wanted:
-        return True
+def _converts(dtype: Any, wanted: Any) -> bool:
+    """Whether numbers may be converted: all to floats, integers to integers."""
     kinds = [jnp.integer] if jnp.issubdtype(wanted, jnp.integer) else []
     if jnp.issubdtype(wanted, jnp.floating):
         kinds = [jnp.integer, jnp.floating, jnp.bool_]
-    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
-
-
-def _check_finite(view: View, moments: CrossMoments) -> None:
-    named = ", ".join(view.block.labels[axis] or "" for axis in view.units)
-    squares = {
-        "a": moments.mean_a**2 + moments.variance_a,
-        "b": moments.mean_b**2 + moments.variance_b,
-    }
-    for name, values in squares.items():
-        if not jnp.isfinite(values).all():
-            raise ValueError(
-                f"{name}: the activations that carry {named}, or their squares, are "
-                f"not finite; look for NaN in batches, or scale the inputs down"
-            )
+    return dtype == wanted or any(jnp.issubdtype(dtype, kind) for kind in kinds)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def batch_moments(
+def _batch_moments(
     leaves: tuple[Leaf, ...],
     trace: Trace,
     views: tuple[View, ...],
@@ -216,47 +175,12 @@ def batch_moments(
     b: PyTree,
     inputs: Sequence[Array],
 ) -> list[CrossMoments]:
-    """The moments of one batch, for each view.
-
-    Args:
-        leaves: of the symmetry.
-        trace: of the symmetry.
-        views: the carriers to observe.
-        a: a network.
-        b: another one.
-        inputs: the arrays of the batch.
-    """
     symmetry = Symmetry({}, (), (), leaves, trace=trace)
-    values = [observe(symmetry, _as(leaves, network), inputs) for network in (a, b)]
+    values = [observe(symmetry, _as(leaves, network), *inputs) for network in (a, b)]
     return [
         _moments(*(view.take(value[view.carrier]) for value in values))
         for view in views
     ]
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def merge(
-    moments: Sequence[CrossMoments], more: Sequence[CrossMoments], batches: Array
-) -> list[CrossMoments]:
-    r"""The moments of some batches and of one more, all of equal size.
-
-    With the share s of the new batch and the difference δ of the means,
-
-    .. math::
-
-        \Sigma \leftarrow (1 - s) \Sigma + s \Sigma' + s (1 - s) \delta_a \delta_b^\top
-
-    so that nothing large is subtracted from anything large.
-
-    Args:
-        moments: of the earlier batches; their memory is reused.
-        more: of the new one.
-        batches: the number of the earlier batches.
-
-    References:
-        Chan, Golub and LeVeque, 1979.
-    """
-    return [_merged(*pair, batches) for pair in zip(moments, more, strict=True)]
 
 
 def _as(leaves: Sequence[Leaf], network: PyTree) -> PyTree:
@@ -274,46 +198,48 @@ def _as(leaves: Sequence[Leaf], network: PyTree) -> PyTree:
 def _moments(
     a: Float[Array, "pinned samples units"], b: Float[Array, "pinned samples units"]
 ) -> CrossMoments:
-    (a, mean_a), (b, mean_b) = _centred(a), _centred(b)
-    products = einsum("psu,psv->puv", a, b)
-    return CrossMoments(
-        mean_a, mean_b, (a * a).mean(1), (b * b).mean(1), products / a.shape[1]
-    )
+    x = jnp.stack([a, b])
+    mean = x.mean(axis=2, keepdims=True)
+    x = x - mean
+    rest = x.mean(axis=2, keepdims=True)  # Corrects the rounding of the first mean.
+    x = x - rest
+    covariance = einsum("psu,psv->puv", *x) / a.shape[1]
+    return CrossMoments((mean + rest)[:, :, 0], (x * x).mean(2), covariance)
 
 
-def _centred(x: Float[Array, "pinned samples units"]) -> tuple[Array, Array]:
-    """Samples without their means, and these.
+@functools.partial(jax.jit, donate_argnums=0)
+def _merge(
+    moments: Sequence[CrossMoments], more: Sequence[CrossMoments], batches: Array
+) -> list[CrossMoments]:
+    r"""The moments of some batches and of one more, all of equal size.
 
-    The mean of what is left corrects the rounding of the first mean.
+    With the share s of the new batch and the difference δ of the means,
+
+    .. math::
+
+        \Sigma \leftarrow (1 - s) \Sigma + s \Sigma' + s (1 - s) \delta_a \delta_b^\top
+
+    so that nothing large is subtracted from anything large (Chan, Golub and LeVeque,
+    1979).
     """
-    mean = x.mean(axis=1)
-    x = x - mean[:, None]
-    rest = x.mean(axis=1)
-    return x - rest[:, None], mean + rest
+    merged = []
+    for one, new in zip(moments, more, strict=True):
+        share = (1 / (batches + 1)).astype(one.mean.dtype)
+        delta = new.mean - one.mean
+
+        def mixed(x: Array, y: Array, shift: Array, share: Array = share) -> Array:
+            return (1 - share) * x + share * y + share * (1 - share) * shift
+
+        merged.append(
+            CrossMoments(
+                one.mean + share * delta,
+                mixed(one.variance, new.variance, delta**2),
+                mixed(one.covariance, new.covariance, _outer(delta)),
+            )
+        )
+    return merged
 
 
-def _merged(one: CrossMoments, more: CrossMoments, batches: Array) -> CrossMoments:
-    share = (1 / (batches + 1)).astype(one.covariance.dtype)
-    delta_a, delta_b = more.mean_a - one.mean_a, more.mean_b - one.mean_b
-
-    def mixed(x, y, shift):
-        return (1 - share) * x + share * y + share * (1 - share) * shift
-
-    return CrossMoments(
-        one.mean_a + share * delta_a,
-        one.mean_b + share * delta_b,
-        mixed(one.variance_a, more.variance_a, delta_a**2),
-        mixed(one.variance_b, more.variance_b, delta_b**2),
-        mixed(
-            one.covariance,
-            more.covariance,
-            delta_a[..., None] * delta_b[..., None, :],
-        ),
-    )
-
-
-def _inverse_deviation(mean: Array, variance: Array) -> Array:
-    """Zero where the deviation is within the rounding of the mean."""
-    rounding = _ROUNDINGS * jnp.finfo(mean.dtype).eps * jnp.abs(mean)
-    alive = variance > jnp.maximum(rounding**2, jnp.finfo(mean.dtype).tiny)
-    return jnp.where(alive, jax.lax.rsqrt(jnp.where(alive, variance, 1)), 0)
+def _outer(x: Float[Array, "2 pinned units"]) -> Float[Array, "pinned units units"]:
+    """The products of the units of a and of b."""
+    return x[0, ..., None] * x[1, ..., None, :]
