@@ -1,6 +1,7 @@
 """Which units of one network belong to which units of another."""
 
 from combinability.matching._activations import activation_matching
+from combinability.matching._embed import embed
 from combinability.matching._many import ManyMatching, match_many
 from combinability.matching._match import Matching, match, weight_matching
 from combinability.matching._straight_through import straight_through_matching
@@ -9,6 +10,7 @@ __all__ = [
     "ManyMatching",
     "Matching",
     "activation_matching",
+    "embed",
     "match",
     "match_many",
     "straight_through_matching",

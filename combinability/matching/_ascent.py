@@ -43,12 +43,9 @@ class Ascent:
         self._known: dict[Term, tuple[tuple[np.ndarray, ...], Any]] = {}
 
     def run(self, orders: np.ndarray, sweeps: int | None = None) -> "Ascent":
-        """Sweep over the families until no group improves.
+        """Sweep over the families, in the next of some orders, until none improves.
 
-        Args:
-            orders: for each sweep the order of the families.
-            sweeps: the largest number of sweeps of this call; None: as many as `orders`
-                has left.
+        `sweeps` limits the sweeps of this call.
         """
         if not self.history:
             self.history.append(self.objective.value(self.permutation))
@@ -143,12 +140,9 @@ def chosen(scores: np.ndarray, index: np.ndarray) -> np.ndarray:
 def harden(
     plan: Plan, scores: Mapping[str, np.ndarray], held: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """The best permutation by scores of all pairs, each group by itself.
+    """The best permutation by scores shaped as X, each group by itself.
 
-    Args:
-        plan: the groups.
-        scores: for each group that is matched, shaped as its X.
-        held: the permutation of the other groups.
+    `held` is the permutation of the groups that are not matched.
     """
     permutation = resolve(plan, spread(plan, held))
     for group in (group for family in plan.families for group in reversed(family)):

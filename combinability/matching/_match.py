@@ -45,12 +45,7 @@ class Matching(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What is matched, and where it starts.
-
-    Attributes:
-        matched: the names of the groups that are matched.
-        held: the permutation of the other groups.
-    """
+    """The groups that are matched, and permutations of others that are held fixed."""
 
     matched: tuple[str, ...]
     held: dict[str, np.ndarray]
@@ -319,7 +314,7 @@ def sweep_orders(
 def choose(
     symmetry: Symmetry, groups: Groups | None, fixed: Permutation | None
 ) -> Choice:
-    """Check what is to be matched and what is held fixed."""
+    """The groups that the arguments of the same names choose."""
     known = symmetry.groups
     if groups is None:
         matched = tuple(known)
@@ -352,25 +347,14 @@ def checked_blocks(
     name: str,
     leaf_weights: LeafWeights | None = None,
 ) -> list[np.ndarray]:
-    """The blocks of a network, in float32 or float64.
-
-    Args:
-        symmetry: whose blocks.
-        variables: the network.
-        name: what the argument is called, for the errors.
-        leaf_weights: of the objective; blocks are multiplied by their square roots.
+    """The weighted blocks of a network, in float32 or float64.
 
     Raises:
-        ValueError: if leaves differ from the symmetry's, are not finite, or none of
-            them carries a group; if a weight is negative or not finite.
+        ValueError: if leaves differ from the symmetry's or are not finite, or a weight
+            is negative or not finite.
         TypeError: if a leaf that carries a group does not hold real numbers, or is
             traced.
     """
-    if not symmetry.groups:
-        raise ValueError(
-            "symmetry: expected at least one group, got none; no units of this network "
-            "can be permuted"
-        )
     leaves = symmetry.check(variables, name)
     for number in sorted({block.leaf for block in symmetry.blocks}):
         _check_leaf(name, symmetry.leaves[number].path, leaves[number])

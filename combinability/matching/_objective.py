@@ -60,7 +60,7 @@ class GroupTerms(NamedTuple):
             the units of a and those of b.
         terms: the terms; none for a group that is held fixed.
         exact: whether the scores do not depend on the group's own assignment, so that
-            the best assignment for them is optimal, the other groups being as they are.
+            the best assignment for them is optimal with the other groups fixed.
     """
 
     name: str
@@ -92,14 +92,11 @@ class Plan(NamedTuple):
 def plan(
     symmetry: Symmetry, matched: Collection[str] | None = None, relaxed: bool = False
 ) -> Plan:
-    """The terms of all groups.
+    """The terms of all groups, or of the matched ones.
 
-    Args:
-        symmetry: groups and blocks.
-        matched: the groups to be matched; None: all.
-        relaxed: whether all other groups enter by their matrices X, which may then be
-            any matrices; otherwise only those of the same family do, and for the others
-            b's block is permuted beforehand.
+    If relaxed, all other groups enter a term by their matrices X, which may then be any
+    matrices; otherwise only those of the same family do, and for the others b's block
+    is permuted beforehand.
     """
     groups = symmetry.groups
     family = {name: name for name in groups}
@@ -231,12 +228,7 @@ class Objective:
     def total(
         self, terms: Sequence[Term], compute: Callable[[Term], np.ndarray]
     ) -> np.ndarray:
-        """The sum of some terms; of those that depend on no assignment computed once.
-
-        Args:
-            terms: of one group.
-            compute: the value of a term that depends on assignments.
-        """
+        """The sum of some terms of a group; `compute` gives those that vary."""
         constant = tuple(term for term in terms if term.constant)
         if constant and constant not in self._constant:
             values = (self.scores(term, {}, {}) for term in constant)

@@ -123,12 +123,7 @@ def annealed(relaxed: Objective, held: Mapping[str, Any], steps: int) -> Indices
     are equal. With E the scores of a group, the other groups being as soft as they are,
     and T the temperature, X becomes the Sinkhorn projection of exp(E / T), group by
     group, while T falls. What pinned axes say about their neighbours comes first; it
-    spreads, and is weighed by how certain it is.
-
-    Args:
-        relaxed: the objective with a relaxed plan.
-        held: the permutation of the groups that are held fixed.
-        steps: number of temperatures.
+    spreads, and is weighted by how certain it is. The objective has a relaxed plan.
 
     References:
         Softassign: Gold and Rangarajan, 1996, here for all groups of a network at once.

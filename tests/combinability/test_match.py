@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 
 from combinability import _permutation as permutation
-from combinability.matching import match, match_many, weight_matching
-from combinability.symmetry import Symmetry
+from combinability.matching import (
+    activation_matching,
+    embed,
+    match,
+    match_many,
+    weight_matching,
+)
+from combinability.symmetry import Symmetry, infer_symmetry
+from tests.combinability.families import FAMILIES
 from tests.combinability.specs import by_hand
 
 BLOCKS = 3
@@ -194,6 +201,122 @@ def test_the_common_objective_never_falls_and_the_first_network_stays(x64):
     jax.tree.map(np.testing.assert_array_equal, aligned[0], models[0])
     assert found.objective == pytest.approx(pairwise(symmetry, aligned))
     assert found.objective > pairwise(symmetry, models)
+
+
+def mlp(v, x):
+    hidden = jnp.tanh(x @ v["in"] + v["b"])
+    return jnp.tanh(hidden @ v["mid"]) @ v["out"]
+
+
+def mlp_weights(seed, first, second):
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "in": (3, first),
+        "b": (first,),
+        "mid": (first, second),
+        "out": (second, 2),
+    }
+    return {n: jnp.asarray(rng.normal(size=s)) for n, s in shapes.items()}
+
+
+def mlp_symmetry(variables):
+    return infer_symmetry(mlp, variables, jnp.zeros((1, 3)), certify=False)
+
+
+def test_an_embedded_network_computes_the_same():
+    narrow, wide = mlp_weights(0, 4, 5), mlp_weights(1, 7, 6)
+    embedded = embed(mlp_symmetry(narrow), narrow, mlp_symmetry(wide))
+    assert jax.tree.map(jnp.shape, embedded) == jax.tree.map(jnp.shape, wide)
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(9, 3)), jnp.float32)
+    np.testing.assert_allclose(mlp(embedded, x), mlp(narrow, x), rtol=1e-6)
+
+
+def test_heads_and_head_sizes_are_embedded():
+    family = FAMILIES["attention_by_reshape"]()
+    symmetry = infer_symmetry(
+        family.apply, family.variables, *family.inputs, certify=False
+    )
+    same = embed(symmetry, family.variables, symmetry)
+    jax.tree.map(np.testing.assert_array_equal, same, family.variables)
+    wide = {"q": jnp.ones((2, 3, 5)), "v": jnp.ones((3, 5, 2))}
+    groups = {"h": [("q", 1), ("v", 0)], "d": [("q", 2), ("v", 1)]}
+    small = {"q": jnp.ones((2, 2, 4)), "v": jnp.ones((2, 4, 2))}
+    of = [by_hand(leaves, groups, {"d": ("h",)}) for leaves in (small, wide)]
+    embedded = embed(of[0], small, of[1])
+    expected = np.zeros((2, 3, 5))
+    expected[:, :2, :4] = 1
+    np.testing.assert_array_equal(embedded["q"], expected)
+
+
+def test_units_are_matched_into_a_wider_layer_as_well_as_any_injection_does(x64):
+    """One layer; all ways to choose and order three of five units are tried."""
+    for seed in range(3):
+        narrow, wide = mlp_weights(seed, 3, 4), mlp_weights(seed + 10, 5, 4)
+        of = [mlp_symmetry(variables) for variables in (narrow, wide)]
+        embedded = embed(of[0], narrow, of[1])
+        found = match(of[1], embedded, wide, key=jax.random.key(0), groups=["in"])
+
+        def value(rows, a=narrow, b=wide):
+            rows = np.array(rows)
+            pairs = [(a["in"], b["in"][:, rows]), (a["b"], b["b"][rows])]
+            pairs += [(a["mid"], b["mid"][rows]), (a["out"], b["out"])]
+            return sum(float(jnp.vdot(x, y)) for x, y in pairs)
+
+        best = max(map(value, itertools.permutations(range(5), 3)))
+        assert value(found.permutation["in"][:3].tolist()) == pytest.approx(best)
+        assert float(found.objective) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("by", ["weights", "activations"])
+def test_a_narrow_network_is_found_in_a_wide_one(by):
+    """The wide network holds the narrow one, permuted, and some units of its own."""
+    narrow, extra = mlp_weights(0, 6, 7), mlp_weights(1, 9, 9)
+    symmetry, wide_symmetry = mlp_symmetry(narrow), mlp_symmetry(extra)
+    embedded = embed(symmetry, narrow, wide_symmetry)
+    zero = jax.tree.map(lambda leaf: leaf == 0, embedded)
+    # Of the others the units lead to outputs, but are weak.
+    wide = jax.tree.map(lambda x, y, z: jnp.where(z, 0.1 * y, x), embedded, extra, zero)
+    back = permutation.random(jax.random.key(2), wide_symmetry)
+    b = wide_symmetry.apply(permutation.invert(wide_symmetry, back), wide)
+    key = jax.random.key(3)
+    if by == "weights":
+        found = match(wide_symmetry, embedded, b, key=key)
+    else:
+        rng = np.random.default_rng(5)
+        batches = [jnp.asarray(rng.normal(size=(1, 3)), jnp.float32) for _ in range(99)]
+        found = activation_matching(wide_symmetry, embedded, b, batches, key=key)
+    for name, group in symmetry.groups.items():
+        units, planted = (p[name][: group.size] for p in (found.permutation, back))
+        np.testing.assert_array_equal(units, planted)
+
+
+EMBED_BAD = {
+    "narrower": (
+        lambda: mlp_symmetry(mlp_weights(0, 3, 9)),
+        "wider: expected at least 4 units in group 'in', got 3",
+    ),
+    "another network": (
+        attention,
+        "wider: expected the symmetry of a network with the",
+    ),
+    "inputs": (
+        lambda: infer_symmetry(
+            mlp,
+            {**mlp_weights(0, 4, 5), "in": jnp.ones((2, 4))},
+            jnp.zeros((1, 2)),
+            certify=False,
+        ),
+        "wider: expected 'in' to differ only in the sizes of groups, got shape",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EMBED_BAD)
+def test_networks_that_cannot_be_embedded_are_refused(case):
+    wider, message = EMBED_BAD[case]
+    narrow = mlp_weights(0, 4, 5)
+    with pytest.raises(ValueError, match=message):
+        embed(mlp_symmetry(narrow), narrow, wider())
 
 
 BAD = {
