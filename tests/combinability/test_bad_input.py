@@ -32,6 +32,9 @@ SHORT = {"in": jnp.ones((2, 3))}
 NAN = {**V, "in": jnp.full((2, 3), jnp.nan)}
 X, KEY = jnp.ones((5, 2)), jax.random.key(0)
 SYMMETRY = combinability.infer_symmetry(apply, V, X)
+NARROW = combinability.infer_symmetry(
+    apply, {"in": jnp.ones((2, 2)), "out": jnp.ones((2, 4))}, X
+)
 TWICE = {"in": jnp.array([0, 0, 1])}
 FLOATS = {"in": jnp.arange(3.0)}
 UNKNOWN = {"hidden": jnp.arange(3)}
@@ -204,6 +207,18 @@ BAD = {
             lambda: c.difference(apply, V, V, X, LABELS[:3]),
             ValueError,
             "labels: expected s",
+        ),
+    ],
+    "embed": [
+        (
+            lambda: c.embed(SYMMETRY, V, NARROW),
+            ValueError,
+            "wider: expected at least 3 units in group 'in', got 2",
+        ),
+        (
+            lambda: c.embed(SYMMETRY, SHORT, SYMMETRY),
+            ValueError,
+            "variables: ",
         ),
     ],
     "disagreement": [
