@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks import report as reports
 from benchmarks._launch import launch
-from benchmarks._summaries import print_page, print_side_by_side
+from benchmarks._summaries import print_page
 from benchmarks.combinability import Config as CombinabilityConfig
 from benchmarks.combinability import run as run_combinability_experiment
 from benchmarks.rllc import Config
@@ -213,8 +213,8 @@ def report(
     if len(folders) == 1:
         print(f"Report: {reports.write(folders[0], format)}")
         return
-    compared, page = reports.write_comparison(folders, out, format)
-    print_side_by_side(compared, page, Console())
+    path = reports.write_comparison(folders, out, format)
+    print_page(reports.compare(folders), path, Console())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -249,9 +249,9 @@ def _show(
     run: Callable[..., Any], name: str, config: Any, out: Path | None, **options: Any
 ) -> None:
     """Run an experiment, write its page, and print what came out."""
-    folder, _ = launch(run, name, config, out, **options)
+    folder, result = launch(run, name, config, out, **options)
     reports.write(folder)
-    print_page(folder, Console())
+    print_page(reports.page(result), folder / "report.html", Console())
 
 
 def _print_measured(

@@ -166,7 +166,7 @@ def hypercube(
     thin: dict[str, Any] = {"color": "C0", "linewidth": 1.2} | line
     thick: dict[str, Any] = thin | {"linewidth": 4.5}
     dot: dict[str, Any] = thin | {
-        "color": "black",
+        "color": matplotlib.rcParams["text.color"],
         "linestyle": "none",
         "markersize": 3.6,
         "zorder": 4,

@@ -92,7 +92,7 @@ def headlines(result: Any) -> list[tuple[str, str]]:
         for name in ("not matched", "matched")
     )
     parents = fixed(
-        100 * np.mean([scores["test_error"] for scores in found.parents]), 1
+        100 * float(np.mean([scores["test_error"] for scores in found.parents])), 1
     )
     claims = [claim.verdict for claim in found.claims]
     return [

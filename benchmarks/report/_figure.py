@@ -17,11 +17,16 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from benchmarks.report._style import SETTINGS, with_variables
+from benchmarks.report._style import with_variables
 
 TEXTS = tomllib.loads(Path(__file__).with_name("texts.toml").read_text())
+_SETTINGS = matplotlib.rc_params_from_file(
+    Path(__file__).with_name("templates") / "figures.mplstyle",
+    use_default_template=False,
+)
 _WIDTH = 4.4  # inches: a phone shows it at about its natural size
 _DIGITS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 3), (1,))  # finest first
 
@@ -99,7 +104,7 @@ def draw(figure: Figure, format: str = "png", columns: int = 2) -> bytes:
         canvas.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # pyright: ignore
         grid = canvas.add_gridspec(len(rows), columns, height_ratios=heights)
         every = [
-            _drawn(panel, canvas.add_subplot(grid[i, j]))
+            _drawn(panel, canvas.add_subfigure(grid[i, j]))
             for i, row in enumerate(rows)
             for j, panel in enumerate(row)
         ]
@@ -124,7 +129,7 @@ def inline(figure: Figure) -> tuple[str, list[str]]:
             for panel in figure.panels
         ]
         every = [
-            _drawn(panel, canvas.add_subplot())
+            _drawn(panel, canvas)
             for panel, canvas in zip(figure.panels, canvases, strict=True)
         ]
         _share(figure.panels, every)
@@ -143,14 +148,15 @@ def inline(figure: Figure) -> tuple[str, list[str]]:
 
 
 def _settings(salt: str):
-    changed: dict[Any, Any] = SETTINGS | {"svg.hashsalt": salt}
-    return matplotlib.rc_context(changed)
+    return matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt})
 
 
-def _drawn(panel: Panel, axes: Axes) -> Axes:
+def _drawn(panel: Panel, canvas: FigureBase) -> Axes:
+    canvas.suptitle(panel.title, x=0.01, ha="left")
+    axes = canvas.add_subplot()
     for plot in panel.draws:
         plot(ax=axes)
-    axes.set(title=panel.title, ylabel="", **panel.settings)
+    axes.set(ylabel="", **panel.settings)
     axes.set_xlabel(axes.get_xlabel(), loc="left")
     return axes
 

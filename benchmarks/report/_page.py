@@ -92,8 +92,13 @@ class Page(NamedTuple):
         return [figure for section in self.sections for figure in section.figures]
 
 
-def render(page: Page, origin: dict[str, str] | None = None, command: str = "") -> str:
-    """A page that needs nothing else: no network, no scripts, figures inside."""
+def render(page: Page, result: Any = None) -> str:
+    """A page that needs nothing else: no network, no scripts, figures inside.
+
+    Args:
+        page: what it says.
+        result: says how it was made, if it is of one run.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -103,8 +108,7 @@ def render(page: Page, origin: dict[str, str] | None = None, command: str = "") 
     )
     return environment.get_template("page.html").render(
         page=page,
-        origin=origin or {},
-        command=command,
+        result=result,
         inline=inline,
         light=css_variables(dark=False),
         dark=css_variables(dark=True),

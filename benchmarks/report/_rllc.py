@@ -1,7 +1,7 @@
 """The page of a comparison of optimizers."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -203,17 +203,75 @@ def _groups(result: Any) -> Iterator[tuple[list[str], str]]:
 
 
 def _curves(result: Any) -> list[Figure]:
+    accuracy = {"validation_accuracy": "validation accuracy, %"}
     found = []
-    for methods, end in _groups(result):
-        panels = _curve_panels(result, methods, _METRICS, "steps")
-        found.append(_part("learning_curves", end, panels, methods))
-    for name, metrics, x in (
-        ("accuracy", {"validation_accuracy": "validation accuracy, %"}, "steps"),
+    for key, metrics, x in (
+        ("learning_curves", _METRICS, "steps"),
+        ("accuracy", accuracy, "steps"),
         ("seconds", _METRICS, "seconds"),
     ):
-        if panels := list(_curve_panels(result, shown(result), metrics, x)):
-            found.append(figure(name, panels, folded=True))
+        first = key == "learning_curves"
+        for methods, end in _groups(result) if first else [(shown(result), "")]:
+            panels = []
+            for metric, title in metrics.items():
+                settings = _limits(result, methods, metric) | {"share": ("", metric)}
+                settings |= {"xlabel": "step" if x == "steps" else x}
+                draw = partial(_curve, metric, x)
+                panels += _by_schedule(result, methods, title, draw, **settings)
+            if panels:
+                found.append(
+                    _part(key, end, panels, methods)._replace(
+                        folded=bool(end) or not first
+                    )
+                )
     return found
+
+
+def _by_schedule(
+    result: Any,
+    methods: list[str],
+    title: str,
+    plot: Callable[[Any, str], Any],
+    **settings: Any,
+) -> Iterator[Panel]:
+    """A panel for each schedule with what `plot` draws of each method, if anything."""
+    for schedule in schedules(result):
+        found = entries(result, schedule)
+        draws = [plot(found[name], name) for name in methods if name in found]
+        if draws := [draw for draw in draws if draw]:
+            yield panel(f"{title.capitalize()}, {schedule} rate", *draws, **settings)
+
+
+def _curve(metric: str, x: str, entry: Any, method: str):
+    at, values = (getattr(entry.curves, name, None) for name in (x, metric))
+    if at is None or values is None:
+        return None
+    values = array(values)
+    values = 100 * values if "accuracy" in metric else np.maximum(values, 1e-12)
+    look = {"band": is_learned(method), **style(method).line}
+    return partial(plots.curve, at, values, **look)
+
+
+def _trials(entry: Any, method: str):
+    name = next(iter(entry.space))
+    name = "learning_rate" if "learning_rate" in entry.selected else name
+    rates = array([trial.hyper[name] for trial in entry.trials])
+    losses = array([trial.validation_loss for trial in entry.trials])
+    losses[[trial.diverged for trial in entry.trials]] = np.nan
+    at = np.where(np.isclose(rates, entry.selected[name]), losses, np.nan)
+    place = int(np.nanargmin(at)) if np.isfinite(at).any() else None
+    return partial(plots.trials, rates, losses, place, **style(method).line)
+
+
+def _limits(result: Any, methods: list[str], metric: str) -> dict[str, Any]:
+    """A logarithmic axis around the final losses of some methods."""
+    if "accuracy" in metric:
+        return {}
+    every = [entry for name in methods for entry in result.methods[name].values()]
+    ends = np.array([np.median(array(getattr(entry, metric))) for entry in every])
+    ends = np.maximum(ends[np.isfinite(ends)], 1e-12)
+    limits = (0.9 * ends.min(), 2 * ends.max()) if ends.size else None
+    return {"yscale": "log", "ylim": limits} if limits else {}
 
 
 def _part(key: str, end: str, panels: Iterable[Panel], methods: list[str]) -> Figure:
@@ -221,36 +279,6 @@ def _part(key: str, end: str, panels: Iterable[Panel], methods: list[str]) -> Fi
     found = figure(f"{key}{end}", panels, bool(end), key)
     names = ": " + ", ".join(map(label, methods))
     return found._replace(title=found.title + names * bool(end))
-
-
-def _curve_panels(result: Any, methods: list[str], metrics: dict[str, str], x: str):
-    """A panel for each metric and schedule of which the result has curves."""
-    for metric, title in metrics.items():
-        scale = 100 if "accuracy" in metric else 1
-        ends, starts, panels = [], [], []
-        for schedule in schedules(result):
-            draws = []
-            for method in methods:
-                entry = result.methods[method].get(schedule)
-                found = [getattr(entry and entry.curves, n, None) for n in (x, metric)]
-                if any(values is None for values in found):
-                    continue
-                at, values = array(found[0]), scale * array(found[1])
-                values = values if scale > 1 else np.maximum(values, 1e-12)
-                at = np.median(at, axis=0) if at.ndim > 1 else at
-                look = {"band": is_learned(method), **style(method).line}
-                draws.append(partial(plots.curve, at, values, **look))
-                ends += [np.median(values[:, -1])]
-                starts += [np.median(values[:, 0])]
-            panels.append((f"{title.capitalize()}, {schedule} rate", draws))
-        finite = [end for end in ends if math.isfinite(end)]
-        settings: dict[str, Any] = {"xlabel": "step" if x == "steps" else "seconds"}
-        if scale == 1 and finite:
-            top = max(min(2 * max(finite), np.nanmedian(starts)), 2 * min(finite))
-            settings |= {"yscale": "log", "ylim": (0.9 * min(finite), top)}
-        for name, draws in panels:
-            if draws:
-                yield panel(name, *draws, share=("", metric), **settings)
 
 
 def _differences(result: Any) -> list[Figure]:
@@ -264,17 +292,11 @@ def _differences(result: Any) -> list[Figure]:
     for metric, title in _METRICS.items():
         panels = []
         for method in filter(is_learned, ranked):
-            every = {
-                against: {
-                    s: difference(result, s, method, against, metric) for s in order
-                }
-                for against in ranked
-            }
-            rows = {
-                label(against): {s: number for s, number in numbers.items() if number}
-                for against, numbers in every.items()
-                if any(numbers.values())
-            }
+            rows = {}
+            for against in ranked:
+                every = [difference(result, s, method, against, metric) for s in order]
+                if known := {s: n for s, n in zip(order, every, strict=True) if n}:
+                    rows[label(against)] = known
             if rows:
                 draw = partial(plots.forest, rows, looks)
                 text = "difference, %   ← ahead   behind →"
@@ -289,34 +311,11 @@ def _differences(result: Any) -> list[Figure]:
 def _sensitivity(result: Any) -> list[Figure]:
     found = []
     for methods, end in _groups(result):
-        panels, lowest = [], []
-        for schedule in schedules(result):
-            draws = []
-            for method in methods:
-                if entry := result.methods[method].get(schedule):
-                    rates, losses, place = _trials(entry)
-                    look = style(method).line
-                    draws.append(partial(plots.trials, rates, losses, place, **look))
-                    lowest += [losses[np.isfinite(losses)].min(initial=np.inf)]
-            panels.append((f"Validation loss, {schedule} rate", draws))
-        finite = [loss for loss in lowest if math.isfinite(loss)] or [1.0]
-        top = max(1.4 * np.quantile(finite, 0.8), 2 * min(finite))
-        settings = {"yscale": "log", "ylim": (0.94 * min(finite), top)}
-        settings |= {"xlabel": "learning rate", "share": ("rate", "")}
-        drawn = [panel(name, *draws, **settings) for name, draws in panels if draws]
-        found.append(_part("learning_rate_sensitivity", end, drawn, methods))
+        settings = _limits(result, methods, "validation_loss")
+        settings |= {"xlabel": "learning rate", "share": ("rate", "loss")}
+        panels = _by_schedule(result, methods, "Validation loss", _trials, **settings)
+        found.append(_part("learning_rate_sensitivity", end, panels, methods))
     return found
-
-
-def _trials(entry: Any) -> tuple[np.ndarray, np.ndarray, int | None]:
-    """Rates and validation losses of a search, and the place of the selected trial."""
-    names = [*entry.selected]
-    name = "learning_rate" if "learning_rate" in names else next(iter(entry.space))
-    rates = array([trial.hyper[name] for trial in entry.trials])
-    losses = array([trial.validation_loss for trial in entry.trials])
-    losses[[trial.diverged for trial in entry.trials]] = np.nan
-    at = np.where(np.isclose(rates, entry.selected[name]), losses, np.nan)
-    return rates, losses, int(np.nanargmin(at)) if np.isfinite(at).any() else None
 
 
 def _laws(result: Any) -> list[Figure]:

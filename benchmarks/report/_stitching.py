@@ -119,7 +119,7 @@ def lines(title: str, result: Any, measure: str, scale: float = 100, **settings:
             lowest = scale * min(number.mean for number in numbers) / 10
             low = lowest if logarithmic else 0
             draws.append(over_layers(result.stitches, numbers, look, scale, low))
-    limits = {} if logarithmic else {"ylim": (0, 106)}
+    limits: dict[str, Any] = {} if logarithmic else {"ylim": (0, 106)}
     return panel(title, *draws, **limits | settings)
 
 
@@ -215,10 +215,9 @@ def _crossed(result: Any) -> list[Section]:
         panels.append(panel(title, draw, height=3.9))
         share = 100 * result.cross.identification[score].mean
         found.append(f"{title.partition(',')[0]} {fixed(share, 0)} %")
-    text = {"pairs": _counted(len(result.cross.pairs)), "found": ", ".join(found)}
-    return [
-        Section("Layer to layer", figures=[figure("layer_to_layer", panels, **text)])
-    ]
+    pairs, told = _counted(len(result.cross.pairs)), ", ".join(found)
+    drawn = figure("layer_to_layer", panels, pairs=pairs, found=told)
+    return [Section("Layer to layer", figures=[drawn])]
 
 
 def _sizes(result: Any) -> list[Section]:

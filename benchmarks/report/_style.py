@@ -11,8 +11,6 @@ import re
 import zlib
 from typing import Any
 
-from cycler import cycler
-
 COLOURS = {  # name: (on a light page, on a dark page)
     "ink": ("#1f2430", "#e4e7ee"),
     "faint": ("#6b7280", "#9aa3b2"),
@@ -31,7 +29,7 @@ COLOURS = {  # name: (on a light page, on a dark page)
     "muted-5": ("#b07070", "#c98d8d"),
     "muted-6": ("#5797a8", "#74b1c2"),
 }
-INK, FAINT, RULE = (COLOURS[name][0] for name in ("ink", "faint", "rule"))
+INK, FAINT = COLOURS["ink"][0], COLOURS["faint"][0]
 DASHES = (
     (4, 1.5),
     (1.2, 1.4),
@@ -52,44 +50,6 @@ _LABELS = {
     "aggmo": "AggMo",
     "ademamix": "AdEMAMix",
     "rllc": "RLLC",
-}
-
-SETTINGS: dict[Any, Any] = {
-    "axes.prop_cycle": cycler(color=[COLOURS[f"strong-{i}"][0] for i in range(1, 7)]),
-    "font.family": ["DejaVu Sans"],
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "axes.labelcolor": FAINT,
-    "axes.labelsize": 9.5,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
-    "figure.facecolor": "none",
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "lines.solid_capstyle": "round",
-    "savefig.facecolor": "none",
-    "svg.fonttype": "none",
-    "xtick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "xtick.labelsize": 9.5,
-    "xtick.minor.size": 0,
-    "ytick.color": FAINT,
-    "ytick.labelcolor": INK,
-    "ytick.labelsize": 9,
-    "ytick.left": False,
-    "ytick.minor.left": False,
 }
 
 

@@ -1,61 +1,33 @@
 """The tour's page: one story in chapters, each with a number and what it rests on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import stitching.plot
 from benchmarks.report import _combinability, _rllc, _stitching
-from benchmarks.report._figure import TEXTS, Figure, figure, panel
+from benchmarks.report._figure import TEXTS, figure, panel
 from benchmarks.report._numbers import fixed, power
 from benchmarks.report._page import Page, Section, asked
 from benchmarks.report._style import INK
 
 _TEXTS = TEXTS["pages"]["tour"]
-
-
-class Chapter(NamedTuple):
-    """A part of the story.
-
-    Attributes:
-        name: a word.
-        title: a few words.
-        headline: a number, and what it is.
-        lead: what is done, and why one would.
-        said: what came out, in sentences.
-        figures: what is drawn.
-        code: text of fixed width.
-        details: further sections.
-    """
-
-    name: str
-    title: str
-    headline: tuple[str, str]
-    lead: str
-    said: Sequence[str]
-    figures: Sequence[Figure] = ()
-    code: str = ""
-    details: Sequence[Section] = ()
-
-
-def chapters(result: Any) -> list[Chapter]:
-    """The chapters of a tour."""
-    parts: list[Callable[[Any], Chapter]] = [_train, _symmetry, _combine, _stitch]
-    return [chapter(result) for chapter in parts]
+Chapter = tuple[tuple[str, str], list[Section]]  # a headline; sections
 
 
 def page(result: Any) -> Page:
     """The page of a tour."""
-    config, told, sections = result.config, chapters(result), []
-    for number, chapter in enumerate(told, start=1):
-        text = ([chapter.lead], chapter.said, chapter.figures)
-        title = f"{number}. {chapter.title}"
-        sections += [Section(title, *text, code=chapter.code), *chapter.details]
+    config = result.config
+    parts: list[Callable[[Any], Chapter]] = [_train, _symmetry, _combine, _stitch]
+    headlines, chapters = zip(*(part(result) for part in parts), strict=True)
+    sections = []
+    for number, (first, *details) in enumerate(chapters, start=1):
+        sections += [first._replace(title=f"{number}. {first.title}"), *details]
     return Page(
         **asked("tour"),
         subtitle=f"Real data ({config['dataset']}), small networks, {config['steps']} "
         f"steps of {config['batch_size']}; {result.seconds:.0f} s of computing",
-        headlines=[chapter.headline for chapter in told],
+        headlines=headlines,
         sections=[
             *sections,
             Section("What this does not show", bullets=_TEXTS["limits"]),
@@ -68,6 +40,9 @@ def _train(result: Any) -> Chapter:
     numbers = _rllc.headlines(result)
     own = [number for number in numbers if "initial law frozen" in number[1]]
     main = ("learning_curves", "laws", "differences_validation_loss")
+    lead = _TEXTS["train"].format(trials=config["trials"], seeds=config["seeds"])
+    figures = [figure for figure in found.figures if figure.name in main]
+    said = [*found.held, *found.failed, *found.undecided]
     details = [
         section._replace(
             title=f"Training: {section.title.lower()}",
@@ -76,28 +51,20 @@ def _train(result: Any) -> Chapter:
         )
         for section in found.sections
     ]
-    return Chapter(
-        "train",
-        "Train",
-        (own or numbers)[0],
-        _TEXTS["train"].format(trials=config["trials"], seeds=config["seeds"]),
-        [*found.held, *found.failed, *found.undecided],
-        [figure for figure in found.figures if figure.name in main],
-        details=[
-            each for each in details if each.figures or each.tables or each.bullets
-        ],
-    )
+    kept = [each for each in details if each.figures or each.tables or each.bullets]
+    return (own or numbers)[0], [Section("Train", [lead], said, figures), *kept]
 
 
 def _symmetry(result: Any) -> Chapter:
-    many = power(round(result.combinability.log10_equivalent))
+    found = result.combinability
+    many = power(round(found.log10_equivalent))
     said = [
         f"Each network is one of {many} that compute the same function, so two "
         "training runs that found the same function may look nothing alike."
     ]
     number = (many, "arrangements of the units of one network, all the same function")
-    code = result.combinability.symmetry
-    return Chapter("symmetry", "Symmetry", number, _TEXTS["symmetry"], said, code=code)
+    text = [_TEXTS["symmetry"]]
+    return number, [Section("Symmetry", text, said, code=found.symmetry)]
 
 
 def _combine(result: Any) -> Chapter:
@@ -114,8 +81,7 @@ def _combine(result: Any) -> Chapter:
     text = "median test error of random combinations, before → after alignment"
     number = (_combinability.middles(found.hypercube), text)
     figures = [figure("combinations", [_combinability.cube("Test error", found)])]
-    lead = _TEXTS["combine"]
-    return Chapter("combine", "Align and combine", number, lead, said, figures)
+    return number, [Section("Align and combine", [_TEXTS["combine"]], said, figures)]
 
 
 def _stitch(result: Any) -> Chapter:
@@ -135,14 +101,12 @@ def _stitch(result: Any) -> Chapter:
         "of network b's accuracy at the worst layer, by least squares and by "
         "training on the task",
     )
-    layers = [_stitching.short(layer) for layer in found.CKA]
-    index = list(found.CKA.values())
-    similarity = partial(stitching.plot.over_layers, index, layers, color=INK)
+    index = (list(found.CKA.values()), [_stitching.short(layer) for layer in found.CKA])
+    similarity = partial(stitching.plot.over_layers, *index, color=INK)
+    size: dict[str, Any] = {"height": 2.6}
     panels = [
-        _stitching.lines(
-            "Relative accuracy, %", found, "relative_accuracy", height=2.6
-        ),
-        panel("Linear CKA", similarity, height=2.6, ylim=(0, 1.06)),
+        _stitching.lines("Relative accuracy, %", found, "relative_accuracy", **size),
+        panel("Linear CKA", similarity, ylim=(0, 1.06), **size),
     ]
     figures = [figure("stitches", panels)]
-    return Chapter("stitch", "Stitch", number, _TEXTS["stitch"], said, figures)
+    return number, [Section("Stitch", [_TEXTS["stitch"]], said, figures)]

@@ -50,25 +50,23 @@ def trials(
     ax: Axes | None = None,
     **line: Any,
 ) -> Axes:
-    """Plot the trials of a search over a rate, and their lower convex hull.
+    """Plot the trials of a search over a rate, joined in its order.
 
     Trials that are not finite are left out; the selected one has a larger dot.
 
     Example:
-        >>> axes = trials([0.1, 1.0, 10.0], [2.0, 1.0, float("inf")], 1)
+        >>> axes = trials([1.0, 0.1, 10.0], [1.0, 2.0, float("inf")], 0)
         >>> axes.lines[0].get_ydata().tolist()
         [2.0, 1.0]
     """
     ax = plt.subplots()[1] if ax is None else ax
     rates, losses = np.asarray(rates, float), np.asarray(losses, float)
-    finite = np.isfinite(losses)
-    hull = lower_hull(np.log(rates[finite]), losses[finite])
-    drawn = ax.plot(np.exp(hull[:, 0]), hull[:, 1], **line)[0]
-    dots: dict[str, Any] = {"color": drawn.get_color(), "linewidths": 0}
-    ax.scatter(rates[finite], losses[finite], s=9, alpha=0.5, **dots)
-    if selected is not None and finite[selected]:
-        ax.scatter(rates[selected], losses[selected], s=42, zorder=5, **dots)
-    if finite.any():
+    kept = [i for i in np.argsort(rates) if np.isfinite(losses[i])]
+    look: dict[str, Any] = {"marker": "o", "markersize": 3} | line
+    drawn = ax.plot(rates[kept], losses[kept], **look)[0]
+    if selected in kept:
+        ax.plot(rates[selected], losses[selected], "o", color=drawn.get_color())
+    if kept:
         ax.set_xscale("log")
     return ax
 
@@ -148,28 +146,3 @@ def _frame(found: list[Interval], zero: float | None) -> tuple[float, float]:
     low, high = min(low, middle), max(high, middle)
     margin = 0.06 * (high - low) or 1.0
     return low - margin, high + margin
-
-
-def lower_hull(
-    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, "corners 2"]:
-    """The corners of the lower convex hull of points, from the left.
-
-    Example:
-        >>> lower_hull(np.array([0, 1, 2, 3]), np.array([3, 0, 2, 1])).tolist()
-        [[0, 3], [1, 0], [3, 1]]
-    """
-    corners: list[np.ndarray] = []
-    for point in np.stack([x, y], axis=1)[np.lexsort((y, x))]:
-        if corners and point[0] == corners[-1][0]:
-            continue  # the lowest of this rate came first
-        while len(corners) > 1 and _is_below(corners[-2], corners[-1], point):
-            corners.pop()
-        corners.append(point)
-    return np.array(corners).reshape(-1, 2)
-
-
-def _is_below(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> bool:
-    """Whether the line from first to last passes below the middle, or through it."""
-    (dx, dy), (ex, ey) = middle - first, last - first
-    return dx * ey - dy * ex <= 0
