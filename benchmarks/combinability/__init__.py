@@ -1,7 +1,7 @@
-"""Experiments on combinability: networks aligned, and combined in the hypercube."""
+"""Experiments on combinability: networks matched, and combined in the hypercube."""
 
 from benchmarks.combinability._config import Config
-from benchmarks.combinability._experiment import STAGES, run, run_experiment
-from benchmarks.combinability._taste import Pair, taste, train_pair
+from benchmarks.combinability._experiment import run
+from benchmarks.combinability._preview import TrainedPair, preview, train_pair
 
-__all__ = ["STAGES", "Config", "Pair", "run", "run_experiment", "taste", "train_pair"]
+__all__ = ["Config", "TrainedPair", "preview", "run", "train_pair"]

@@ -1,4 +1,4 @@
-"""What the paper's abstract says, and whether a run bears it out.
+"""The claims of the paper's abstract, and whether a run supports them.
 
 The abstract gives no numbers, so the criteria are ours, fixed before any run. A
 combination *works* if its test error is at most two percentage points above the mean of
@@ -20,47 +20,39 @@ DIFFERENT = 0.5
 
 
 def claims(of_width: dict[str, Any]) -> list[dict[str, Any]]:
-    """The claims for one width.
+    """Return a `Claim` for each statement of the abstract.
 
     Args:
-      of_width: "hypercube", "transitivity", "robustness" and "difference" of the schema
-        in `benchmarks.runs`.
-
-    Returns:
-      For each "claim", "measure" (what the number is), "mean", "low", "high", "bound",
-      "side" ("at most" or "at least") and "verdict".
+      of_width: "hypercube", "transitivity", "robustness" and "difference" of a `Width`.
     """
-    cube = of_width["hypercube"]
+    cube, perturbed = of_width["hypercube"], of_width["robustness"]
 
-    def beyond(cell: str) -> dict[str, Any]:
+    def excess(cell: str) -> dict[str, Any]:
         return cube[cell]["test_error"]["excess_95"]
 
-    spoilt = of_width["robustness"]
-    place = min(
-        range(len(spoilt["fractions"])),
-        key=lambda i: abs(spoilt["fractions"][i] - SUBSTANTIAL),
-    )
+    fractions = perturbed["fractions"]
+    place = min(range(len(fractions)), key=lambda i: abs(fractions[i] - SUBSTANTIAL))
     through = of_width["transitivity"]["barriers"]["through"]["test_error"]
-    relative = of_width["difference"]["relative"]
     worst = "95th percentile of the test error beyond the parents'"
-    moved = f"test error beyond the parents', {spoilt['fractions'][place]:.0%} moved"
-    apart = "disagreement relative to that of two seeds"
+    moved = f"test error beyond the parents', {fractions[place]:.0%} moved"
     rows = [
-        ("combinable in the hypercube", worst, beyond("uniform [0, 1], element")),
-        ("combinable at its vertices", worst, beyond("vertices, element")),
+        ("combinable in the hypercube", worst, excess("uniform [0, 1], element")),
+        ("combinable at its vertices", worst, excess("vertices, element")),
         (
             "combinable in its vicinity, [−0.25, 1.25]",
             worst,
-            beyond("uniform [−0.25, 1.25], element"),
+            excess("uniform [−0.25, 1.25], element"),
         ),
         ("transitive", "barrier through a third network, test error", through),
-        ("robust", moved, spoilt["rows"][place]["excess"]["test_error"]),
+        ("robust", moved, perturbed["rows"][place]["excess"]["test_error"]),
     ]
     found = [
         judged(claim, measure, number, TOLERANCE, "at most")
         for claim, measure, number in rows
     ]
     works = found[0]["verdict"] == "holds"
+    relative = of_width["difference"]["relative"]
+    apart = "disagreement relative to that of two seeds"
     for kind, name in (("parents", "its parents"), ("combinations", "one another")):
         claim = f"different from {name}"
         row = judged(claim, apart, relative[kind], DIFFERENT, "at least")

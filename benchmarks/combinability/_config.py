@@ -37,7 +37,6 @@ class Config:
       rows: Training rows, and as many test rows, that combinations are evaluated on.
       calibration: Other training rows, that REPAIR and temperatures are fitted on.
       samples: Combinations for each distribution, over all pairs together.
-      batch: Combinations side by side; by default the fastest here, by timing.
       points: Points of a segment between two networks.
       fractions: Parts of the matched units that are moved, for robustness.
       resolution: Points along a side of a plane of the landscape.
@@ -59,7 +58,6 @@ class Config:
     rows: int = 1000
     calibration: int = 500
     samples: int = 1000
-    batch: int | None = None
     points: int = 11
     fractions: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
     resolution: int = 17
@@ -73,9 +71,8 @@ class Config:
         check_counts(self, networks=2, points=3, resolution=5, seed=0)
         check_counts(self, steps=1, batch_size=1, rows=1, calibration=1)
         check_counts(self, samples=self.networks)
-        for name in ("widths", "batch"):
-            if getattr(self, name) is not None:
-                check_counts(self, **{name: 1})
+        if self.widths is not None:
+            check_counts(self, widths=1)
         if self.model == "tiny10" and set(self.chosen_widths) != {1}:
             raise ValueError(
                 f"widths is {self.widths}: expected 1, as 'tiny10' has one size."
@@ -95,15 +92,3 @@ class Config:
     def chosen_widths(self) -> tuple[int, ...]:
         """The widths asked for, or those that suit the model."""
         return WIDTHS[self.model] if self.widths is None else self.widths
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """All pairs of networks."""
-        count = self.networks
-        return [(i, j) for i in range(count) for j in range(i + 1, count)]
-
-    @property
-    def ring(self) -> list[tuple[int, int]]:
-        """As many pairs as networks, each network in two of them."""
-        pairs = [(i, (i + 1) % self.networks) for i in range(self.networks)]
-        return sorted({(min(pair), max(pair)) for pair in pairs})

@@ -2,6 +2,6 @@
 
 from benchmarks.stitching._config import Config
 from benchmarks.stitching._experiment import is_pair, run, run_experiment
-from benchmarks.stitching._taste import taste
+from benchmarks.stitching._preview import preview
 
-__all__ = ["Config", "is_pair", "run", "run_experiment", "taste"]
+__all__ = ["Config", "is_pair", "preview", "run", "run_experiment"]

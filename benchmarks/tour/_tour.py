@@ -39,6 +39,8 @@ def run(
     found = compare(config, here, task)
     # Trained in seconds, always to the same networks: not kept.
     pair = functools.cache(lambda: combinability.train_pair(dataset))
-    combined = here.stage("combine", lambda: combinability.taste(pair(), here.advance))
-    stitched = here.stage("stitch", lambda: stitching.taste(pair(), here.advance))
+    combined = here.stage(
+        "combine", lambda: combinability.preview(pair(), here.advance)
+    )
+    stitched = here.stage("stitch", lambda: stitching.preview(pair(), here.advance))
     return here.finish(Result, **found, combinability=combined, stitching=stitched)

@@ -1,19 +1,24 @@
 """The experiments on combinability: what they compute, keep, claim and draw."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
 import pytest
 
 from benchmarks import data, report
-from benchmarks.combinability import Config, run_experiment, taste, train_pair
+from benchmarks.combinability import (
+    Config,
+    _preview,
+    _studies,
+    preview,
+    run,
+    train_pair,
+)
 from benchmarks.combinability._claims import claims
-from benchmarks.combinability._hypercube import CELLS
 from benchmarks.intervals import over_networks
 from benchmarks.networks import load_networks, save_networks
-from benchmarks.runs import RunError
+from benchmarks.runs import RunError, encode
 
 SMALL = Config(
     widths=(8,),
@@ -22,7 +27,6 @@ SMALL = Config(
     rows=60,
     calibration=40,
     samples=6,
-    batch=1,
     points=3,
     fractions=(0.0, 0.2),
     resolution=5,
@@ -34,118 +38,95 @@ def cells():
     """Three of the distributions stand for all: each is a program to compile."""
     kept = ("uniform [0, 1], element", "vertices, element")
     extra = ("uniform [−0.25, 1.25], element",)
-    return [cell for cell in CELLS if cell.name in kept + extra]
+    return [cell for cell in _studies.CELLS if cell.name in kept + extra]
 
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory, cells):
+    """A result, and the folder that it is in."""
     folder = tmp_path_factory.mktemp("run")
-    stages = {}
-
-    def stage(name, compute):
-        if name not in stages:
-            stages[name] = compute()
-        return stages[name]
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.combinability._experiment.CELLS", cells)
-        found = run_experiment(SMALL, stage, folder=folder)
-        again = run_experiment(SMALL, stage, folder=folder)
-    return found, again, stages, folder
+        patch.setattr(_studies, "CELLS", cells)
+        return run(SMALL, folder=folder), folder
 
 
-def test_finished_stages_are_not_computed_again(outcome):
-    found, again, stages, _ = outcome
-    assert json.dumps(found, default=str) == json.dumps(again, default=str)
-    assert {name.split(".")[0] for name in stages} == {"width-8"}
+def test_finished_stages_are_not_computed_again(outcome, cells, monkeypatch):
+    found, folder = outcome
+    monkeypatch.setattr(_studies, "CELLS", cells)
+    (folder / "result.json").unlink()
+    stages = {path: path.stat().st_mtime for path in folder.glob("stages/*")}
+    assert encode(run(SMALL, folder=folder)) == encode(found)
+    assert {path: path.stat().st_mtime for path in folder.glob("stages/*")} == stages
 
 
-def test_given_networks_are_combined_as_those_that_were_trained(outcome, cells):
-    """What needs no training is the same: of it only the scores are computed here."""
-    found, _, stages, folder = outcome
-    file = str(folder / "networks" / "width-8.npz")
-    given = dataclasses.replace(SMALL, weights=(file,), networks=5)
-
-    def stage(name, compute):
-        return compute() if name.endswith(("train", "parents")) else stages[name]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.combinability._experiment.CELLS", cells)
-        again = run_experiment(given, stage)["widths"]["8"]
-    first = found["widths"]["8"]
-    for name, values in again["networks"].items():
-        np.testing.assert_allclose(values, first["networks"][name], rtol=1e-5)
-    assert again["parents"] == first["parents"]
+def test_given_networks_are_combined_as_those_that_were_trained(
+    outcome, cells, monkeypatch, tmp_path
+):
+    found, folder = outcome
+    given = dataclasses.replace(
+        SMALL, weights=(str(folder / "networks" / "width-8.npz"),), networks=5
+    )
+    monkeypatch.setattr(_studies, "CELLS", cells)
+    again = run(given).widths["8"]
+    first = found.widths["8"]
+    for name, values in again.networks.items():
+        np.testing.assert_allclose(values, first.networks[name], rtol=1e-5)
+    for name in ("parents", "matching", "controls", "hypercube", "robustness"):
+        assert encode(getattr(again, name)) == encode(getattr(first, name))
 
 
 def test_given_networks_must_be_of_the_model_and_width(outcome):
-    file = str(outcome[3] / "networks" / "width-8.npz")
+    file = str(outcome[1] / "networks" / "width-8.npz")
     with pytest.raises(RunError, match="where the model has"):
-        run_experiment(dataclasses.replace(SMALL, widths=(16,), weights=(file,)))
+        run(dataclasses.replace(SMALL, widths=(16,), weights=(file,)))
 
 
-def test_a_result_is_json_with_an_interval_for_every_claim(outcome):
-    found = outcome[0]["widths"]["8"]
-    json.dumps(found)
-    for row in found["claims"]:
-        assert row["low"] <= row["mean"] <= row["high"]
-        assert row["verdict"] in ("holds", "does not hold", "undecided", "moot")
+def test_every_claim_has_an_interval(outcome):
+    for row in outcome[0].widths["8"].claims:
+        assert row.low <= row.mean <= row.high
 
 
 def test_the_ends_of_every_segment_are_the_networks_themselves(outcome):
-    found = outcome[0]["widths"]["8"]
-    parents = np.mean([scores["test_loss"] for scores in found["parents"]])
+    found = outcome[0].widths["8"]
+    parents = np.mean([scores["test_loss"] for scores in found.parents])
     for control in ("not matched", "matched"):
-        curve = found["controls"]["curves"][control]["test_loss"]
+        curve = found.controls.curves[control]["test_loss"]
         assert np.isclose((curve[0] + curve[-1]) / 2, parents, rtol=1e-4)
 
 
 def test_matching_is_never_worse_than_descent_from_the_identity(outcome):
-    matching = outcome[0]["widths"]["8"]["matching"]
-    for number, objective in enumerate(matching["objective"]):
-        assert objective >= matching["starts"]["identity"][number] - 1e-6
+    matching = outcome[0].widths["8"].matching
+    assert np.all(matching.objective >= matching.starts["identity"] - 1e-6)
 
 
-def test_an_unspoilt_matching_moves_and_loses_nothing(outcome):
-    spoilt = outcome[0]["widths"]["8"]["robustness"]
-    assert spoilt["moved"][0] == 0
-    assert abs(spoilt["lost"][0]) < 1e-6
-    assert spoilt["lost"][1] > 0
+def test_a_matching_that_is_not_perturbed_moves_and_loses_nothing(outcome):
+    found = outcome[0].widths["8"].robustness
+    assert found.moved[0] == 0
+    assert abs(found.lost[0]) < 1e-6
+    assert found.lost[1] > 0
 
 
-def test_every_figure_is_drawn_and_the_page_holds_the_claims(outcome, tmp_path):
-    result = {
-        "schema": 2,
-        "experiment": "combinability",
-        "command": "python -m benchmarks combinability",
-        "config": {**vars(SMALL)},
-        "versions": {"python": "3"},
-        "machine": {"device": "cpu", "devices": 1, "cpu": "one", "cores": 2},
-        "started": "2026-01-01",
-        "seconds": 1.0,
-        **outcome[0],
-    }
-    (tmp_path / "result.json").write_text(json.dumps(result))
-    page = report.write(tmp_path).read_text()
-    drawn = {path.stem for path in tmp_path.glob("*.png")}
+def test_every_figure_is_drawn_and_the_page_holds_the_claims(outcome):
+    folder = outcome[1]
+    page = report.write(folder).read_text()
+    drawn = {path.stem for path in folder.glob("*.png")}
     assert {"hypercube", "barriers", "landscape", "robustness", "different"} < drawn
     assert "Combinable in the hypercube: " in page
-    assert "8 groups" not in page
     assert "3 groups, 24 units" in page
 
 
 @pytest.fixture(scope="module")
 def pair():
-    small = Config(networks=2, steps=30, rows=40, calibration=20, samples=4, batch=1)
+    small = Config(networks=2, steps=30, rows=40, calibration=20, samples=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.combinability._taste.CONFIG", small)
-        patch.setattr("benchmarks.combinability._taste.WIDTH", 8)
+        patch.setattr(_preview, "CONFIG", small)
+        patch.setattr(_preview, "WIDTH", 8)
         yield train_pair(data.load("digits"))
 
 
-def test_a_taste_combines_matched_and_not(pair):
+def test_a_preview_combines_matched_and_not(pair):
     seen = []
-    found = taste(pair, lambda done, total: seen.append((done, total)))
+    found = preview(pair, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (8, 8)
     assert np.isclose(10 ** found["log10_equivalent"], 40320**3)  # 8! for each layer
     assert [cell["cell"]["aligned"] for cell in found["hypercube"].values()] == [
@@ -155,10 +136,11 @@ def test_a_taste_combines_matched_and_not(pair):
 
 
 def test_a_pair_computes_the_same_functions_after_its_alignment(pair):
-    apply = jax.jit(pair.judge.apply)
+    networks = pair.networks
+    apply, inputs = jax.jit(networks.metrics.network.apply), pair.task.test.inputs
+    _, aligned = networks.aligned((0, 1))
     outputs = [
-        apply(variables, pair.judge.test.inputs)
-        for variables in (pair.networks[1], pair.aligned)
+        apply(variables, inputs) for variables in (networks.variables[1], aligned)
     ]
     np.testing.assert_allclose(*outputs, atol=1e-5)
 
@@ -243,10 +225,10 @@ def test_bad_options_are_refused_by_name(case):
 
 
 def test_two_networks_are_too_few_for_transitivity():
-    with pytest.raises(ValueError, match="networks is 2"):
-        run_experiment(Config(networks=2))
+    with pytest.raises(ValueError, match="networks: expected at least 3"):
+        run(Config(networks=2))
 
 
 def test_too_large_a_calibration_is_refused():
-    with pytest.raises(ValueError, match="calibration is 5000"):
-        run_experiment(Config(calibration=5000))
+    with pytest.raises(ValueError, match="calibration: expected fewer than the 1197"):
+        run(Config(calibration=5000))

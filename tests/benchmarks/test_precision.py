@@ -15,7 +15,7 @@ from benchmarks import stitching as stitching_benchmark
 from benchmarks.__main__ import main
 from benchmarks.networks import make_task, module_of
 from benchmarks.rllc._experiment import compare
-from benchmarks.runs import read_result
+from benchmarks.runs import Run, read_result
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
 CONFIGS = (rllc.Config, combinability_benchmark.Config, stitching_benchmark.Config)
@@ -31,12 +31,18 @@ def task():
     return make_task(digits, models.build("mlp", digits))
 
 
+def _run_with_stages(experiment, stage, options):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "stage", lambda _, name, compute: stage(name, compute))
+        experiment.run(experiment.Config(**options))
+
+
 EXPERIMENTS = {
     "rllc": lambda stage, **options: compare(
         rllc.Config(**options), stages(stage), task()
     ),
-    "combinability": lambda stage, **options: combinability_benchmark.run_experiment(
-        combinability_benchmark.Config(**options), stage
+    "combinability": lambda stage, **options: _run_with_stages(
+        combinability_benchmark, stage, options
     ),
     "stitching": lambda stage, **options: stitching_benchmark.run_experiment(
         stitching_benchmark.Config(**options), stage

@@ -33,9 +33,9 @@ def test_a_tour_ends_with_a_table_what_it_says_and_the_report(
         "benchmarks.__main__.TOUR", dataclasses.replace(tour.CONFIG, **small)
     )
     # Those of `test_combinability`, likewise.
-    pair = Config(networks=2, steps=30, rows=40, calibration=20, samples=4, batch=1)
-    monkeypatch.setattr("benchmarks.combinability._taste.CONFIG", pair)
-    monkeypatch.setattr("benchmarks.combinability._taste.WIDTH", 8)
+    pair = Config(networks=2, steps=30, rows=40, calibration=20, samples=4)
+    monkeypatch.setattr("benchmarks.combinability._preview.CONFIG", pair)
+    monkeypatch.setattr("benchmarks.combinability._preview.WIDTH", 8)
     assert main(["tour", "--out", str(tmp_path / "run")]) == 0
     printed, folder = capsys.readouterr().out, tmp_path / "run"
     result = read_result(folder)

@@ -1,10 +1,10 @@
-"""A taste of stitching: two networks joined at every layer, in seconds."""
+"""Two networks, stitched at every layer, in seconds: for the tour."""
 
 from collections.abc import Callable
 from typing import Any
 
 import stitching
-from benchmarks.combinability import Pair
+from benchmarks.combinability import TrainedPair
 from benchmarks.stitching._config import Config
 from benchmarks.stitching._layers import Fronts, find_layers
 from benchmarks.stitching._maps import DIRECT, TASK, Map
@@ -24,24 +24,24 @@ CONFIG = Config(
 )
 
 
-def taste(
-    pair: Pair, progress: Callable[[int, int], None] | None = None
+def preview(
+    pair: TrainedPair, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
-    """Stitches one network to another at every layer.
+    """Stitch one network to another at every layer.
 
     Args:
       pair: The networks.
       progress: Called as `progress(done, total)`, in layers.
 
     Returns:
-      "stitching" of a tour, of the schema in `benchmarks.runs`.
+      The fields of a `Preview`.
     """
-    task, (a, b) = pair.task, pair.networks
+    task, (a, b) = pair.task, pair.networks.variables
     rows, layers = choose_rows(CONFIG, task), find_layers(CONFIG, task)
     fronts, judge = Fronts(layers), Judge(layers, rows.test)
     every_seen = fronts.moments(a, b, rows.fit)
     every_held_out = fronts.moments(a, b, rows.test)
-    task_loss = TaskLoss(CONFIG, pair.judge.apply)
+    task_loss = TaskLoss(CONFIG, task.network.apply)
     found, cka = {}, {}
     for place, layer in enumerate(layers):
         seen, held_out = every_seen[place], every_held_out[place]
@@ -58,6 +58,6 @@ def taste(
         cka[layer.name] = float(similarity.cka(held_out))
         if progress:
             progress(place + 1, len(layers))
-    own = [own_scores(pair.judge.apply, each, rows.test) for each in (a, b)]
+    own = [own_scores(task.network.apply, each, rows.test) for each in (a, b)]
     accuracies = [scores["test_accuracy"] for scores in own]
     return {"test_accuracy": accuracies, "stitches": found, "CKA": cka}
