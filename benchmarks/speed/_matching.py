@@ -34,14 +34,20 @@ class MatchingSpeedConfig:
       widths: ResNet-20 with LayerNorm and 16, 32 and 64 channels times each of these.
       rounds: How often each program is timed, in turns.
       seed: Of the weights, of the planted permutation and of the order of the groups.
+      large: Names in `LARGE` of networks that are matched once.
     """
 
     widths: tuple[int, ...] = (4, 16)
     rounds: int = 5
     seed: int = 0
+    large: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_counts(self, widths=1, rounds=3, seed=0)
+        unknown = [name for name in self.large if name not in LARGE]
+        if unknown:
+            known = ", ".join(LARGE)
+            raise ValueError(f"large: expected some of {known}, got {unknown[0]!r}")
 
 
 def measure_matching(
@@ -161,11 +167,11 @@ def _varied(variables: Any, key: jax.Array, noise: float) -> Any:
     return structure.unflatten([one(x, k) for x, k in zip(leaves, keys, strict=True)])
 
 
-def measure_large_matching(names: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+def measure_large_matching(names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Time the matching of two networks with random weights, one call each.
 
     Args:
-      names: Of the cases, by default all of `LARGE`.
+      names: Keys of `LARGE`.
 
     Returns:
       {NAME: {"parameters", "groups", "seconds", "cpu_seconds" (of all threads),
@@ -173,7 +179,7 @@ def measure_large_matching(names: Sequence[str] = ()) -> dict[str, dict[str, flo
       inference of the symmetry is not timed.
     """
     found = {}
-    for name in names or LARGE:
+    for name in names:
         build, inputs, function = LARGE[name]
         network = build()
         shapes = jax.eval_shape(network.init, jax.random.key(0), inputs)
@@ -191,6 +197,26 @@ def measure_large_matching(names: Sequence[str] = ()) -> dict[str, dict[str, flo
             "objective": float(matching.objective),
         }
     return found
+
+
+def large_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the measurement as text, a heading first."""
+    heading = ("network", "parameters", "groups", "s", "CPU s", "sweeps", "peak GB")
+    return [
+        heading,
+        *(
+            (
+                name,
+                f"{one['parameters'] / 1e6:.1f} M",
+                str(one["groups"]),
+                f"{one['seconds']:.1f}",
+                f"{one['cpu_seconds']:.1f}",
+                str(one["sweeps"]),
+                f"{one['gigabytes']:.1f}",
+            )
+            for name, one in result.items()
+        ),
+    ]
 
 
 class _Bottleneck(nn.Module):

@@ -73,6 +73,23 @@ class Matching(Record):
     widths: dict[str, MatchingWidth]
 
 
+class LargeMatching(Record):
+    """One matching of two networks with random weights.
+
+    Attributes:
+      cpu_seconds: Of all threads.
+      gigabytes: The peak memory of the process so far.
+    """
+
+    parameters: int
+    groups: int
+    seconds: Number
+    cpu_seconds: Number
+    gigabytes: Number
+    sweeps: int
+    objective: Number
+
+
 class EngineLoop(Record):
     """A number of `combinability.evaluate` and of a Python loop."""
 
@@ -113,6 +130,7 @@ class CombinabilityResult(runs.Result):
 
     matching: Matching
     combinations: Combinations
+    large: dict[str, LargeMatching] | None = None
 
 
 class TaskLossLayer(Record):

@@ -18,7 +18,9 @@ from benchmarks.speed._combinations import (
 )
 from benchmarks.speed._matching import (
     MatchingSpeedConfig,
+    large_table,
     matching_table,
+    measure_large_matching,
     measure_matching,
 )
 from benchmarks.speed._moments import (
@@ -51,12 +53,15 @@ class CombinabilitySpeedConfig:
       rounds: How often each program is timed, in turns.
       seconds: How long combining takes in a round, about, for each network.
       seed: Of weights, permutations and noise.
+      large: Large networks with random weights that are matched once: "MLP 512",
+        "MLP 2048", "ResNet-50", "GPT-2-small" (minutes, and 4 GB of memory).
     """
 
     widths: tuple[int, ...] = (4, 16)
     rounds: int = 5
     seconds: float = 2.0
     seed: int = 0
+    large: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +111,9 @@ def run_combinability(
     console: Console | None = None,
 ) -> tuple[Path, CombinabilityResult]:
     """Time matching and combining into a run folder, as `run_steps` does."""
-    matching = MatchingSpeedConfig(config.widths, config.rounds, config.seed)
+    matching = MatchingSpeedConfig(
+        config.widths, config.rounds, config.seed, config.large
+    )
     combining = CombinationsConfig(config.rounds, config.seconds)
 
     def measure(here: Run) -> dict[str, Any]:
@@ -118,6 +125,7 @@ def run_combinability(
             "combinations": here.stage(
                 "combinations", lambda: measure_combinations(combining, advance)
             ),
+            "large": here.stage("large", lambda: measure_large_matching(config.large)),
         }
 
     asked = ("speed combinability", CombinabilityResult, config, measure)
@@ -188,6 +196,9 @@ def print_combinability(result: dict[str, Any], console: Console) -> None:
     rounds = result["config"]["rounds"]
     title = "ResNet-20 with LayerNorm, matched to a permuted and noisy copy"
     _print(title, matching_table(result["matching"]), console)
+    if result.get("large"):
+        title = "Large networks with random weights, matched once"
+        _print(title, large_table(result["large"]), console)
     _print("Combinations a second", combinations_table(result["combinations"]), console)
     for sentence in (
         f"Medians of {rounds} rounds, in each of which both ways took their turn; "

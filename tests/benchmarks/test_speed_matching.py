@@ -1,12 +1,18 @@
 """The measurement of weight matching compares like with like."""
 
+import jax.numpy as jnp
 import pytest
 
+from benchmarks.models import MLP
+from benchmarks.speed import _matching
 from benchmarks.speed._matching import (
     MatchingSpeedConfig,
+    large_table,
     matching_table,
+    measure_large_matching,
     measure_matching,
 )
+from combinability import match
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +45,27 @@ def test_progress_and_table_tell_of_every_program(measured):
     ]
 
 
+def test_large_networks_are_matched_once_and_their_memory_is_measured(monkeypatch):
+    case = lambda: MLP(3, (8, 8)), jnp.zeros((1, 5)), match
+    monkeypatch.setitem(_matching.LARGE, "small", case)
+    result = measure_large_matching(["small"])
+    one = result["small"]
+    assert one["parameters"] == 5 * 8 + 8 + 8 * 8 + 8 + 8 * 3 + 3
+    assert one["groups"] == 2
+    assert one["cpu_seconds"] > 0
+    assert one["gigabytes"] > 0.05
+    heading, row = large_table(result)
+    assert len(row) == len(heading)
+    assert row[0] == "small"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"widths": ()}, r"widths is \(\)"),
         ({"widths": (0, 4)}, r"widths is \(0, 4\)"),
         ({"rounds": 2}, "rounds is 2"),
+        ({"large": ("VGG",)}, "large: expected some of MLP 512, .*, got 'VGG'"),
     ],
 )
 def test_what_cannot_be_timed_is_refused(options, message):
