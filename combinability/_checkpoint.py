@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,14 @@ class Checkpoint:
     Attributes:
         path: the file.
         run: what identifies the run, as `describe` returns it.
-        outputs: the metric's value for one sample: a tree of shapes and dtypes.
+        outputs: shapes and dtypes of the metric's leaves for one sample.
     """
 
     path: Path
     run: Mapping[str, str]
-    outputs: PyTree
+    outputs: Sequence[jax.ShapeDtypeStruct]
 
-    def save(self, values: PyTree) -> None:
+    def save(self, values: Sequence[np.ndarray]) -> None:
         """Replace the file by these samples, as a whole.
 
         Raises:
@@ -45,7 +45,7 @@ class Checkpoint:
         """
         arrays = {
             f"leaf_{number}": leaf.view(_stored(leaf.dtype))
-            for number, leaf in enumerate(jax.tree.leaves(values))
+            for number, leaf in enumerate(values)
         }
         arrays["run"] = np.array(json.dumps(dict(self.run)))
         partial = self.path.with_name(f"{self.path.name}.partial")
@@ -61,7 +61,7 @@ class Checkpoint:
             message = f"checkpoint: cannot be written ({error.strerror})"
             raise OSError(error.errno, message, str(self.path)) from error
 
-    def load(self) -> PyTree | None:
+    def load(self) -> list[np.ndarray] | None:
         """Return the saved samples, or None if there is no file.
 
         Raises:
@@ -76,7 +76,7 @@ class Checkpoint:
                 self._check_run(json.loads(str(arrays["run"])))
                 leaves = [
                     self._leaf(arrays[f"leaf_{number}"], output)
-                    for number, output in enumerate(jax.tree.leaves(self.outputs))
+                    for number, output in enumerate(self.outputs)
                 ]
             if len({len(leaf) for leaf in leaves}) > 1:
                 raise ValueError("arrays of different numbers of samples")
@@ -88,7 +88,7 @@ class Checkpoint:
                 f"checkpoint: {self.path} is damaged or holds no samples ({error}); "
                 "delete it to start again"
             ) from error
-        return jax.tree.unflatten(jax.tree.structure(self.outputs), leaves)
+        return leaves
 
     def _check_run(self, stored: Mapping[str, str]) -> None:
         differing = [
@@ -117,7 +117,7 @@ def describe(part, key, distribution, models, args, metric) -> dict[str, str]:
         distribution: of the coefficients, identified by its `repr`.
         models: the networks that are combined.
         args: further arguments of the metric.
-        metric: the traced metric, a `ClosedJaxpr`.
+        metric: the traced metric.
     """
     symmetry = getattr(distribution, "symmetry", None)
     groups = "" if symmetry is None else f", groups {_digest([repr(symmetry.blocks)])}"
@@ -159,5 +159,6 @@ def _tree(tree: PyTree) -> Iterator[Any]:
 def _program(traced: Any) -> Iterator[Any]:
     """Yield the text of a traced program, and its constants at every depth."""
     # Names of functions may end in addresses, which differ from process to process.
-    yield re.sub(r" at 0x[0-9a-f]+", "", str(traced))
-    yield from all_constants(traced)
+    text = f"{traced.jaxpr} {jax.tree.structure(traced.out_info)}"
+    yield re.sub(r" at 0x[0-9a-f]+", "", text)
+    yield from all_constants(traced.jaxpr)

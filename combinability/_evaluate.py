@@ -16,7 +16,12 @@ from jaxtyping import PyTree
 from combinability._checkpoint import Checkpoint, describe
 from combinability._checks import check_count, check_function
 from combinability._combine import check_finite, check_like, combine, combine_many
-from combinability._jaxpr import intermediate_bytes
+from combinability._jaxpr import (
+    captured,
+    convolves_channels_last,
+    intermediate_bytes,
+)
+from combinability._jaxpr import evaluate as run_program
 from combinability._keys import Key, check_key
 from combinability.coefficients import Coefficients, check_distribution
 from combinability.symmetry._symmetry import path_name
@@ -59,9 +64,8 @@ def evaluate(
     the drawing of coefficients is compiled. As with `jax.jit`, a call with the same
     metric and distribution (compared by `==` and `hash`: the same function, an equal
     distribution) and the same shapes and dtypes does not trace or compile again, and
-    arrays that the metric closes over become constants of the program when it is first
-    traced: later changes of them are not seen, and very large ones are slow to compile.
-    Give such arrays as `args`. The last 128 programs are kept.
+    what the metric closes over is read when it is first traced: later changes are not
+    seen. Give what changes as `args`. The last 128 programs are kept.
 
     Args:
         metric: a pure function `metric(variables, *args)` that returns a tree of
@@ -75,10 +79,13 @@ def evaluate(
         args: further arguments of the metric (data, say): trees of arrays.
         batch_size: combinations that are vmapped together on each device. By default
             1, without vmap, on a CPU, where larger batches save little and convolutions
-            become several times slower. On accelerators by default as many as fit: all
-            intermediate values of one sample's metric, the coefficients and the
-            combination, times `batch_size`, take a quarter of the device's memory at
-            most; no more than 1024.
+            become several times slower. There, if the metric contains a convolution
+            that is not channels-last (NHWC inputs, HWIO kernels), as the gradients of
+            all convolutions are, samples are evaluated by a Python loop over a
+            compiled sample: in a compiled loop XLA takes 7 to 50 times longer for them.
+            On accelerators by default as many as fit: `batch_size` times the
+            intermediate values of the metric, the coefficients and the combination take
+            at most a quarter of the device's memory; no more than 1024.
         devices: devices of this process that share the samples; by default all.
         progress: called as `progress(done, samples)`, at most 64 times.
         checkpoint: a file for finished samples, replaced as a whole at most 64 times.
@@ -202,57 +209,64 @@ def _evaluate(
     key, devices, args = check_key(key), _check_devices(devices), tuple(args)
     part = _own_part(samples)
     models = tuple(jax.tree.map(jnp.asarray, model) for model in named.values())
-    checked = _checked(metric)
+    traced = _checked(metric).trace(models[0], *args)
+    on_cpu = devices[0].platform == "cpu"
     if batch_size is None:
-        batch_size = _default_batch_size(checked, models[0], args, devices[0])
+        batch_size = 1 if on_cpu else _fitting(traced.jaxpr, models[0], devices[0])
     batch_size = check_count("batch_size", batch_size, 1)
 
     whole = progress is None and checkpoint is None
     count = len(part) if whole else max(batch_size, -(-len(part) // _SEGMENTS))
     devices = devices[: max(1, count)]
-    # At least two steps: XLA compiles a loop of one step into another program, whose
-    # rounding may differ.
-    each = -(-count // len(devices))
-    steps = max(2, -(-each // batch_size))
-    batch_size = -(-each // steps)
-    count = len(devices) * steps * batch_size
-    program, replicated = _program(metric, distribution, combined, batch_size, devices)
-    arguments = jax.device_put((key, models, args), replicated)
+    calls, each = 1, -(-count // len(devices))
+    if on_cpu and batch_size == 1 and not convolves_channels_last(traced.jaxpr):
+        calls, steps = each, 1
+    else:
+        # At least two steps: XLA compiles a loop of one step into another program,
+        # whose rounding may differ.
+        steps = max(2, -(-each // batch_size))
+        batch_size = -(-each // steps)
+    count = calls * len(devices) * steps * batch_size
+    program, replicated = _program(
+        traced.jaxpr, distribution, combined, batch_size, devices
+    )
+    constants = captured(traced.jaxpr)
+    arguments = jax.device_put((key, models, args, constants), replicated)
 
-    done, finished, file = 0, [], None
+    outputs, structure = jax.tree.flatten(traced.out_info)
+    values, done, file = [np.zeros((0, *x.shape), x.dtype) for x in outputs], 0, None
     if checkpoint is not None:
-        trace = checked.trace(models[0], *args)
-        about = describe(part, key, distribution, models, args, trace.jaxpr)
-        file = Checkpoint(_own_file(checkpoint), about, trace.out_info)
-        stored = file.load()
-        if stored is not None:
-            finished, done = [stored], len(jax.tree.leaves(stored)[0])
-            if progress is not None:
-                progress(done, len(part))
+        about = describe(part, key, distribution, models, args, traced)
+        file = Checkpoint(_own_file(checkpoint), about, outputs)
+        values = file.load() or values
+        done = len(values[0])
+        if progress is not None and done:
+            progress(done, len(part))
     while done < len(part):
-        size = min(count, len(part) - done)
         # What is evaluated beyond the last sample is dropped.
         indices = np.minimum(part.start + done + np.arange(count), samples - 1)
-        values = jax.device_get(program(indices.astype(np.uint32), *arguments))
-        finished.append(jax.tree.map(lambda x, size=size: x[:size], values))
-        done += size
+        rows = indices.astype(np.uint32).reshape(calls, -1)
+        found = jax.device_get([program(row, *arguments) for row in rows])
+        columns = zip(values, *found, strict=True)
+        values = [np.concatenate(column)[: len(part)] for column in columns]
+        done = len(values[0])
         if file is not None:
-            finished = [_joined(finished)]
-            file.save(finished[0])
+            file.save(values)
         if progress is not None:
             progress(done, len(part))
-    if not finished:  # more processes than samples
-        shapes = checked.trace(models[0], *args).out_info
-        finished = [jax.tree.map(lambda x: np.zeros((0, *x.shape), x.dtype), shapes)]
-    return _gather(_joined(finished), samples)
+    return jax.tree.unflatten(structure, _gather(values, samples))
 
 
 @functools.lru_cache(_PROGRAMS)
 def _checked(metric):
     """The jitted metric, which raises where its value is no tree of arrays."""
 
+    # A jitted function would keep what it captures inside of its program.
+    jitted = isinstance(metric, jax.stages.Wrapped)
+    function = getattr(metric, "__wrapped__", metric) if jitted else metric
+
     def checked(variables, *args):
-        value = metric(variables, *args)
+        value = function(variables, *args)
         _check_value(value)
         return value
 
@@ -261,14 +275,25 @@ def _checked(metric):
 
 @functools.lru_cache(_PROGRAMS)
 def _program(metric, distribution, combined, batch_size, devices):
-    """The compiled program (indices, key, models, args) -> values, and its sharding."""
+    """The compiled program that evaluates samples, and how its arguments are placed.
+
+    Args:
+        metric: as it was traced, with the arrays that it captured as arguments.
+        distribution: of the coefficients.
+        combined: (models, coefficients) -> variables.
+        batch_size: samples that are vmapped together.
+        devices: which share the samples.
+    """
     mesh = Mesh(np.array(devices), ("samples",))
 
-    def part(indices, key, models, args):
+    def part(indices, key, models, args, constants):
         def one_sample(index):
             coefficients = distribution.sample(index, models[0], key=key)
-            return _checked(metric)(combined(models, coefficients), *args)
+            leaves = jax.tree.leaves((combined(models, coefficients), args))
+            return run_program(metric, constants, *leaves)
 
+        if len(indices) == 1:
+            return [leaf[None] for leaf in one_sample(indices[0])]
         # A batch of 1 would be vmapped too.
         size = batch_size if batch_size > 1 else None
         return jax.lax.map(one_sample, indices, batch_size=size)
@@ -277,7 +302,7 @@ def _program(metric, distribution, combined, batch_size, devices):
     mapped = jax.shard_map(
         part,
         mesh=mesh,
-        in_specs=(spread, same, same, same),
+        in_specs=(spread, same, same, same, same),
         out_specs=spread,
         check_vma=False,
     )
@@ -288,15 +313,13 @@ def _combine_pair(models: tuple, coefficients: PyTree) -> PyTree:
     return combine(models[0], models[1], coefficients)
 
 
-def _default_batch_size(checked, variables: PyTree, args: tuple, device: Any) -> int:
-    if device.platform == "cpu":
-        return 1
+def _fitting(metric, variables: PyTree, device: Any) -> int:
+    """The samples that fit into an accelerator's memory together."""
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
-    values = intermediate_bytes(checked.trace(variables, *args).jaxpr)
-    # Random bits, coefficients and combination.
-    needed = 3 * parameters + values
+    # Random bits, coefficients and combination, and what the metric computes.
+    needed = 3 * parameters + intermediate_bytes(metric)
     memory = (device.memory_stats() or {}).get("bytes_limit", 2**33)
-    return max(1, min(_MOST_SAMPLES, int(_MEMORY_SHARE * memory) // max(1, needed)))
+    return max(1, min(_MOST_SAMPLES, int(_MEMORY_SHARE * memory) // needed))
 
 
 def _check_value(value: PyTree) -> None:
@@ -351,10 +374,6 @@ def _check_local(name: str, model: PyTree) -> None:
             )
 
 
-def _joined(parts: list[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-
 # Several processes: each has an equal part of the samples, the last ones less.
 
 
@@ -371,16 +390,12 @@ def _own_file(checkpoint: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.name}.{jax.process_index()}")
 
 
-def _gather(values: PyTree, samples: int) -> PyTree:
+def _gather(values: list[np.ndarray], samples: int) -> list[np.ndarray]:
     """The samples of all processes, from those of this one."""
     if jax.process_count() == 1:
         return values
     each = -(-samples // jax.process_count())
-
-    def padded(leaf):
-        return np.concatenate(
-            [leaf, np.zeros((each - len(leaf), *leaf.shape[1:]), leaf.dtype)]
-        )
-
-    found = multihost_utils.process_allgather(jax.tree.map(padded, values))
-    return jax.tree.map(lambda leaf: np.concatenate(leaf)[:samples], found)
+    missing = [(0, each - len(values[0]))]
+    padded = [np.pad(leaf, missing + [(0, 0)] * (leaf.ndim - 1)) for leaf in values]
+    found = multihost_utils.process_allgather(padded)
+    return [np.concatenate(np.asarray(leaf))[:samples] for leaf in found]

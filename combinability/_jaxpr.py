@@ -31,8 +31,10 @@ __all__ = [
     "Scan",
     "While",
     "all_constants",
+    "all_equations",
     "called",
     "captured",
+    "convolves_channels_last",
     "evaluate",
     "input_types",
     "intermediate_bytes",
@@ -188,16 +190,34 @@ def all_constants(program: Program) -> Iterator[Any]:
                 yield from all_constants(value)
 
 
-def intermediate_bytes(program: Any) -> int:
-    """Bytes of all values that a program computes, with a loop's body counted once."""
-    total = 0
+def all_equations(program: Any) -> Iterator[Any]:
+    """The operations of a program and of those that it holds."""
     for equation in parts(program).equations:
-        values = [variable.aval for variable in equation.outvars]
-        total += sum(math.prod(value.shape) * value.dtype.itemsize for value in values)
-        for held in jax.tree.leaves(equation.params):
-            if hasattr(held, "eqns"):
-                total += intermediate_bytes(held)
-    return total
+        yield equation
+        for value in jax.tree.leaves(equation.params):
+            if hasattr(value, "eqns"):
+                yield from all_equations(value)
+
+
+def intermediate_bytes(program: Program) -> int:
+    """Bytes of all values that a program computes, with a loop's body counted once."""
+    values = [v.aval for equation in all_equations(program) for v in equation.outvars]
+    return sum(math.prod(value.shape) * value.dtype.itemsize for value in values)
+
+
+def convolves_channels_last(program: Program) -> bool:
+    """Whether all convolutions of a program have NHWC inputs and HWIO kernels."""
+    for equation in all_equations(program):
+        if equation.primitive.name == "conv_general_dilated":
+            inputs, kernel, outputs = equation.params["dimension_numbers"]
+            last = len(inputs) - 1
+            space = tuple(range(last - 1))
+            channels_last = (0, last, *(i + 1 for i in space))
+            if (inputs, outputs) != (channels_last, channels_last):
+                return False
+            if kernel != (last, last - 1, *space):
+                return False
+    return True
 
 
 def without_dead_code(program: Program) -> Program:

@@ -177,6 +177,62 @@ def test_convolutions_on_a_cpu_are_not_vmapped():
         assert vmapped == sizes
 
 
+def convolution(x, kernel, layout):
+    numbers = (layout, "OIHW" if layout == "NCHW" else "HWIO", layout)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=numbers
+    )
+
+
+def squares(x, layout):
+    return lambda kernel: jnp.square(convolution(x, kernel, layout)).sum()
+
+
+IMAGES, KERNEL = np.ones((2, 4, 4, 3), np.float32), np.ones((2, 2, 3, 5), np.float32)
+LAST = squares(IMAGES, "NHWC")
+# A convolution inside of another primitive is found too.
+LOOPED = {
+    "channels first": (squares(IMAGES.transpose(0, 3, 1, 2), "NCHW"), (5, 3, 2, 2)),
+    "gradient": (lambda v: jnp.square(jax.grad(LAST)(v)).sum(), KERNEL.shape),
+    "gradient of inputs": (
+        lambda v: jax.grad(lambda x: squares(x, "NHWC")(v))(jnp.asarray(IMAGES)).sum(),
+        KERNEL.shape,
+    ),
+    "jitted": (jax.jit(jax.checkpoint(jax.grad(LAST))), KERNEL.shape),
+    "in a branch": (
+        lambda v: jax.lax.cond(v.sum() > 0, jax.grad(LAST), jnp.zeros_like, v),
+        KERNEL.shape,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPED)
+def test_slow_convolutions_on_a_cpu_are_not_inside_a_compiled_loop(name, monkeypatch):
+    metric, shape = LOOPED[name]
+    a, b = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    with monkeypatch.context() as patch:
+        patch.delattr(jax.lax, "map")
+        found = evaluate(metric, a, b, line(3), key=KEY, samples=3)
+    expected = [metric(combine(a, b, t)) for t in (0.0, 0.5, 1.0)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    # A batch size that is asked for is used.
+    together = evaluate(metric, a, b, line(3), key=KEY, samples=3, batch_size=2)
+    np.testing.assert_allclose(together, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("metric", [LAST, jax.jit(LAST), jnp.sum])
+def test_other_programs_are_one_compiled_loop(metric, monkeypatch):
+    a, b = np.random.default_rng(0).normal(size=(2, *KERNEL.shape)).astype(np.float32)
+    loops = []
+    mapped = jax.lax.map
+    monkeypatch.setattr(
+        jax.lax, "map", lambda f, xs, **more: loops.append(1) or mapped(f, xs, **more)
+    )
+    shifted = line(3, high=0.5 + len(str(metric)) / 1000)  # not compiled before
+    evaluate(metric, a, b, shifted, key=KEY, samples=3)
+    assert loops == [1]
+
+
 def test_many_networks_are_combined_as_combine_many_does():
     models = [network(seed) for seed in range(3)]
     found = evaluate_many(metric, models, simplex(3), key=KEY, samples=5, batch_size=2)
