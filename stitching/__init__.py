@@ -1,6 +1,12 @@
 """Joining the front of one network to the back of another, and comparing networks."""
 
 from stitching import layers, report, similarity, targets
+from stitching._layer_moments import (
+    LayerMatrix,
+    LayerMoments,
+    layer_cka,
+    layer_moments,
+)
 from stitching._moments import Moments, merge, moments
 from stitching.cutting import Cut, CutPoint, cut, cut_points
 from stitching.direct import (
@@ -32,6 +38,8 @@ __all__ = [
     "Cut",
     "CutPoint",
     "Fit",
+    "LayerMatrix",
+    "LayerMoments",
     "Moments",
     "ReducedRank",
     "Stitched",
@@ -42,6 +50,8 @@ __all__ = [
     "in_batches",
     "kkt_violation",
     "largest_penalty",
+    "layer_cka",
+    "layer_moments",
     "layers",
     "least_squares",
     "merge",

@@ -141,7 +141,7 @@ class Program(NamedTuple):
         outputs = [atom for mark in marks for atom in sources[mark][1]]
         trees = [self._equation(number).params["tree"] for number in numbers]
         tree = jax.tree.structure(
-            tuple(tree.unflatten([0] * tree.num_leaves) for tree in trees)
+            [tree.unflatten([0] * tree.num_leaves) for tree in trees]
         )
         last = max(sources[mark][0] for mark in marks)
         return self._half(jaxpr.replace(eqns=jaxpr.eqns[:last], outvars=outputs), tree)

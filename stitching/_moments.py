@@ -1,11 +1,13 @@
-"""What was seen of a pair of activations: counts, means and centred second moments."""
+"""Counts, means and centred second moments of a pair of activations."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -18,7 +20,8 @@ class Moments(NamedTuple):
     is the neutral element of `merge`, so a `lax.scan` may start from it.
 
     Attributes:
-        count: how many samples were seen. A float, exact to 2²⁴ in float32.
+        count: the number of samples, or the sum of their weights. A float, exact to
+            2²⁴ in float32.
         mean_x: means of the channels of x.
         mean_y: means of the channels of y.
         xx: (x − mean_x)ᵀ(x − mean_x) / count.
@@ -35,34 +38,43 @@ class Moments(NamedTuple):
 
 
 def moments(
-    x: Float[ArrayLike, "*samples p"], y: Float[ArrayLike, "*samples q"] | None = None
+    x: Float[ArrayLike, "*samples p"],
+    y: Float[ArrayLike, "*samples q"] | None = None,
+    *,
+    weights: Float[ArrayLike, "*leading"] | None = None,
 ) -> Moments:
-    r"""The moments of a pair of activations, channels last.
+    r"""Return the moments of a pair of activations, channels last.
 
     .. math::
 
-        \mu_x = \tfrac1n \sum_i x_i, \qquad
-        \Sigma_{xy} = \tfrac1n \sum_i (x_i - \mu_x)(y_i - \mu_y)^\top
+        \mu_x = \tfrac1n \sum_i w_i x_i, \qquad
+        \Sigma_{xy} = \tfrac1n \sum_i w_i (x_i - \mu_x)(y_i - \mu_y)^\top, \qquad
+        n = \sum_i w_i
 
     Every leading index is a sample: of a (images, height, width, channels) activation
-    each position of each image. The means are taken off before the products and
+    each position of each image. The means are subtracted before the products and
     corrected once, so float32 is safe where a mean is thousands of times the standard
     deviation; products are never computed in a lower precision. A pure function: it
     runs under `jit` (sharded samples included), `vmap` and `shard_map`. It does not
-    look for NaN, which comes out as NaN.
+    look for NaN: an activation with NaN has NaN moments, and so has one whose squares
+    are all too small for the dtype (deviations below 3 · 10⁻¹⁶ in float32).
 
     Args:
         x: (..., p). Computed in its dtype, at least float32.
         y: (..., q), of the same leading shape; left out, the moments are those of x
             alone, with q = 0.
+        weights: at least 0, over the leading axes or the first of them: (images,) or
+            (images, height, width) for maps, (sequences, tokens) for tokens. A mask of
+            booleans or of 0 and 1 leaves samples out, whatever they hold. All are 1 by
+            default.
 
     Returns:
         The `Moments`; `merge` adds further samples.
 
     Raises:
-        TypeError: if an array is complex or not numeric.
+        TypeError: if an argument is no array, or one that is complex or not numeric.
         ValueError: if an array has no sample axis or no sample, or the leading shapes
-            differ.
+            differ; if a weight is negative or not finite (traced ones are not checked).
 
     Example:
         >>> import jax.numpy as jnp, stitching
@@ -85,29 +97,78 @@ def moments(
         )
     if 0 in x.shape[:-1]:
         raise ValueError("x: expected at least 1 sample, got 0")
-    return _moments(x, y)
+    if weights is not None:
+        weights = sample_weights(weights, x.shape[:-1])
+    return _moments(x, y, weights)
+
+
+def sample_weights(weights: Any, samples: tuple[int, ...]) -> Array:
+    """Weights for all samples, at least 0, from those of the first sample axes.
+
+    Raises:
+        TypeError: if they are no array of real numbers or booleans.
+        ValueError: if the shape does not fit, or one is negative or not finite.
+    """
+    if jnp.result_type(getattr(weights, "dtype", float)) == jnp.bool_:
+        weights = jnp.asarray(weights, jnp.float32)
+    weights = real("weights", weights)
+    axes = weights.ndim
+    if axes == 0 or weights.shape != samples[:axes]:
+        raise ValueError(
+            f"weights: expected one per sample, of shape {samples} or that of its "
+            f"first axes, got {weights.shape}"
+        )
+    if not isinstance(weights, Tracer) and not (
+        np.isfinite(weights).all() and np.greater_equal(weights, 0).all()
+    ):
+        raise ValueError("weights: expected finite numbers, at least 0")
+    weights = weights.reshape(weights.shape + (1,) * (len(samples) - axes))
+    return jnp.broadcast_to(weights, samples)
 
 
 @jax.jit
-def _moments(x: Array, y: Array) -> Moments:
+def _moments(x: Array, y: Array, weights: Array | None) -> Moments:
     dtype = jnp.promote_types(x.dtype, y.dtype)
     count = math.prod(x.shape[:-1])
     x = x.reshape(count, x.shape[-1]).astype(dtype)
     y = y.reshape(count, y.shape[-1]).astype(dtype)
-    x, mean_x = centre(x)
-    y, mean_y = centre(y)
+    total: Array | int = count
+    if weights is not None:
+        weights = weights.reshape(count).astype(dtype)
+        total = weights.sum()
+        weights = weights / jnp.where(total > 0, total, 1)
+    x, mean_x = centre(x, weights)
+    y, mean_y = centre(y, weights)
     return Moments(
-        jnp.asarray(count, dtype),
+        jnp.asarray(total, dtype),
         mean_x,
         mean_y,
-        product(x, x) / count,
-        product(x, y) / count,
-        product(y, y) / count,
+        _none_lost(_mean_product(x, x, weights), x),
+        _mean_product(x, y, weights),
+        _none_lost(_mean_product(y, y, weights), y),
     )
 
 
+def _mean_product(x: Array, y: Array, weights: Array | None) -> Array:
+    if weights is not None:
+        return product(x * weights[:, None], y)
+    # The sum of large squares is divided before, by a power of 2, which is exact.
+    count = x.shape[0]
+    large = jnp.abs(x).max(initial=0) > 1
+    share = jnp.where(large, jnp.asarray(2.0 ** -count.bit_length(), x.dtype), 1)
+    return product(x * share, y) / (count * share)
+
+
+def _none_lost(second: Array, x: Array) -> Array:
+    """NaN in place of variances that are all too small for the dtype, but not zero."""
+    highest = jnp.diagonal(second).max(initial=0)
+    limits = jnp.finfo(x.dtype)
+    lost = (highest < limits.tiny / limits.eps) & (x != 0).any()
+    return jnp.where(lost, jnp.nan, second)
+
+
 def merge(moments: Moments, more: Moments) -> Moments:
-    r"""The moments of two sets of samples together.
+    r"""Return the moments of two sets of samples together.
 
     With the share :math:`s = m / (n + m)` of the second and the difference
     :math:`\delta` of the means,
@@ -119,8 +180,8 @@ def merge(moments: Moments, more: Moments) -> Moments:
             + s(1-s)\,\delta_x \delta_y^\top
 
     Associative and commutative up to rounding, so samples may be seen in any order, in
-    batches of any sizes, and on any number of devices. Nothing large is subtracted from
-    anything large.
+    batches of any sizes, and on any number of devices. No large numbers are subtracted
+    from each other.
 
     Args:
         moments: of n samples; 0 where all its arrays are zeros.
@@ -182,9 +243,11 @@ def real(name: str, array: ArrayLike) -> Array:
     """An array of real numbers, at least in float32.
 
     Raises:
-        TypeError: if it is complex or not numeric.
+        TypeError: if it is a container of arrays, complex or not numeric.
     """
-    dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
+    one_array(name, array)
+    known = isinstance(array, jax.Array | np.ndarray | np.generic)
+    dtype = array.dtype if known else np.asarray(array).dtype
     if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
         raise TypeError(
             f"{name}: expected real numbers, got dtype {dtype}; take the real part or "
@@ -194,18 +257,41 @@ def real(name: str, array: ArrayLike) -> Array:
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
-def centre(x: Float[Array, "n p"]) -> tuple[Float[Array, "n p"], Float[Array, " p"]]:
+def one_array(name: str, array: Any) -> None:
+    """Raises a TypeError for None and for containers of arrays."""
+    if array is None or isinstance(array, tuple | list | Mapping):
+        raise TypeError(
+            f"{name}: expected one array, got {type(array).__name__}; where there are "
+            "several arrays, pick one"
+        )
+
+
+def centre(
+    x: Float[Array, "n p"], weights: Float[Array, " n"] | None = None
+) -> tuple[Float[Array, "n p"], Float[Array, " p"]]:
     """A matrix without its column means, and these.
 
-    The mean of what is left after a first mean is taken off corrects the rounding of
-    that one. A column whose entries are all equal becomes exactly zero.
+    The mean of what is left after a first mean is subtracted corrects the rounding of
+    that one. A column whose entries are all equal becomes exactly zero. With weights,
+    whose sum is 1 or 0, rows of weight 0 become zero.
     """
-    lowest = x.min(axis=0)
-    varies = lowest != x.max(axis=0)
-    shift = jnp.where(varies, x.mean(axis=0), lowest)
+    if weights is None:
+        lowest, highest, seen = x.min(axis=0), x.max(axis=0), True
+    else:
+        seen = (weights > 0)[:, None]
+        lowest = jnp.where(seen, x, jnp.inf).min(axis=0)
+        highest = jnp.where(seen, x, -jnp.inf).max(axis=0)
+        lowest = jnp.where(lowest <= highest, lowest, 0)
+        x = jnp.where(seen, x, lowest)
+    varies = lowest != highest
+
+    def mean(x):
+        return x.mean(axis=0) if weights is None else (weights[:, None] * x).sum(axis=0)
+
+    shift = jnp.where(varies, mean(x), lowest)
     x = x - shift
-    rest = jnp.where(varies, x.mean(axis=0), 0)
-    return x - rest, shift + rest
+    rest = jnp.where(varies, mean(x), 0)
+    return jnp.where(seen, x - rest, 0), shift + rest
 
 
 def product(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, "p q"]:

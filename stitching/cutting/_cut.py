@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -230,6 +230,58 @@ def cut_points(
         points.append(CutPoint(path, activation, seen[path], calls[path], bottleneck))
         seen[path] += 1
     return points
+
+
+class Layers(NamedTuple):
+    """Several layers of a network, whose outputs are computed together.
+
+    Attributes:
+        names: paths of the layers.
+        plain: from a user's variables to those for `run`.
+        run: from these variables and x to the list of outputs.
+    """
+
+    names: list[str]
+    plain: Callable[[Any], PyTree]
+    run: Callable[[PyTree, PyTree], list[Array]]
+
+
+def layer_outputs(
+    module: Any,
+    variables: PyTree,
+    x: PyTree,
+    paths: Sequence[str] | None,
+    method: Method,
+    options: Mapping[str, Any],
+) -> Layers:
+    """The layers of these paths, or all that return one array.
+
+    Raises:
+        TypeError, ValueError: as `cut_points`, and for unknown layers.
+    """
+    example = jax.eval_shape(lambda x: x, _inputs(x))
+    layers = network(module, method, options, example)
+    program = layers.program(layers.plain(variables), example, None)
+    found: dict[str, int] = {}
+    calls = collections.Counter()
+    for mark in range(len(program.marks)):
+        path, activation = program.path(mark), program.activation(mark)
+        name = f"{path}, call {calls[path]}" if calls[path] else path
+        calls[path] += 1
+        if isinstance(activation, jax.ShapeDtypeStruct) and len(activation.shape) > 1:
+            found[name] = mark
+    names = list(found) if paths is None else list(paths)
+    unknown = [name for name in names if name not in found]
+    if unknown or not names:
+        raise ValueError(f"layers: expected some of {list(found)}, got {unknown}")
+    marks = [found[name] for name in names]
+
+    def run(variables, x):
+        inputs = _inputs(x)
+        program = layers.program(variables, inputs, None)
+        return program.front(*marks)(jax.tree.leaves((variables, inputs)))
+
+    return Layers(names, layers.plain, run)
 
 
 def _inputs(x: PyTree) -> tuple[PyTree, ...]:

@@ -5,16 +5,19 @@
 | `least_squares` | any affine one | the smallest |
 | `reduced_rank(...).rank(r)` | of rank r | grows as r falls |
 | `sparse`, `sparse_path` | with few entries other than zero | grows with the penalty |
-| `orthogonal` | a rotation or reflection, scaled on request | |
+| `orthogonal` | a rotation or reflection, optionally scaled | |
 | `semi_matching` | of each target channel its best source | |
 | `permutation` | of each target channel a source of its own | the largest |
 """
 
+from stitching.direct._affine import (
+    ReducedRank,
+    least_squares,
+    orthogonal,
+    reduced_rank,
+)
 from stitching.direct._fit import Fit, r_squared, residual
-from stitching.direct._least_squares import least_squares
 from stitching.direct._matching import permutation, semi_matching
-from stitching.direct._orthogonal import orthogonal
-from stitching.direct._reduced_rank import ReducedRank, reduced_rank
 from stitching.direct._sparse import (
     kkt_violation,
     largest_penalty,

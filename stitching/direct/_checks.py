@@ -1,4 +1,4 @@
-"""What a fit takes, checked at the door."""
+"""Validation of the arguments of fits."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from stitching._moments import Moments, real
 
 
 def pair_moments(moments: Any) -> Moments:
-    """The moments of a pair of activations, as they are.
+    """The moments of a pair of activations, unchanged.
 
     Raises:
         TypeError: if they are not `Moments`.
@@ -35,7 +35,11 @@ def pair_moments(moments: Any) -> Moments:
             f"moments: expected at least 1 sample, got {moments.count:g}; merge some in"
         )
     if not all(finite(*moments)):
-        raise ValueError("moments: expected finite numbers, got NaN or infinity")
+        raise ValueError(
+            "moments: expected finite numbers, got NaN or infinity; the activations "
+            f"hold NaN or infinity, or their squares do not fit {moments.xx.dtype}: "
+            "scale them first"
+        )
     return moments
 
 
@@ -44,8 +48,8 @@ def nonnegative(name: str, value: Any, like: jax.Array, axes: int = 0) -> jax.Ar
 
     Raises:
         TypeError: if they are not real.
-        ValueError: if one is negative or not finite (traced ones are not seen), or the
-            number of axes is another.
+        ValueError: if one is negative or not finite (traced ones are not checked), or
+            the number of axes is another.
     """
     try:
         array = real(name, value).astype(like.dtype)

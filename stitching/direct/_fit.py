@@ -14,11 +14,11 @@ from stitching.direct._checks import pair_moments
 class Fit(NamedTuple):
     r"""An affine map of channels, :math:`x \mapsto x W + b`.
 
-    A tree of arrays; stacked ones (a path of penalties, a `vmap`) are applied by
-    `jax.vmap`.
+    A tree of arrays; a stack of fits (of several penalties, or from `vmap`) is applied
+    by `jax.vmap`.
 
     Attributes:
-        weight: W, one row an input channel.
+        weight: W, one row per input channel.
         bias: b.
 
     Example:
@@ -32,7 +32,7 @@ class Fit(NamedTuple):
     bias: Float[Array, " q"]
 
     def __call__(self, activation: Float[ArrayLike, "*n p"]) -> Float[Array, "*n q"]:
-        """The map of an activation, channels last.
+        """Return the map of an activation, channels last.
 
         Raises:
             ValueError: if the number of channels is another, or the fit is a stack.
@@ -56,14 +56,14 @@ class Fit(NamedTuple):
 
 
 def residual(fit: Fit, moments: Moments) -> Float[Array, ""]:
-    r"""The mean squared error of a fit, over samples and output channels.
+    r"""Return the mean squared error of a fit, over samples and output channels.
 
     .. math::
 
         \frac{1}{q}\,\mathbb{E}\,\|y - x W - b\|^2
 
-    Computed from moments alone: those of *other* samples than the fit has seen give
-    the held-out error. Its resolution is that of the moments, about 10⁻⁶ of the
+    Computed from moments alone; those of samples that the fit has not seen give the
+    held-out error. Its resolution is that of the moments, about 10⁻⁶ of the
     variance of y in float32.
 
     Args:
@@ -93,7 +93,7 @@ def residual(fit: Fit, moments: Moments) -> Float[Array, ""]:
 
 
 def r_squared(fit: Fit, moments: Moments) -> Float[Array, ""]:
-    r"""The share of the variance of y, all channels together, that a fit explains.
+    r"""Return the share of the variance of y that a fit explains, over all channels.
 
     .. math::
 

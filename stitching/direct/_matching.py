@@ -1,4 +1,4 @@
-"""Maps that take single channels for single channels."""
+"""Maps of single channels to single channels."""
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +8,13 @@ from jaxtyping import Array, Float
 from scipy.optimize import linear_sum_assignment
 
 from stitching._moments import Moments
+from stitching._whitening import correlations
 from stitching.direct._checks import one_of, pair_moments
 from stitching.direct._fit import Fit, with_means
 
 
 def permutation(moments: Moments, by: str = "error") -> Fit:
-    r"""Each target channel takes one source channel, no two the same.
+    r"""Return the map in which each target channel takes a source channel of its own.
 
     .. math::
 
@@ -32,7 +33,7 @@ def permutation(moments: Moments, by: str = "error") -> Fit:
             depend on the units of the channels.
 
     Returns:
-        The `Fit`; its weight holds zeros and ones, no two ones in a row or column.
+        The `Fit`; its weight holds zeros and ones, at most one 1 per row and column.
 
     Raises:
         TypeError: if the moments are not of a pair, or are traced.
@@ -49,27 +50,30 @@ def permutation(moments: Moments, by: str = "error") -> Fit:
         Li et al., 2015, arXiv 1511.07543.
     """
     moments = pair_moments(moments)
-    costs = _costs(moments, by)
-    if isinstance(costs, Tracer):
+    if isinstance(moments.xy, Tracer):
         raise TypeError(
             "moments: expected arrays with values, got traced ones; the assignment "
             "runs on the host: call permutation outside jit and vmap, or use "
             "semi_matching"
         )
-    sources, targets = linear_sum_assignment(np.asarray(costs))
-    weight = jnp.zeros_like(costs).at[sources, targets].set(1)
+    # In float64, in which large variances do not hide small covariances.
+    on_host = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), moments)
+    sources, targets = linear_sum_assignment(np.asarray(_costs(on_host, by)))
+    weight = jnp.zeros_like(moments.xy).at[sources, targets].set(1)
     return with_means(weight, moments)
 
 
 def semi_matching(moments: Moments, by: str = "error") -> Fit:
-    """Each target channel takes its best source channel; several may take the same.
+    """Return the map in which each target channel takes its best source channel.
+
+    Several may take the same.
 
     Args:
         moments: of the pair (x, y).
         by: "error" for the least squared error, or "correlation", as in `permutation`.
 
     Returns:
-        The `Fit`; its weight holds zeros and ones, a single one in each column.
+        The `Fit`; its weight holds zeros and ones, one 1 in each column.
 
     Raises:
         TypeError, ValueError: if the moments are not of a pair, or by is another word.
@@ -91,10 +95,8 @@ def semi_matching(moments: Moments, by: str = "error") -> Fit:
 
 
 def _costs(moments: Moments, by: str) -> Float[Array, "p q"]:
-    """What each pair costs, beside a constant of the target."""
+    """What each pair costs, up to a constant of the target."""
     one_of("by", by, ("error", "correlation"))
-    x, y = jnp.diagonal(moments.xx), jnp.diagonal(moments.yy)
     if by == "error":
-        return x[:, None] - 2 * moments.xy
-    scale_x, scale_y = (1 / jnp.sqrt(jnp.where(v > 0, v, jnp.inf)) for v in (x, y))
-    return -scale_x[:, None] * moments.xy * scale_y
+        return moments.xx.diagonal()[:, None] - 2 * moments.xy
+    return -correlations(moments)

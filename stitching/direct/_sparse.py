@@ -1,4 +1,6 @@
-"""Maps with few entries other than zero: the lasso."""
+"""Maps with few entries other than zero: the lasso, from moments."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +8,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from stitching._moments import Moments
-from stitching.direct._checks import nonnegative
-from stitching.direct._fit import Fit, with_means
-from stitching.direct._lasso import descend, lasso, violation
+from stitching._soft_threshold import soft_threshold
+from stitching._whitening import varying
+from stitching.direct._checks import nonnegative, pair_moments
+from stitching.direct._fit import Fit, times, with_means
 
 
 def sparse(
@@ -18,7 +21,7 @@ def sparse(
     tolerance: float = 1e-5,
     sweeps: int = 1000,
 ) -> Fit:
-    r"""The affine map of least squared error plus an L1 penalty; most entries are zero.
+    r"""Return the affine map of least squared error plus an L1 penalty.
 
     .. math::
 
@@ -26,16 +29,17 @@ def sparse(
             + \lambda \sum_{ij} |W_{ij}|
 
     by coordinate descent on the moments, all output channels together, one input
-    channel after another. Zeros are exact. The bias is not penalised. Constant channels
-    get no weight. Weights of channels of small variance cost more than those of large
-    variance: divide by the standard deviations first if they should not.
+    channel after another. Most entries are zero, exactly. The bias is not penalised.
+    Constant channels get no weight. Weights of channels of small variance cost more
+    than those of large variance: divide by the standard deviations first if they should
+    not.
 
     Args:
         moments: of the pair (x, y).
         penalty: λ ≥ 0, in units of x times y; from `largest_penalty` on all is zero.
-        tolerance: it ends when `kkt_violation` is at most this.
-        sweeps: or after so many rounds over all input channels; `kkt_violation` tells
-            whether that was enough.
+        tolerance: the descent ends when `kkt_violation` is at most this,
+        sweeps: or after this many rounds over all input channels; `kkt_violation` of
+            the fit says whether that was enough.
 
     Returns:
         The `Fit`, weight (p, q).
@@ -56,9 +60,9 @@ def sparse(
         Friedman, Hastie and Tibshirani, "Regularization paths for generalized linear
         models via coordinate descent", 2010.
     """
-    problem = lasso(moments)
+    problem = _lasso(moments)
     penalty = nonnegative("penalty", penalty, problem.xy)
-    weight = descend(
+    weight = _descend(
         problem, penalty, jnp.zeros_like(problem.xy), _limits(tolerance, sweeps)
     )
     return with_means(weight, moments)
@@ -71,7 +75,7 @@ def sparse_path(
     tolerance: float = 1e-5,
     sweeps: int = 1000,
 ) -> Fit:
-    """The `sparse` fits of several penalties, each starting from the one before.
+    """Return the `sparse` fits of several penalties, each starting from the last.
 
     Faster than one by one if the penalties fall.
 
@@ -99,19 +103,19 @@ def sparse_path(
         >>> bool((jnp.diff(explained) > 0).all())
         True
     """
-    problem = lasso(moments)
+    problem = _lasso(moments)
     penalties = nonnegative("penalties", penalties, problem.xy, axes=1)
     limits = _limits(tolerance, sweeps)
 
     def follow(weight, penalty):
-        weight = descend(problem, penalty, weight, limits)
+        weight = _descend(problem, penalty, weight, limits)
         return weight, with_means(weight, moments)
 
     return jax.lax.scan(follow, jnp.zeros_like(problem.xy), penalties)[1]
 
 
 def largest_penalty(moments: Moments) -> Float[Array, ""]:
-    r"""The least penalty at which the `sparse` map is zero, :math:`\max |\Sigma_{xy}|`.
+    r"""Return the least penalty at which the `sparse` map is zero, max |Σ_xy|.
 
     Args:
         moments: of the pair (x, y).
@@ -128,13 +132,13 @@ def largest_penalty(moments: Moments) -> Float[Array, ""]:
         >>> stitching.largest_penalty(stitching.moments(x, 2 * x)).item()
         2.0
     """
-    return jnp.abs(lasso(moments).xy).max()
+    return jnp.abs(_lasso(moments).xy).max()
 
 
 def kkt_violation(
     fit: Fit, moments: Moments, penalty: Float[ArrayLike, ""]
 ) -> Float[Array, ""]:
-    r"""How far a `sparse` fit is from the optimum, in units of a correlation.
+    r"""Return how far a `sparse` fit is from the optimum, in units of a correlation.
 
     With the covariance C of x and the error y − x W − b, the optimum has
     :math:`C_{ij} = \lambda \operatorname{sign} W_{ij}` where W is not zero and
@@ -142,9 +146,9 @@ def kkt_violation(
     standard deviations of x and y.
 
     Args:
-        fit: what `sparse` gave.
-        moments: those it was fitted on.
-        penalty: λ, as it was.
+        fit: a result of `sparse`.
+        moments: those that it was fitted on.
+        penalty: λ of the fit.
 
     Returns:
         A scalar, 0 at the optimum.
@@ -160,10 +164,10 @@ def kkt_violation(
         >>> bool(stitching.kkt_violation(fit, seen, penalty=0.5) < 1e-5)
         True
     """
-    problem = lasso(moments)
+    problem = _lasso(moments)
     fit.check(problem.xy.shape, "moments")
     penalty = nonnegative("penalty", penalty, problem.xy)
-    return violation(problem, penalty, fit.weight)
+    return _violation(problem, penalty, fit.weight)
 
 
 def _limits(tolerance: float, sweeps: int) -> tuple[float, int]:
@@ -172,3 +176,57 @@ def _limits(tolerance: float, sweeps: int) -> tuple[float, int]:
     if sweeps < 1:
         raise ValueError(f"sweeps: expected at least 1, got {sweeps}")
     return tolerance, sweeps
+
+
+class _Lasso(NamedTuple):
+    """Moments without constant channels, and the units of their covariances."""
+
+    xx: Float[Array, "p p"]
+    xy: Float[Array, "p q"]
+    units: Float[Array, "p q"]
+
+
+def _lasso(moments: Moments) -> _Lasso:
+    """The problem of these moments; raises as `pair_moments` does."""
+    moments = pair_moments(moments)
+    varies = varying(jnp.diagonal(moments.xx), moments.mean_x)
+    xx = jnp.where(varies[:, None] & varies, moments.xx, 0)
+    xy = jnp.where(varies[:, None], moments.xy, 0)
+    deviations_x, deviations_y = (
+        jnp.sqrt(jnp.diagonal(each)) for each in (xx, moments.yy)
+    )
+    units = jnp.outer(deviations_x, deviations_y)
+    return _Lasso(xx, xy, jnp.where(units > 0, units, jnp.inf))
+
+
+def _descend(
+    problem: _Lasso, penalty: Array, weight: Array, limits: tuple[float, int]
+) -> Array:
+    """Coordinate descent from a weight until the conditions of optimality hold."""
+    tolerance, sweeps = limits
+    variances = jnp.diagonal(problem.xx)
+
+    def row(i, weight):
+        variance = variances[i]
+        pull = problem.xy[i] - times(problem.xx[i], weight) + variance * weight[i]
+        new = soft_threshold(pull, penalty) / jnp.where(variance > 0, variance, 1)
+        return weight.at[i].set(jnp.where(variance > 0, new, 0))
+
+    def sweep(state):
+        weight, done, _ = state
+        weight = jax.lax.fori_loop(0, len(variances), row, weight)
+        return weight, done + 1, _violation(problem, penalty, weight)
+
+    def unfinished(state):
+        return (state[2] > tolerance) & (state[1] < sweeps)
+
+    start = (weight, jnp.zeros((), jnp.int32), _violation(problem, penalty, weight))
+    return jax.lax.while_loop(unfinished, sweep, start)[0]
+
+
+def _violation(problem: _Lasso, penalty: Array, weight: Array) -> Array:
+    """The largest violation of the conditions of optimality, in these units."""
+    pull = problem.xy - times(problem.xx, weight)
+    if_zero = jnp.maximum(jnp.abs(pull) - penalty, 0)
+    if_not = jnp.abs(pull - penalty * jnp.sign(weight))
+    return (jnp.where(weight == 0, if_zero, if_not) / problem.units).max()

@@ -10,9 +10,17 @@
 | `max_correlation`, `matched_correlation` | the same units | yes |
 | `rsa` | the same distances, in order | no |
 | `mutual_neighbours` | the same nearest neighbours | no |
+
+`bootstrap` gives an interval for any of them, `permutation_test` its value by chance.
 """
 
-from stitching.similarity._cca import canonical_correlations, cca, pwcca, svcca
+from stitching.similarity._cca import (
+    canonical_correlations,
+    cca,
+    linear_regression,
+    pwcca,
+    svcca,
+)
 from stitching.similarity._cka import RBF, cka, linear
 from stitching.similarity._distances import correlation_distance, euclidean_distance
 from stitching.similarity._matching import (
@@ -21,13 +29,21 @@ from stitching.similarity._matching import (
     unit_correlations,
 )
 from stitching.similarity._neighbours import mutual_neighbours
-from stitching.similarity._regression import linear_regression
 from stitching.similarity._rsa import pearson, rsa, spearman
 from stitching.similarity._samples import flattened, positions
 from stitching.similarity._shape import procrustes, shape_distance
+from stitching.similarity._uncertainty import (
+    Bootstrap,
+    PermutationTest,
+    bootstrap,
+    permutation_test,
+)
 
 __all__ = [
     "RBF",
+    "Bootstrap",
+    "PermutationTest",
+    "bootstrap",
     "canonical_correlations",
     "cca",
     "cka",
@@ -40,6 +56,7 @@ __all__ = [
     "max_correlation",
     "mutual_neighbours",
     "pearson",
+    "permutation_test",
     "positions",
     "procrustes",
     "pwcca",

@@ -1,4 +1,4 @@
-"""Canonical correlations and the indices that are means of them."""
+"""Canonical correlations, the indices that are means of them, and regression."""
 
 import functools
 
@@ -7,31 +7,32 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stitching._moments import Moments, product
-from stitching.similarity._principal import (
-    Principal,
-    PrincipalPair,
-    principal_pair,
-    with_kept,
-)
 from stitching.similarity._samples import (
     CONSTANT,
     Activation,
     Seen,
+    Weights,
     defined,
     pair_or_moments,
 )
+from stitching.similarity._whitened import Whitened, whitened
 
 
 def canonical_correlations(
-    x: Activation | Moments, y: Activation | None = None, *, centred: bool = True
+    x: Activation | Moments,
+    y: Activation | None = None,
+    *,
+    centred: bool = True,
+    weights: Weights = None,
 ) -> Float[Array, " r"]:
-    r"""The canonical correlations of two activations, the largest first.
+    r"""Return the canonical correlations of two activations, the largest first.
 
     The singular values of :math:`\Sigma_{xx}^{-1/2} \Sigma_{xy} \Sigma_{yy}^{-1/2}`.
     Directions in which an activation does not vary beyond rounding are left out: their
-    correlations are 0. From moments such a direction is one of a standard deviation
-    below √(ε p) of the largest, about 0.8 % for 512 features in float32; from samples,
-    below ε p. With as many features as samples all correlations are 1.
+    correlations are 0. With every feature in units of its standard deviation, such a
+    direction is one of a standard deviation below √(32 ε) of the largest from moments,
+    0.2 % in float32, and below ε p from samples. With as many features as samples all
+    correlations are 1.
 
     Invariant to: translation, isotropic scaling, feature scaling, orthogonal maps,
     invertible linear maps, feature permutations, joint sample permutations.
@@ -39,7 +40,9 @@ def canonical_correlations(
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
         y: (n, q); None beside moments.
-        centred: whether means are taken off. Where not, a translation changes the
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
+        centred: whether means are subtracted. Where not, a translation changes the
             value.
 
     Returns:
@@ -58,19 +61,25 @@ def canonical_correlations(
     References:
         Hotelling, 1936. By SVD: Björck and Golub, 1973.
     """
-    value = _canonical_correlations(pair_or_moments(x, y), centred)
+    value = _canonical_correlations(pair_or_moments(x, y, weights), centred)
     return defined("canonical_correlations", value, CONSTANT)
 
 
 @functools.partial(jax.jit, static_argnames="centred")
 def _canonical_correlations(seen: Seen, centred: bool) -> Array:
-    return _directions(principal_pair(seen, centred))[1]
+    pair = whitened(seen, centred)
+    correlations = jnp.linalg.svdvals(pair.cross).clip(0, 1)
+    return jnp.where(pair.rank > 0, correlations, jnp.nan)
 
 
 def cca(
-    x: Activation | Moments, y: Activation | None = None, *, centred: bool = True
+    x: Activation | Moments,
+    y: Activation | None = None,
+    *,
+    centred: bool = True,
+    weights: Weights = None,
 ) -> Float[Array, ""]:
-    r"""The mean squared canonical correlation of two activations.
+    r"""Return the mean squared canonical correlation of two activations.
 
     .. math::
 
@@ -83,11 +92,13 @@ def cca(
     invertible linear maps, feature permutations, joint sample permutations.
 
     Args:
-        x: (n, p), or the `stitching.Moments` of the pair. Ranks are told by rounding,
-            as in `canonical_correlations`.
+        x: (n, p), or the `stitching.Moments` of the pair. Ranks are found as in
+            `canonical_correlations`.
         y: (n, q); None beside moments.
-        centred: whether means are taken off, as the definition asks. The figures of
-            Kornblith et al. are without; then a translation changes the value.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
+        centred: whether means are subtracted, as the definition asks. The figures of
+            Kornblith et al. do not; then a translation changes the value.
 
     Returns:
         A scalar in [0, 1].
@@ -106,22 +117,26 @@ def cca(
     References:
         Kornblith et al., 2019, arXiv 1905.00414, R²_CCA.
     """
-    return defined("cca", _cca(pair_or_moments(x, y), centred), CONSTANT)
+    return defined("cca", _cca(pair_or_moments(x, y, weights), centred), CONSTANT)
 
 
 @functools.partial(jax.jit, static_argnames="centred")
 def _cca(seen: Seen, centred: bool) -> Array:
-    found = principal_pair(seen, centred)
-    return ((found.cross**2).sum() / _rank(found)).clip(0, 1)
+    pair = whitened(seen, centred)
+    return ((pair.cross**2).sum() / pair.rank).clip(0, 1)
 
 
 def svcca(
-    x: Activation | Moments, y: Activation | None = None, *, share: float = 0.99
+    x: Activation | Moments,
+    y: Activation | None = None,
+    *,
+    share: float = 0.99,
+    weights: Weights = None,
 ) -> Float[Array, ""]:
-    """The mean canonical correlation of the strongest principal components.
+    """Return the mean canonical correlation of the strongest principal components.
 
-    Of each activation the fewest components are kept that hold the given share of its
-    variance.
+    Of each activation, as many of the strongest components are kept as hold the given
+    share of its variance.
 
     Invariant to: translation, isotropic scaling, orthogonal maps, feature permutations,
     joint sample permutations. Not to: feature scaling, invertible linear maps.
@@ -129,6 +144,8 @@ def svcca(
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
         y: (n, q); None beside moments.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
         share: of the variance, in (0, 1].
 
     Returns:
@@ -151,18 +168,33 @@ def svcca(
     """
     if not 0 < share <= 1:
         raise ValueError(f"share: expected a number in (0, 1], got {share}")
-    return defined("svcca", _svcca(pair_or_moments(x, y), share), CONSTANT)
+    value = _svcca(pair_or_moments(x, y, weights), share, share == 1)
+    return defined("svcca", value, CONSTANT)
 
 
-@jax.jit
-def _svcca(seen: Seen, share: float) -> Array:
-    found = principal_pair(seen)
-    found = with_kept(found, _leading(found.x, share), _leading(found.y, share))
-    return (_directions(found)[1].sum() / _rank(found)).clip(0, 1)
+@functools.partial(jax.jit, static_argnames="all_axes")
+def _svcca(seen: Seen, share: float, all_axes: bool) -> Array:
+    pair = whitened(seen)
+    cross, rank = pair.cross, pair.rank
+    if not all_axes:
+        x, y = (_strongest(each, share) for each in (pair.x, pair.y))
+        cross = product(x, product(cross.T, y))
+        rank = jnp.minimum(*((each != 0).any(axis=0).sum() for each in (x, y)))
+    return (jnp.linalg.svdvals(cross).sum() / rank).clip(0, 1)
 
 
-def pwcca(x: Activation | Moments, y: Activation | None = None) -> Float[Array, ""]:
-    r"""Canonical correlations, weighted by how much of x their directions account for.
+def _strongest(activation: Whitened, share: float) -> Array:
+    """Principal axes among the scores, one per column; 0 beyond the share."""
+    axes, deviations, _ = jnp.linalg.svd(activation.factor, full_matrices=False)
+    variances = deviations**2
+    before = jnp.cumsum(variances) - variances
+    return jnp.where(before < share * variances.sum(), axes, 0)
+
+
+def pwcca(
+    x: Activation | Moments, y: Activation | None = None, *, weights: Weights = None
+) -> Float[Array, ""]:
+    r"""Return the mean canonical correlation, weighted by the share of x explained.
 
     .. math::
 
@@ -170,8 +202,8 @@ def pwcca(x: Activation | Moments, y: Activation | None = None) -> Float[Array, 
         \alpha_i = \sum_j |\langle h_i, x_j \rangle|
 
     with :math:`h_i` the canonical variates of x and :math:`x_j` its features, the
-    min(rank x, rank y) first. Not symmetric. Invariances are those of both arguments; y
-    alone may take any invertible linear map, x may not.
+    min(rank x, rank y) first. Not symmetric. Invariances are those of both arguments;
+    an invertible linear map of y alone changes nothing, one of x does.
 
     Invariant to: translation, isotropic scaling, feature permutations, joint sample
     permutations. Not to: feature scaling, orthogonal maps, invertible linear maps.
@@ -179,6 +211,8 @@ def pwcca(x: Activation | Moments, y: Activation | None = None) -> Float[Array, 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
         y: (n, q); None beside moments.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
 
     Returns:
         A scalar in [0, 1].
@@ -196,32 +230,71 @@ def pwcca(x: Activation | Moments, y: Activation | None = None) -> Float[Array, 
     References:
         Morcos et al., 2018, arXiv 1806.05759.
     """
-    return defined("pwcca", _pwcca(pair_or_moments(x, y)), CONSTANT)
+    return defined("pwcca", _pwcca(pair_or_moments(x, y, weights)), CONSTANT)
 
 
 @jax.jit
 def _pwcca(seen: Seen) -> Array:
-    found = principal_pair(seen)
-    left, correlations = _directions(found)
-    loadings = product(left, found.x.deviations[:, None] * found.x.axes)
-    weights = jnp.abs(loadings).sum(axis=1)
-    weights = jnp.where(jnp.arange(weights.size) < _rank(found), weights, 0)
+    pair = whitened(seen)
+    left, correlations, _ = jnp.linalg.svd(pair.cross, full_matrices=False)
+    weights = jnp.abs(product(left, pair.x.factor)).sum(axis=1)
+    weights = jnp.where(jnp.arange(weights.size) < pair.rank, weights, 0)
     return ((weights * correlations).sum() / weights.sum()).clip(0, 1)
 
 
-def _directions(found: PrincipalPair) -> tuple[Array, Array]:
-    """Canonical directions of x among its principal scores, and the correlations."""
-    left, correlations, _ = jnp.linalg.svd(found.cross, full_matrices=False)
-    rank = _rank(found)
-    return left, jnp.where(rank > 0, correlations.clip(0, 1), jnp.nan)
+def linear_regression(
+    x: Activation | Moments, y: Activation | None = None, *, weights: Weights = None
+) -> Float[Array, ""]:
+    r"""Return the share of the variance of y that the best affine map of x explains.
+
+    .. math::
+
+        R^2 = \frac{\|Q_x^\top Y\|^2}{\|Y\|^2}
+
+    with Q_x an orthonormal basis of the centred x. Not symmetric. It is the *fit* on
+    the given samples, which grows with features: for an independent Gaussian x of p
+    features its mean is p / (n − 1).
+
+    An invertible linear map of x alone changes nothing. Of maps of both:
+
+    Invariant to: translation, isotropic scaling, orthogonal maps, feature permutations,
+    joint sample permutations. Not to: feature scaling, invertible linear maps.
+
+    Args:
+        x: (n, p), or the `stitching.Moments` of the pair. Its rank is found as in
+            `canonical_correlations`.
+        y: (n, q), what is explained; None beside moments.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
+
+    Returns:
+        A scalar in [0, 1].
+
+    Raises:
+        TypeError, ValueError: if arrays do not fit or nothing varies.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import similarity
+        >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+        >>> y = x[:, :1] - 2 * x[:, 1:]
+        >>> round(float(similarity.linear_regression(x, y)), 5)
+        1.0
+
+    References:
+        Kornblith et al., 2019, arXiv 1905.00414, R²_LR.
+    """
+    return defined(
+        "linear_regression",
+        _explained(pair_or_moments(x, y, weights)),
+        CONSTANT,
+    )
 
 
-def _rank(found: PrincipalPair) -> Array:
-    return jnp.minimum(found.x.kept.sum(), found.y.kept.sum())
-
-
-def _leading(principal: Principal, share: float) -> Array:
-    """The fewest axes that hold the share of the variance."""
-    variances = jnp.where(principal.kept, principal.deviations, 0) ** 2
-    before = jnp.cumsum(variances) - variances
-    return before < share * variances.sum()
+@jax.jit
+def _explained(seen: Seen) -> Array:
+    pair = whitened(seen)
+    total = (pair.y.factor**2).sum()
+    explained = (product(pair.cross.T, pair.y.factor) ** 2).sum()
+    # Without any axis of x nothing is explained and nothing could be.
+    return (explained / (total * pair.x.kept.any())).clip(0, 1)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,7 +16,11 @@ from stitching.similarity._samples import (
     CONSTANT,
     Activation,
     Seen,
+    Weights,
     defined,
+    in_units,
+    moments_of,
+    pair,
     pair_or_moments,
 )
 
@@ -35,7 +39,7 @@ def linear(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
 
 @dataclasses.dataclass(frozen=True)
 class RBF:
-    r"""The Gaussian kernel, as wide as the data.
+    r"""The Gaussian kernel, with a width relative to the distances in the data.
 
     .. math::
 
@@ -73,7 +77,7 @@ class RBF:
 
 @jax.jit
 def _gaussian(x: Array, threshold: float) -> Array:
-    distances = squared_distances(x)
+    distances, _ = squared_distances(x)
     return jnp.exp(-distances / (2 * threshold**2 * jnp.median(distances)))
 
 
@@ -83,19 +87,22 @@ def cka(
     *,
     kernel: Kernel = linear,
     debiased: bool = False,
+    weights: Weights = None,
 ) -> Float[Array, ""]:
-    r"""Centred kernel alignment of two activations, 1 where their kernels are equal.
+    r"""Return the centred kernel alignment of two activations.
+
+    It is 1 where their kernels are equal.
 
     .. math::
 
         \frac{\mathrm{HSIC}(K, L)}{\sqrt{\mathrm{HSIC}(K, K)\,\mathrm{HSIC}(L, L)}}
 
     with HSIC(K, L) = tr(HKHL), H = I − 11ᵀ/n. For the linear kernel this is ‖Σ_xy‖² /
-    (‖Σ_xx‖ ‖Σ_yy‖), so it comes from moments as well, and the feature matrices are used
-    where there are many samples, the Gram matrices where there are few.
+    (‖Σ_xx‖ ‖Σ_yy‖), so it can be computed from moments, and the feature matrices are
+    used where there are many samples, the Gram matrices where there are few.
 
     For independent Gaussians with p and q features the linear one is near √(pq / ((n +
-    p)(n + q))), not 0: with few samples all looks similar. `debiased` takes the
+    p)(n + q))), not 0: with few samples everything looks similar. `debiased` takes the
     unbiased estimates of HSIC, whose ratio is near 0 there; it may be negative, is not
     defined where an estimate of HSIC(K, K) is not positive, and needs the samples.
 
@@ -108,6 +115,8 @@ def cka(
         kernel: `similarity.linear`, `similarity.RBF(threshold)`, or any function from
             samples to a symmetric (n, n) Gram matrix.
         debiased: whether the unbiased estimate of HSIC is used; at least 4 samples.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0 (linear and not debiased); None beside moments.
 
     Returns:
         A scalar, in [0, 1] unless debiased.
@@ -129,10 +138,14 @@ def cka(
     """
     if isinstance(x, Moments) and (kernel is not linear or debiased):
         raise TypeError(
-            "x: expected activations, got Moments, which tell only the linear and not "
-            "debiased index; pass x and y of shape (samples, features)"
+            "x: expected activations, got Moments, from which only the linear and not "
+            "debiased index follows; pass x and y of shape (samples, features)"
         )
-    given = pair_or_moments(x, y, least=4 if debiased else 2)
+    least = 4 if debiased else 2
+    if kernel is linear and not debiased:
+        given = pair_or_moments(x, y, weights, least)
+    else:
+        given = pair(x, y, weights, least)
     if kernel is linear:
         value = _linear(given, debiased)
     else:
@@ -152,8 +165,8 @@ class _HSIC(NamedTuple):
 def _linear(seen: Seen, debiased: bool) -> Array:
     """From moments, by features or by Gram matrices, whichever is less work."""
     if isinstance(seen, Moments):
-        return _ratio(_from_moments(seen), debiased)
-    x, y = seen
+        return _ratio(_from_moments(moments_of(seen)), debiased)
+    x, y = (in_units(each)[0] for each in seen)
     n, p, q = *x.shape, y.shape[1]
     if p * p + p * q + q * q < n * (p + q):
         return _ratio(_from_features(x, y, debiased), debiased)
@@ -169,16 +182,39 @@ def _of_grams(k: Array, l: Array, debiased: bool) -> Array:  # noqa: E741
     return _ratio(hsic, debiased)
 
 
+def unbiased_hsic(
+    xs: Sequence[Array], ys: Sequence[Array]
+) -> tuple[Float[Array, "l m"], Float[Array, " l"], Float[Array, " m"]]:
+    """Unbiased HSIC of one batch, times its size.
+
+    Args:
+        xs: l activations of the batch, each (n, features).
+        ys: m activations of it.
+
+    Returns:
+        Those of all pairs, of each x with itself, and of each y with itself.
+    """
+    k, l = (jnp.stack([linear(each) for each in given]) for given in (xs, ys))  # noqa: E741
+    n = k.shape[1]
+    if n < 4:
+        raise ValueError(f"batches: expected at least 4 samples in each, got {n}")
+
+    def hsic(k: Array, l: Array) -> Array:  # noqa: E741
+        return _estimate((k * l).sum(), jnp.diagonal(k), jnp.diagonal(l)) / (n - 3)
+
+    cross = jax.lax.map(lambda k: jax.lax.map(lambda l: hsic(k, l), l), k)  # noqa: E741
+    own_x, own_y = (jax.lax.map(lambda k: hsic(k, k), grams) for grams in (k, l))
+    return cross, own_x, own_y
+
+
 def _ratio(hsic: _HSIC, debiased: bool) -> Array:
     value = hsic.xy / (jnp.sqrt(hsic.xx) * jnp.sqrt(hsic.yy))
     return value if debiased else value.clip(0, 1)
 
 
 def _from_moments(moments: Moments) -> _HSIC:
-    """⟨K, L⟩ = ‖Σ_xy‖², scaled so that no square overflows."""
-    x, y = jnp.sqrt(jnp.trace(moments.xx)), jnp.sqrt(jnp.trace(moments.yy))
-    xy, xx, yy = moments.xy / x / y, moments.xx / x / x, moments.yy / y / y
-    return _HSIC((xy**2).sum(), (xx**2).sum(), (yy**2).sum())
+    """⟨K, L⟩ = ‖Σ_xy‖²."""
+    return _HSIC(*((m**2).sum() for m in (moments.xy, moments.xx, moments.yy)))
 
 
 def _from_features(x: Array, y: Array, debiased: bool) -> _HSIC:
@@ -196,7 +232,7 @@ def _unit(x: Array) -> Array:
 
 
 def _gram(kernel: Kernel, x: Array) -> Array:
-    """The Gram matrix of samples by a kernel of the user's, as it is."""
+    """The Gram matrix of samples by a user's kernel."""
     n = x.shape[0]
     if not callable(kernel):
         raise TypeError(f"kernel: expected a function of samples, got {kernel!r}")
@@ -223,12 +259,12 @@ def _unbiased(hsic: _HSIC, d: Array, e: Array) -> _HSIC:
     already, whose rows sum to 0, with diagonals d and e, what is left is
     ⟨K, L⟩ − n/(n−2) Σdᵢeᵢ + Σdᵢ Σeᵢ / ((n−1)(n−2)).
     """
-    n = d.shape[0]
-
-    def estimate(biased: Array, d: Array, e: Array) -> Array:
-        outer = d.sum() * e.sum() / ((n - 1) * (n - 2))
-        return biased - n / (n - 2) * (d * e).sum() + outer
-
     return _HSIC(
-        estimate(hsic.xy, d, e), estimate(hsic.xx, d, d), estimate(hsic.yy, e, e)
+        _estimate(hsic.xy, d, e), _estimate(hsic.xx, d, d), _estimate(hsic.yy, e, e)
     )
+
+
+def _estimate(biased: Array, d: Array, e: Array) -> Array:
+    n = d.shape[0]
+    outer = d.sum() * e.sum() / ((n - 1) * (n - 2))
+    return biased - n / (n - 2) * (d * e).sum() + outer

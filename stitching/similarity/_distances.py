@@ -7,17 +7,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stitching._moments import centre, product
+from stitching._moments import centre
+from stitching.similarity._samples import in_units
+
+_BLOCK = 8  # Features whose differences are summed in one pass.
 
 # From samples (n, p) to a symmetric (n, n) matrix.
 Distance = Callable[[Float[Array, "n p"]], Float[Array, "n n"]]
 
 
 def samples(x: Any) -> Float[Array, "n p"]:
-    """What has a row a sample and a column a feature.
+    """A matrix of one row per sample and one column per feature.
 
     Raises:
-        ValueError: if it has not.
+        ValueError: if it is no matrix.
     """
     x = jnp.asarray(x)
     if x.ndim != 2:
@@ -25,17 +28,30 @@ def samples(x: Any) -> Float[Array, "n p"]:
     return x
 
 
-def squared_distances(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
-    """‖xᵢ − xⱼ‖², by way of inner products of centred samples."""
-    x, _ = centre(samples(x))
-    gram = product(x.T, x.T)
-    norms = jnp.diagonal(gram)
-    distances = (norms[:, None] + norms - 2 * gram).clip(min=0)
-    return jnp.fill_diagonal(distances, 0, inplace=False)
+def squared_distances(x: Float[Array, "n p"]) -> tuple[Float[Array, "n n"], Array]:
+    """‖xᵢ − xⱼ‖² in units whose root is given as well.
+
+    By differences, not inner products: float32 keeps its precision where samples lie
+    close together or far from 0. The sums run over features in one order, so they do
+    not depend on the order of samples.
+    """
+    x, unit = in_units(samples(x))
+    n, p = x.shape
+    features = jnp.pad(x.T, ((0, -p % _BLOCK), (0, 0))).reshape(-1, _BLOCK, n)
+
+    # Without checkpoints, gradients would keep the differences of every feature.
+    @jax.checkpoint
+    def add(distances, block):
+        for feature in block:
+            difference = feature[:, None] - feature
+            distances = distances + difference * difference
+        return distances, None
+
+    return jax.lax.scan(add, jnp.zeros((n, n), x.dtype), features)[0], unit
 
 
 def euclidean_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
-    """‖xᵢ − xⱼ‖ for all pairs of samples.
+    """Return ‖xᵢ − xⱼ‖ for all pairs of samples.
 
     Args:
         x: (n, p).
@@ -54,11 +70,12 @@ def euclidean_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
 
 @jax.jit
 def _euclidean(x: Array) -> Array:
-    return jnp.sqrt(squared_distances(x))
+    distances, unit = squared_distances(x)
+    return jnp.sqrt(distances) * unit
 
 
 def correlation_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
-    """One minus the correlation over features, for all pairs of samples.
+    """Return one minus the correlation over features, for all pairs of samples.
 
     Args:
         x: (n, p), p at least 2. A sample whose features are all equal correlates with
@@ -79,21 +96,19 @@ def correlation_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
 
 @jax.jit
 def _correlation(x: Array) -> Array:
-    features, _ = centre(x.T)
-    features = features / jnp.sqrt((features**2).sum(axis=0))
-    distances = (1 - product(features, features)).clip(0, 2)
-    return jnp.where(
-        jnp.eye(x.shape[0], dtype=bool) & ~jnp.isnan(distances), 0, distances
-    )
+    features, _ = centre(in_units(x)[0].T)
+    unit_vectors = features / jnp.sqrt((features**2).sum(axis=0))
+    distances, unit = squared_distances(unit_vectors.T)
+    return (distances * unit**2 / 2).clip(0, 2)
 
 
-# Pure for certain, so that a program they are built into may be kept. A function of the
-# user's may close over what changes: it runs as it is.
+# These are pure, so a compiled program that contains them may be kept. A user's
+# function may close over something that changes: it runs anew each time.
 OWN = (euclidean_distance, correlation_distance)
 
 
 def is_one_of(function: Any, functions: tuple[Any, ...]) -> bool:
-    """Whether a function is among some, told by identity."""
+    """Whether a function is one of some, by identity."""
     return any(function is each for each in functions)
 
 
@@ -101,8 +116,8 @@ def measured(distance: Distance, x: Float[Array, "n p"]) -> Float[Array, "n n"]:
     """The distances of samples.
 
     Raises:
-        TypeError: if there is no function.
-        ValueError: if the function does not give one for each pair.
+        TypeError: if `distance` is no function.
+        ValueError: if it does not return one distance per pair.
     """
     if not callable(distance):
         raise TypeError(f"distance: expected a function of samples, got {distance!r}")

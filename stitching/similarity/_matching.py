@@ -8,10 +8,12 @@ from jaxtyping import Array, Float
 from scipy.optimize import linear_sum_assignment
 
 from stitching._moments import Moments
+from stitching._whitening import correlations
 from stitching.similarity._samples import (
     CONSTANT,
     Activation,
     Seen,
+    Weights,
     defined,
     moments_of,
     pair_or_moments,
@@ -19,15 +21,17 @@ from stitching.similarity._samples import (
 
 
 def unit_correlations(
-    x: Activation | Moments, y: Activation | None = None
+    x: Activation | Moments, y: Activation | None = None, *, weights: Weights = None
 ) -> Float[Array, "p q"]:
-    """The correlation of every feature of x with every feature of y.
+    """Return the correlation of every feature of x with every feature of y.
 
     A feature that does not vary correlates with nothing: 0.
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
         y: (n, q); None beside moments.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
 
     Returns:
         Shape (p, q), in [−1, 1].
@@ -42,13 +46,13 @@ def unit_correlations(
         >>> similarity.unit_correlations(x, x).round(3).tolist()
         [[1.0, -1.0], [-1.0, 1.0]]
     """
-    return _correlations(pair_or_moments(x, y))[0]
+    return _correlations(pair_or_moments(x, y, weights))[0]
 
 
 def max_correlation(
-    x: Activation | Moments, y: Activation | None = None
+    x: Activation | Moments, y: Activation | None = None, *, weights: Weights = None
 ) -> Float[Array, ""]:
-    """The mean over the features of x of the highest correlation with a feature of y.
+    """Return the mean over features of x of their highest correlation with y.
 
     Several features of x may take the same one of y (semi-matching), so it is not
     symmetric. Signs count: a feature and its negative do not match. Independent
@@ -61,6 +65,8 @@ def max_correlation(
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
         y: (n, q); None beside moments.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
 
     Returns:
         A scalar in [−1, 1].
@@ -78,19 +84,21 @@ def max_correlation(
     References:
         Li et al., 2015, arXiv 1511.07543.
     """
-    return defined("max_correlation", _highest(pair_or_moments(x, y)), CONSTANT)
+    return defined(
+        "max_correlation", _highest(pair_or_moments(x, y, weights)), CONSTANT
+    )
 
 
 @jax.jit
 def _highest(seen: Seen) -> Array:
-    correlations, vary = _correlations(seen)
-    return jnp.where(vary, correlations.max(axis=1).mean(), jnp.nan)
+    values, vary = _correlations(seen)
+    return jnp.where(vary, values.max(axis=1).mean(), jnp.nan)
 
 
 def matched_correlation(
-    x: Activation | Moments, y: Activation | None = None
+    x: Activation | Moments, y: Activation | None = None, *, weights: Weights = None
 ) -> Float[Array, ""]:
-    """The mean correlation of features under the best one-to-one matching.
+    """Return the mean correlation of features under the best one-to-one matching.
 
     Of the activation with more features the rest stays unmatched and does not count.
     Signs count. The assignment runs on the host, so not inside `jit` or `vmap`.
@@ -102,6 +110,8 @@ def matched_correlation(
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
         y: (n, q); None beside moments.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
 
     Returns:
         A scalar in [−1, 1].
@@ -120,17 +130,17 @@ def matched_correlation(
     References:
         Li et al., 2015, arXiv 1511.07543.
     """
-    correlations, vary = _correlations(pair_or_moments(x, y))
-    if isinstance(correlations, Tracer):
+    values, vary = _correlations(pair_or_moments(x, y, weights))
+    if isinstance(values, Tracer):
         raise TypeError(
             "x: expected arrays with values, got traced ones; the assignment runs on "
             "the host: call matched_correlation outside jit and vmap, or use "
             "max_correlation"
         )
-    correlations = np.asarray(correlations)
-    matched = linear_sum_assignment(correlations, maximize=True)
-    value = correlations[matched].mean() if vary else np.full((), np.nan)
-    value = jnp.asarray(value, correlations.dtype)
+    values = np.asarray(values)
+    matched = linear_sum_assignment(values, maximize=True)
+    value = values[matched].mean() if vary else np.full((), np.nan)
+    value = jnp.asarray(value, values.dtype)
     return defined("matched_correlation", value, CONSTANT)
 
 
@@ -138,7 +148,5 @@ def matched_correlation(
 def _correlations(seen: Seen) -> tuple[Array, Array]:
     """All correlations, and whether any feature of x and any of y varies."""
     moments = moments_of(seen)
-    x, y = jnp.diagonal(moments.xx), jnp.diagonal(moments.yy)
-    left, right = (1 / jnp.sqrt(jnp.where(v > 0, v, jnp.inf)) for v in (x, y))
-    vary = (x.sum() > 0) & (y.sum() > 0)
-    return (left[:, None] * moments.xy * right).clip(-1, 1), vary
+    vary = (jnp.trace(moments.xx) > 0) & (jnp.trace(moments.yy) > 0)
+    return correlations(moments), vary

@@ -1,8 +1,8 @@
-"""Mutual nearest neighbours: do the same samples lie nearest to each other?"""
+"""Mutual nearest neighbours: are the same samples closest to each other?"""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from stitching.similarity._distances import (
     OWN,
@@ -11,7 +11,7 @@ from stitching.similarity._distances import (
     is_one_of,
     measured,
 )
-from stitching.similarity._samples import Activation, pair
+from stitching.similarity._samples import Activation, Weights, pair
 
 
 def mutual_neighbours(
@@ -20,16 +20,19 @@ def mutual_neighbours(
     k: int = 10,
     *,
     distance: Distance = euclidean_distance,
+    weights: Weights = None,
 ) -> Float[Array, ""]:
-    r"""The share of nearest neighbours that two activations have in common.
+    r"""Return the share of nearest neighbours that two activations have in common.
 
     .. math::
 
         \frac1n \sum_i \frac{|N_k^x(i) \cap N_k^y(i)|}{k}
 
     with N_k(i) the k samples nearest to sample i. Independent activations have k / (n −
-    1) in common. A local index: what is far away does not count. Samples equally
-    far are taken in their order. Memory grows with n².
+    1) in common. A local index: samples far away do not count. Where samples are
+    equally far (dead, one-hot or sparse features), the value is its expectation over
+    ties broken at random, in x and in y independently; where all are, it is k / (n −
+    1). Memory grows with n².
 
     Invariant to: translation, isotropic scaling, orthogonal maps, feature permutations,
     joint sample permutations. Not to: feature scaling, invertible linear maps.
@@ -40,6 +43,7 @@ def mutual_neighbours(
         k: how many neighbours, from 1 to n − 1.
         distance: `similarity.euclidean_distance`, `similarity.correlation_distance`, or
             any function from samples to an (n, n) matrix.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1.
 
     Returns:
         A scalar in [0, 1].
@@ -58,7 +62,7 @@ def mutual_neighbours(
     References:
         Huh et al., 2024, arXiv 2405.07987, there with cosine similarity.
     """
-    x, y = pair(x, y)
+    x, y = pair(x, y, weights)
     n = x.shape[0]
     if not isinstance(k, int) or not 1 <= k < n:
         raise ValueError(
@@ -70,17 +74,23 @@ def mutual_neighbours(
 
 
 def _share(x: Array, y: Array, k: int, distance: Distance) -> Array:
-    near_x = _nearest(measured(distance, x), k)
-    near_y = _nearest(measured(distance, y), k)
-    common = (near_x[:, :, None] == near_y[:, None, :]).sum(axis=(1, 2))
+    near_x, near_y = (_nearest(measured(distance, each), k) for each in (x, y))
     finite = jnp.isfinite(x).all() & jnp.isfinite(y).all()
-    return jnp.where(finite, common.mean(dtype=x.dtype) / k, jnp.nan)
+    return jnp.where(finite, (near_x * near_y).sum(axis=1).mean() / k, jnp.nan)
 
 
 _compiled = jax.jit(_share, static_argnames=("k", "distance"))
 
 
-def _nearest(distances: Float[Array, "n n"], k: int) -> Int[Array, "n k"]:
-    """For each sample the k others nearest to it."""
+def _nearest(distances: Float[Array, "n n"], k: int) -> Float[Array, "n n"]:
+    """The probability of each sample to be among the k nearest of another.
+
+    It is 1 or 0 but for the samples tied, up to rounding, with the k-th.
+    """
     others = jnp.fill_diagonal(distances, jnp.inf, inplace=False)
-    return jax.lax.top_k(-others, k)[1]
+    kth = -jax.lax.top_k(-others, k)[0][:, -1:]
+    rounding = 32 * jnp.finfo(others.dtype).eps * jnp.abs(kth)
+    nearer = others < kth - rounding
+    tied = ~nearer & (others <= kth + rounding)
+    places = k - nearer.sum(axis=1, keepdims=True)
+    return nearer + tied * places / tied.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Representational similarity analysis: do the same samples lie near each other?"""
+"""Representational similarity analysis: are the same samples close to each other?"""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +16,13 @@ from stitching.similarity._distances import (
     is_one_of,
     measured,
 )
-from stitching.similarity._samples import Activation, defined, pair
+from stitching.similarity._samples import Activation, Weights, defined, in_units, pair
 
 Comparison = Callable[[Float[Array, " m"], Float[Array, " m"]], Float[Array, ""]]
 
 
 def pearson(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
-    """The correlation of two vectors; NaN where one is constant.
+    """Return the correlation of two vectors; NaN where one is constant.
 
     Raises:
         ValueError: if they are not two vectors of one length.
@@ -31,7 +31,7 @@ def pearson(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
 
 
 def spearman(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
-    """The correlation of the ranks of two vectors, ties at their mean rank.
+    """Return the correlation of the ranks of two vectors, ties at their mean rank.
 
     Raises:
         ValueError: if they are not two vectors of one length.
@@ -41,7 +41,7 @@ def spearman(u: Float[Array, " m"], v: Float[Array, " m"]) -> Float[Array, ""]:
 
 @jax.jit
 def _correlation(u: Array, v: Array) -> Array:
-    u, v = (w - w.mean() for w in (u, v))
+    u, v = (in_units(w - w.mean())[0] for w in (u, v))
     u, v = (w / jnp.sqrt((w * w).sum()) for w in (u, v))
     return (u * v).sum().clip(-1, 1)
 
@@ -68,11 +68,13 @@ def rsa(
     *,
     distance: Distance = correlation_distance,
     compare: Comparison = spearman,
+    weights: Weights = None,
 ) -> Float[Array, ""]:
-    """The correlation of the distances between samples in two activations.
+    """Return the correlation of the distances between samples in two activations.
 
-    The n(n − 1)/2 distances between samples are taken in each activation, and their two
-    lists compared. Memory grows with n².
+    The n(n − 1)/2 distances between samples are taken in each activation, and the two
+    lists compared. With `spearman`, distances that are equal up to rounding are tied.
+    Memory grows with n².
 
     Invariant to: isotropic scaling, feature permutations, joint sample permutations.
     Not to: translation, orthogonal maps, feature scaling, invertible linear maps. With
@@ -86,6 +88,7 @@ def rsa(
             matrix.
         compare: `similarity.spearman`, `similarity.pearson`, or any function of two
             vectors.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1.
 
     Returns:
         A scalar in [−1, 1].
@@ -105,7 +108,7 @@ def rsa(
     References:
         Kriegeskorte, Mur and Bandettini, 2008.
     """
-    x, y = pair(x, y, least=3)
+    x, y = pair(x, y, weights, least=3)
     own = is_one_of(distance, OWN) and is_one_of(compare, (spearman, pearson))
     compared = _compiled if own else _compared
     return defined(
@@ -118,7 +121,15 @@ def rsa(
 
 def _compared(x: Array, y: Array, distance: Distance, compare: Comparison) -> Array:
     upper = np.triu_indices(x.shape[0], 1)
-    return compare(measured(distance, x)[upper], measured(distance, y)[upper])
+    distances, differ = [], True
+    for each in (x, y):
+        values = measured(distance, each)[upper]
+        rounding = 32 * jnp.finfo(values.dtype).eps * jnp.abs(values).max()
+        differ &= values.max() - values.min() > rounding
+        if compare is spearman:  # Equal distances tie, whatever their rounding.
+            values = jnp.round(values / jnp.where(rounding > 0, rounding, 1))
+        distances.append(values)
+    return jnp.where(differ, compare(*distances), jnp.nan)
 
 
 _compiled = jax.jit(_compared, static_argnames=("distance", "compare"))

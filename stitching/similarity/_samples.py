@@ -1,7 +1,8 @@
-"""Activations as samples × features, checked at the door."""
+"""Validation of activations as samples × features."""
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -9,18 +10,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from stitching._finite import finite
-from stitching._moments import Moments, moments, real
+from stitching._moments import Moments, moments, one_array, real, sample_weights
 
 Activation = Float[ArrayLike, "n p"]
-# What the linear indices see, once it is checked: a pair, or its moments.
+Weights = Float[ArrayLike, " n"] | None
+# The input of linear indices, once it is checked: a pair, or its moments.
 Seen = tuple[Array, Array] | Moments
 
 
 def positions(activation: Float[ArrayLike, "*samples p"]) -> Float[Array, "n p"]:
-    """An activation whose every position is a sample and every channel a feature.
+    """Return an activation with every position as a sample and channels as features.
 
-    The view in which a stitching layer (a map of channels) works. Neighbouring
-    positions are not independent, so fewer samples are there than it seems.
+    This is what a stitching layer (a map of channels) sees. Neighbouring positions are
+    not independent, so they count for less than as many independent samples.
 
     Args:
         activation: (images, ..., channels), for instance (images, height, width,
@@ -43,10 +45,9 @@ def positions(activation: Float[ArrayLike, "*samples p"]) -> Float[Array, "n p"]
 
 
 def flattened(activation: Float[ArrayLike, "n *features"]) -> Float[Array, "n p"]:
-    """An activation whose every image is a sample and every entry a feature.
+    """Return an activation with every image as a sample and every entry as a feature.
 
-    Tells apart *where* something is seen, as a dense layer behind it would; needs many
-    images.
+    Distinguishes positions, as a dense layer after it would; needs many images.
 
     Args:
         activation: (images, ..., channels).
@@ -71,8 +72,10 @@ def with_two_axes(activation: ArrayLike) -> Array:
     """An array of at least two axes.
 
     Raises:
-        ValueError: if it has fewer.
+        TypeError: if it is no array.
+        ValueError: if it has fewer axes.
     """
+    one_array("activation", activation)
     activation = jnp.asarray(activation)
     if activation.ndim < 2:
         raise ValueError(
@@ -82,20 +85,74 @@ def with_two_axes(activation: ArrayLike) -> Array:
     return activation
 
 
-def pair(x: Any, y: Any, least: int = 2) -> tuple[Array, Array]:
+def pair(x: Any, y: Any, weights: Any = None, least: int = 2) -> tuple[Array, Array]:
     """Two activations of the same samples, in one dtype of at least float32.
 
     Raises:
-        TypeError: if one is complex, not numeric, or moments.
-        ValueError: if a shape does not fit, there are fewer than `least` samples, or an
-            array that is not traced holds NaN or infinity.
+        TypeError: if one is no array, complex, not numeric, or moments.
+        ValueError: if a shape does not fit, there are fewer than `least` samples, an
+            array that is not traced holds NaN or infinity, or a weight is not 0 or 1.
     """
+    x, y, rest = _selected(x, y, weights)
+    if rest is not None:
+        raise ValueError(
+            "weights: expected 0 or 1 for each sample, and not traced ones, as this "
+            "index compares single samples"
+        )
+    return _checked(x, y, least)
+
+
+def pair_or_moments(x: Any, y: Any, weights: Any = None, least: int = 2) -> Seen:
+    """A pair, given as two activations or by its moments alone.
+
+    Raises:
+        TypeError, ValueError: as `pair` does, and for moments of fewer than 2 samples,
+            of one activation only, or that are not finite.
+    """
+    if not isinstance(x, Moments):
+        x, y, rest = _selected(x, y, weights)
+        if rest is None:
+            return _checked(x, y, least)
+        return moments(*_checked(x, y, least), weights=rest)
+    for name, value in (("y", y), ("weights", weights)):
+        if value is not None:
+            raise TypeError(
+                f"{name}: expected None beside Moments, got {type(value).__name__}"
+            )
+    if 0 in x.xy.shape:
+        raise ValueError(
+            "x: expected moments of a pair, got those of one activation; compute "
+            "stitching.moments(x, y)"
+        )
+    if not isinstance(x.count, Tracer) and not float(x.count) >= 2:
+        raise ValueError(f"x: expected at least 2 samples, got {float(x.count):g}")
+    if not all(finite(*x)):
+        raise ValueError(
+            "x: expected finite moments, got NaN or infinity; the activations hold NaN "
+            f"or infinity, or their squares do not fit {x.xx.dtype}: scale them first"
+        )
+    return x
+
+
+def _selected(x: Any, y: Any, weights: Any) -> tuple[Array, Array, Array | None]:
+    """The samples of weight other than 0, and their weights if some are not 1."""
     x, y = matrix("x", x), matrix("y", y)
     if x.shape[0] != y.shape[0]:
         raise ValueError(
             f"x and y: expected the same samples in the same order, got {x.shape[0]} "
             f"and {y.shape[0]}"
         )
+    if weights is None:
+        return x, y, None
+    weights = sample_weights(weights, x.shape[:1])
+    if isinstance(weights, Tracer):
+        return x, y, weights
+    kept = np.flatnonzero(weights)
+    x, y, weights = x[kept], y[kept], weights[kept]
+    return x, y, None if (weights == 1).all() else weights
+
+
+def _checked(x: Array, y: Array, least: int) -> tuple[Array, Array]:
     if x.shape[0] < least:
         raise ValueError(
             f"x and y: expected at least {least} samples, got {x.shape[0]}"
@@ -111,18 +168,18 @@ def matrix(name: str, array: Any) -> Array:
     """One activation as a matrix.
 
     Raises:
-        TypeError: if it is complex, not numeric, or moments.
+        TypeError: if it is no array, complex, not numeric, or moments.
         ValueError: if the shape does not fit.
     """
     if isinstance(array, Moments):
         raise TypeError(
             f"{name}: expected an activation (samples, features), got Moments; "
-            f"where an index can be computed from them, they come alone, as x"
+            f"where an index can be computed from them, they are the only argument"
         )
     if array is None:
         raise TypeError(
             f"{name}: expected an activation of shape (samples, features), got None; "
-            f"only Moments, which know the pair, come alone"
+            f"only Moments, which hold both activations, come without it"
         )
     array = real(name, array)
     if array.ndim != 2 or array.shape[1] == 0:
@@ -134,39 +191,38 @@ def matrix(name: str, array: Any) -> Array:
     return array
 
 
-def pair_or_moments(x: Any, y: Any, least: int = 2) -> Seen:
-    """A pair, given as two activations or by its moments alone.
-
-    Raises:
-        TypeError, ValueError: as `pair` does, and for moments of fewer than 2 samples,
-            of one activation only, or that are not finite.
-    """
-    if not isinstance(x, Moments):
-        return pair(x, y, least)
-    if y is not None:
-        raise TypeError(f"y: expected None beside Moments, got {type(y).__name__}")
-    if 0 in x.xy.shape:
-        raise ValueError(
-            "x: expected moments of a pair, got those of one activation; compute "
-            "stitching.moments(x, y)"
-        )
-    if not isinstance(x.count, Tracer) and not float(x.count) >= 2:
-        raise ValueError(f"x: expected at least 2 samples, got {float(x.count):g}")
-    if not all(finite(*x)):
-        raise ValueError("x: expected finite moments, got NaN or infinity")
-    return x
-
-
 def moments_of(seen: Seen) -> Moments:
-    """The moments of what is seen."""
-    return seen if isinstance(seen, Moments) else moments(*seen)
+    """Moments of both activations in units of their largest deviation.
+
+    Isotropic scaling changes no index that uses them, and in these units no square and
+    no sum of squares is too large or too small for the dtype.
+    """
+    if not isinstance(seen, Moments):
+        seen = moments(*(in_units(each)[0] for each in seen))
+    largest = (jnp.diagonal(second).max() for second in (seen.xx, seen.yy))
+    x, y = (jnp.sqrt(jnp.where(value > 0, value, 1)) for value in largest)
+    return Moments(
+        seen.count,
+        seen.mean_x / x,
+        seen.mean_y / y,
+        seen.xx / x / x,
+        seen.xy / x / y,
+        seen.yy / y / y,
+    )
+
+
+def in_units(x: Array) -> tuple[Array, Array]:
+    """An array divided by a power of 2 near its largest entry, and that power."""
+    _, exponent = jnp.frexp(jnp.abs(jax.lax.stop_gradient(x)).max())
+    unit = jnp.ldexp(jnp.ones((), x.dtype), exponent)
+    return x / unit, unit
 
 
 def defined(index: str, value: Array, why: str) -> Array:
     """An index that exists.
 
     Raises:
-        ValueError: if it is NaN and not traced, where NaN can only say as much.
+        ValueError: if it is NaN and not traced; where it is traced it stays NaN.
     """
     if not isinstance(value, Tracer) and np.isnan(value).any():
         raise ValueError(f"{index} is not defined: {why}")

@@ -1,25 +1,26 @@
-"""Distances between activations as shapes: what no rotation and no scaling can undo."""
+"""Distances between activations up to rotation and scaling."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stitching._moments import Moments
-from stitching.similarity._principal import Principal, principal_pair
+from stitching._moments import Moments, product
 from stitching.similarity._samples import (
     CONSTANT,
     Activation,
     Seen,
+    Weights,
     defined,
     moments_of,
     pair_or_moments,
 )
+from stitching.similarity._whitened import Whitened, whitened
 
 
 def procrustes(
-    x: Activation | Moments, y: Activation | None = None
+    x: Activation | Moments, y: Activation | None = None, *, weights: Weights = None
 ) -> Float[Array, ""]:
-    r"""The Procrustes distance of two activations, centred and scaled to unit norm.
+    r"""Return the Procrustes distance of two activations, centred and of unit norm.
 
     .. math::
 
@@ -36,6 +37,8 @@ def procrustes(
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
         y: (n, q); None beside moments.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
 
     Returns:
         A scalar in [0, √2].
@@ -54,13 +57,17 @@ def procrustes(
         Ding, Denain and Steinhardt, 2021, arXiv 2108.01661; Williams et al., 2021,
         arXiv 2110.14739.
     """
-    return defined("procrustes", _chord(pair_or_moments(x, y)), CONSTANT)
+    return defined("procrustes", _chord(pair_or_moments(x, y, weights)), CONSTANT)
 
 
 def shape_distance(
-    x: Activation | Moments, y: Activation | None = None, *, alpha: float = 1.0
+    x: Activation | Moments,
+    y: Activation | None = None,
+    *,
+    alpha: float = 1.0,
+    weights: Weights = None,
 ) -> Float[Array, ""]:
-    r"""The angle between two activations as shapes, partly whitened.
+    r"""Return the angle between two activations as shapes, partly whitened.
 
     .. math::
 
@@ -81,6 +88,8 @@ def shape_distance(
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
         y: (n, q); None beside moments.
+        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
+            least 0; None beside moments.
         alpha: α, in [0, 1].
 
     Returns:
@@ -102,7 +111,7 @@ def shape_distance(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: expected a number in [0, 1], got {alpha}")
-    pair = pair_or_moments(x, y)
+    pair = pair_or_moments(x, y, weights)
     value = _angle(pair) if alpha == 1 else _angle_partly_whitened(pair, alpha)
     return defined("shape_distance", value, CONSTANT)
 
@@ -128,16 +137,21 @@ def _cosine(seen: Seen) -> Array:
 @jax.jit
 def _angle_partly_whitened(seen: Seen, alpha: float) -> Array:
     count = seen.count if isinstance(seen, Moments) else len(seen[0])
-    found = principal_pair(seen)
-    left, right = _weights(found.x, count, alpha), _weights(found.y, count, alpha)
-    return jnp.arccos(_nuclear(left[:, None] * found.cross * right))
+    pair = whitened(seen)
+    left, right = _shape(pair.x, count, alpha), _shape(pair.y, count, alpha)
+    return jnp.arccos(_nuclear(product(left, product(pair.cross.T, right))))
 
 
-def _weights(principal: Principal, count: Array | int, alpha: float) -> Array:
-    """Singular values of φ(x), of norm 1."""
-    weights = alpha * jnp.sqrt(count) * principal.deviations + (1 - alpha)
-    weights = jnp.where(principal.kept, weights, 0)
-    return weights / jnp.sqrt((weights**2).sum())
+def _shape(activation: Whitened, count: Array | int, alpha: float) -> Array:
+    """φ(x) as a matrix from the scores of x, up to a rotation; of norm 1.
+
+    With x = scores · F it is α √n (F Fᵀ)^½ + (1 − α).
+    """
+    axes, deviations, _ = jnp.linalg.svd(activation.factor, full_matrices=False)
+    root = product((axes * deviations).T, axes.T)
+    shape = alpha * jnp.sqrt(count) * activation.scale * root
+    shape = shape + (1 - alpha) * jnp.diag(activation.kept).astype(root.dtype)
+    return shape / jnp.linalg.norm(shape)
 
 
 def _nuclear(matrix: Array) -> Array:

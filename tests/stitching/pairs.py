@@ -3,35 +3,40 @@
 All float64 tests use arrays of one shape, so that every operation is compiled once.
 """
 
+import functools
+
 import numpy as np
 
 from stitching import similarity
 
+_p = functools.partial
 FROM_MOMENTS = {
     "cka": similarity.cka,
     "cca": similarity.cca,
-    "cca, not centred": lambda *given: similarity.cca(*given, centred=False),
+    "cca, not centred": _p(similarity.cca, centred=False),
     "canonical_correlations": similarity.canonical_correlations,
     "svcca": similarity.svcca,
-    "svcca, share 0.8": lambda *given: similarity.svcca(*given, share=0.8),
+    "svcca, share 0.8": _p(similarity.svcca, share=0.8),
     "pwcca": similarity.pwcca,
     "linear_regression": similarity.linear_regression,
     "procrustes": similarity.procrustes,
     "shape_distance": similarity.shape_distance,
-    "shape_distance, half": lambda *g: similarity.shape_distance(*g, alpha=0.5),
-    "shape_distance, whitened": lambda *g: similarity.shape_distance(*g, alpha=0.0),
+    "shape_distance, half": _p(similarity.shape_distance, alpha=0.5),
+    "shape_distance, whitened": _p(similarity.shape_distance, alpha=0.0),
     "unit_correlations": similarity.unit_correlations,
     "max_correlation": similarity.max_correlation,
     "matched_correlation": similarity.matched_correlation,
 }
 FROM_SAMPLES = {
-    "cka, debiased": lambda x, y: similarity.cka(x, y, debiased=True),
-    "cka, RBF": lambda x, y: similarity.cka(x, y, kernel=similarity.RBF(0.5)),
+    "cka, debiased": _p(similarity.cka, debiased=True),
+    "cka, RBF": _p(similarity.cka, kernel=similarity.RBF(0.5)),
     "rsa": similarity.rsa,
-    "rsa, Euclidean": lambda x, y: similarity.rsa(
-        x, y, distance=similarity.euclidean_distance, compare=similarity.pearson
+    "rsa, Euclidean": _p(
+        similarity.rsa,
+        distance=similarity.euclidean_distance,
+        compare=similarity.pearson,
     ),
-    "mutual_neighbours": lambda x, y: similarity.mutual_neighbours(x, y, 3),
+    "mutual_neighbours": _p(similarity.mutual_neighbours, k=3),
 }
 ALL = FROM_MOMENTS | FROM_SAMPLES
 DISTANCES = {name for name in ALL if name.startswith(("procrustes", "shape"))}

@@ -565,3 +565,40 @@ def test_bad_input_is_refused(bad):
     call, error, words = BAD[bad]
     with pytest.raises(error, match=words):
         call()
+
+
+SCALES = {"loud x": (1e3, 1.0), "faint x": (1e-6, 1.0), "loud y": (1.0, 1e3)}
+
+
+@pytest.mark.parametrize("case", SCALES)
+@pytest.mark.parametrize("name", [*FITS, "permutation", "full rank"])
+def test_float32_is_safe_where_one_channel_has_another_scale(name, case):
+    """Every channel is predicted as in float64, in units of its deviation."""
+    fits: dict[str, Any] = {
+        **FITS,
+        "permutation": direct.permutation,
+        "full rank": lambda seen: reduced_rank(seen).rank(6),
+    }
+    x, y = draw(n=500)
+    x[:, 1] *= SCALES[case][0]
+    y[:, 2] *= SCALES[case][1]
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    fit = fits[name](moments(x, y))
+    with jax.enable_x64(True):
+        wanted = fits[name](moments(x.astype(float), y.astype(float)))
+        expected = np.asarray(wanted(x.astype(float)))
+        got = direct.Fit(*(jnp.asarray(np.asarray(each, float)) for each in fit))(x)
+    deviations = np.maximum(y.std(axis=0), expected.std(axis=0))
+    assert (np.abs(got - expected) / deviations).max() < 5e-3
+
+
+@pytest.mark.parametrize("by", ["error", "correlation"])
+def test_assignments_are_those_of_float64_at_any_scale(by):
+    x, y = draw(n=500)
+    x = (x * 10.0 ** np.arange(-3, 3)).astype(np.float32)
+    y = (y * 10.0 ** np.arange(3, -3, -1)).astype(np.float32)
+    for fitted in (direct.permutation, semi_matching):
+        found = fitted(moments(x, y), by=by).weight
+        with jax.enable_x64(True):
+            wanted = fitted(moments(x.astype(float), y.astype(float)), by=by).weight
+        np.testing.assert_array_equal(found, wanted)

@@ -194,3 +194,100 @@ def test_moments_of_other_channels_are_not_merged():
     x, y = draw(10)
     with pytest.raises(ValueError, match=r"more: .*\(5, 3\).*\(3, 5\)"):
         stitching.merge(stitching.moments(x, y), stitching.moments(y, x))
+
+
+MASK = np.random.default_rng(5).integers(0, 2, 24).astype(bool)
+
+
+@pytest.mark.parametrize("kind", [bool, np.float32, int])
+def test_a_mask_leaves_samples_out_whatever_they_hold(x64, kind):
+    x, y = draw(24, mean=3.0)
+    wanted = expected(x[MASK], y[MASK])
+    x[~MASK], y[~MASK] = np.nan, np.inf
+    got = stitching.moments(x, y, weights=MASK.astype(kind))
+    assert_equal(got, wanted, 1e-13)
+
+
+def test_weights_count_samples_several_times(x64):
+    x, y = draw(24, mean=3.0)
+    times = np.random.default_rng(5).integers(0, 4, 24)
+    wanted = expected(np.repeat(x, times, axis=0), np.repeat(y, times, axis=0))
+    assert_equal(stitching.moments(x, y, weights=times), wanted, 1e-13)
+    scaled = stitching.moments(x, y, weights=times / 7)
+    assert_equal(scaled, wanted | {"count": times.sum() / 7}, 1e-13)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_weights_may_be_those_of_the_first_axes(x64, axes):
+    x, y = draw(24)
+    shape = (2, 3, 4)
+    mask = np.resize([1, 0, 1, 1, 0], shape[:axes]).astype(bool)
+    everywhere = np.broadcast_to(mask.reshape(mask.shape + (1,) * (3 - axes)), shape)
+    wanted = expected(x[everywhere.ravel()], y[everywhere.ravel()])
+    got = moments(x.reshape(*shape, 5), y.reshape(*shape, 3), weights=mask)
+    assert_equal(got, wanted, 1e-13)
+
+
+def test_batches_with_weights_merge_and_empty_ones_are_neutral(x64):
+    x, y = draw(24, mean=3.0)
+    weights = np.where(np.arange(24) < 8, 0.0, np.arange(24))
+    parts = [
+        moments(x[s : s + 8], y[s : s + 8], weights=weights[s : s + 8])
+        for s in (0, 8, 16)
+    ]
+    assert not any(np.asarray(leaf).any() for leaf in parts[0])
+    merged = functools.reduce(merge, parts)
+    assert_equal(merged, stitching.moments(x, y, weights=weights), 1e-13)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "words"),
+    [
+        (np.ones(5), ValueError, r"weights: .*shape \(4,\).* got \(5,\)"),
+        (np.float32(1), ValueError, r"weights: .* got \(\)"),
+        (-np.ones(4), ValueError, "weights: expected finite numbers, at least 0"),
+        (np.full(4, np.nan), ValueError, "weights: expected finite numbers"),
+        ([1, 0, 1, 1], TypeError, "weights: expected one array, got list"),
+    ],
+)
+def test_bad_weights_are_refused(weights, error, words):
+    with pytest.raises(error, match=words):
+        stitching.moments(np.ones((4, 2)), weights=weights)
+
+
+SEVERAL = {
+    "tuple": (np.ones((4, 2)), np.ones((4, 2))),
+    "list": [np.ones((4, 2)), np.ones((4, 2))],
+    "dict": {"c": np.ones((4, 2))},
+    "Half": stitching.Fit(jnp.ones((2, 2)), jnp.ones(2)),
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_several_arrays_are_not_pooled(kind):
+    name = type(SEVERAL[kind]).__name__
+    words = f"expected one array, got {name}; .* pick one"
+    for call in (stitching.moments, stitching.similarity.rsa):
+        with pytest.raises(TypeError, match=f"x: {words}"):
+            call(SEVERAL[kind], np.ones((4, 2)))
+        with pytest.raises(TypeError, match=f"y: {words}"):
+            call(np.ones((4, 2)), SEVERAL[kind])
+    for call in (
+        stitching.similarity.cka,
+        stitching.similarity.mutual_neighbours,
+        stitching.similarity.max_correlation,
+    ):
+        with pytest.raises(TypeError, match=f"x: {words}"):
+            call(SEVERAL[kind], np.ones((4, 2)))
+    for view in (stitching.similarity.positions, stitching.similarity.flattened):
+        with pytest.raises(TypeError, match=f"activation: {words}"):
+            view(SEVERAL[kind])
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e18])
+def test_squares_near_the_limits_of_float32_are_kept(scale):
+    x, y = (a.astype(np.float32) for a in draw(5000))
+    plain = moments(x, y)
+    got = moments(x * np.float32(scale), y)
+    np.testing.assert_allclose(got.xx / np.float32(scale) ** 2, plain.xx, 1e-3, 1e-3)
+    assert np.isfinite(got.xx).all()

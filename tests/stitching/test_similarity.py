@@ -1,5 +1,6 @@
 """Similarity indices: reference values, definitions, null values, ways of computing."""
 
+import functools
 import itertools
 
 import jax
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 
 import stitching
 from stitching import similarity
-from tests.stitching.pairs import ALL, DISTANCES, FROM_MOMENTS, centred, draw
+from tests.stitching.pairs import (
+    ALL,
+    DISTANCES,
+    FROM_MOMENTS,
+    FROM_SAMPLES,
+    centred,
+    draw,
+)
 
 
 @pytest.mark.parametrize(
@@ -295,3 +303,33 @@ def test_positions_become_samples_or_features():
     as_features = similarity.flattened(activation)
     np.testing.assert_array_equal(as_features[1], activation[1].ravel())
     assert (as_samples.shape, as_features.shape) == ((24, 5), (2, 60))
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("kind", [bool, np.float64])
+def test_a_mask_of_samples_leaves_them_out(x64, name, kind):
+    x, y = draw(50)
+    mask = np.arange(50) < 40
+    index = functools.partial(ALL[name], weights=mask.astype(kind))
+    wanted = ALL[name](x[:40], y[:40])
+    x[40:] = np.nan
+    np.testing.assert_array_equal(index(x, y), wanted)
+
+
+@pytest.mark.parametrize("name", FROM_MOMENTS)
+def test_weighted_samples_are_repeated_ones(x64, name):
+    x, y = draw(25)
+    times = np.where(np.arange(25) < 15, 2, 1)
+    repeated = (np.repeat(each, times, axis=0) for each in (x, y))
+    got = ALL[name](x, y, weights=times)
+    np.testing.assert_allclose(got, ALL[name](*repeated), rtol=1e-6, atol=1e-8)
+
+
+def test_weights_that_an_index_cannot_use_are_refused():
+    x, y = draw()
+    halves = np.full(40, 0.5)
+    for name in FROM_SAMPLES:
+        with pytest.raises(ValueError, match="weights: expected 0 or 1 for each samp"):
+            ALL[name](x, y, weights=halves)
+    with pytest.raises(TypeError, match="weights: expected None beside Moments"):
+        similarity.cka(stitching.moments(x, y), weights=halves)

@@ -1,0 +1,172 @@
+"""All pairs of layers in one pass, against one cut per layer."""
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+import stitching
+from stitching import similarity
+from tests.stitching.networks import (
+    Compact,
+    NnxNetwork,
+    Residual,
+    Setup,
+    Shared,
+    images,
+    initialised,
+    vectors,
+)
+
+A, B, X = Compact(), Setup(), vectors(30)
+VARIABLES_A, VARIABLES_B = initialised(A, X), initialised(B, X)
+NAMES_A = ["Dense_0", "Dense_1", "Dense_2"]
+NAMES_B = ["layers_0", "layers_1", "head"]
+
+
+def outputs(module, variables, x, names):
+    return [stitching.cut(module, n, x).front(variables, x) for n in names]
+
+
+@pytest.mark.parametrize("sizes", [[30], [10, 10, 10], [17, 13]])
+def test_moments_of_all_pairs_are_those_of_one_cut_each(sizes):
+    batches = np.split(X, np.cumsum(sizes)[:-1])
+    found = stitching.layer_moments(A, VARIABLES_A, B, VARIABLES_B, batches)
+    assert (list(found.a), list(found.b)) == (NAMES_A, NAMES_B)
+    xs = outputs(A, VARIABLES_A, X, NAMES_A)
+    ys = outputs(B, VARIABLES_B, X, NAMES_B)
+    for name, x in zip(NAMES_A, xs, strict=True):
+        for other, y in zip(NAMES_B, ys, strict=True):
+            for got, wanted in zip(
+                found.pair(name, other), stitching.moments(x, y), strict=True
+            ):
+                np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+    matrix = found.matrix(similarity.cka)
+    assert (matrix.layers_a, matrix.layers_b) == (NAMES_A, NAMES_B)
+    wanted = [[similarity.cka(x, y) for y in ys] for x in xs]
+    np.testing.assert_allclose(matrix.values, wanted, atol=1e-4)
+
+
+def test_each_network_runs_once_per_batch():
+    calls = []
+
+    class Counting(Compact):
+        def __call__(self, x):
+            jax.debug.callback(lambda: calls.append(1), ordered=True)
+            return super().__call__(x)
+
+    module = Counting()
+    variables = module.init(jax.random.key(0), X)
+    jax.effects_barrier()
+    calls.clear()
+    stitching.layer_moments(module, variables, A, VARIABLES_A, [X[:15], X[15:]])
+    jax.effects_barrier()
+    assert len(calls) == 2
+
+
+def test_views_compare_layers_of_different_shapes():
+    module, x = Residual(), images(9)
+    variables = initialised(module, x)
+    given = module, variables, module, variables, [x[:5], x[5:]]
+    with pytest.raises(ValueError, match=r"view: expected one that gives all .*'head'"):
+        stitching.layer_moments(*given)
+    found = stitching.layer_moments(
+        *given, layers=["stem", "head"], layers_b=["first"], view=similarity.flattened
+    )
+    x1, x2, y = (
+        similarity.flattened(each)
+        for each in outputs(module, variables, x, ["stem", "head", "first"])
+    )
+    np.testing.assert_allclose(
+        found.matrix(similarity.cka).values,
+        [[similarity.cka(x1, y)], [similarity.cka(x2, y)]],
+        atol=1e-4,
+    )
+    maps = stitching.layer_moments(*given, layers=["stem", "first/dense"])
+    assert float(maps.a["stem"].count) == 9 * 16
+
+
+def test_layers_of_nnx_networks_and_repeated_calls():
+    module, x = NnxNetwork(nnx.Rngs(0)), vectors(12, 6)
+    module.eval()
+    shared, y = Shared(), vectors(12, 5)
+    variables = initialised(shared, y)
+
+    found = stitching.layer_moments(
+        module, nnx.state(module), module, nnx.state(module), [x], layers=["blocks/0"]
+    )
+    activation = stitching.cut(module, "blocks/0", x).front(nnx.state(module), x)
+    wanted = stitching.moments(activation).xx
+    np.testing.assert_allclose(found.cross[0][0], wanted, rtol=1e-5, atol=1e-6)
+
+    given = stitching.layer_moments(shared, variables, shared, variables, [y])
+    assert list(given.a) == ["shared", "shared, call 1", "shared, call 2", "head"]
+
+
+def hsic(x, y):
+    """The unbiased estimate, from its definition (Song et al., 2012)."""
+    x, y = (np.asarray(each, np.float64) for each in (x, y))
+    n = len(x)
+    k, l = x @ x.T, y @ y.T  # noqa: E741
+    np.fill_diagonal(k, 0)
+    np.fill_diagonal(l, 0)
+    ones = np.ones(n)
+    middle = (ones @ k @ ones) * (ones @ l @ ones) / ((n - 1) * (n - 2))
+    last = 2 / (n - 2) * (ones @ k @ l @ ones)
+    return (np.trace(k @ l) + middle - last) / (n * (n - 3))
+
+
+def test_minibatch_cka_is_the_ratio_of_sums_over_batches():
+    batches = np.split(X, [12, 20])
+    found = stitching.layer_cka(A, VARIABLES_A, B, VARIABLES_B, batches)
+    sums = np.zeros((3, 3)), np.zeros(3), np.zeros(3)
+    for batch in batches:
+        xs = outputs(A, VARIABLES_A, batch, NAMES_A)
+        ys = outputs(B, VARIABLES_B, batch, NAMES_B)
+        n = len(batch)
+        sums[0][:] += [[n * hsic(x, y) for y in ys] for x in xs]
+        sums[1][:] += [n * hsic(x, x) for x in xs]
+        sums[2][:] += [n * hsic(y, y) for y in ys]
+    wanted = sums[0] / np.sqrt(np.outer(*sums[1:]))
+    np.testing.assert_allclose(found.values, wanted, rtol=2e-3, atol=1e-4)
+    assert (found.layers_a, found.layers_b) == (NAMES_A, NAMES_B)
+    whole = stitching.layer_cka(A, VARIABLES_A, B, VARIABLES_B, [X])
+    x, y = (outputs(A, VARIABLES_A, X, NAMES_A)[0], outputs(B, VARIABLES_B, X, NAMES_B))
+    debiased = [similarity.cka(x, each, debiased=True) for each in y]
+    np.testing.assert_allclose(whole.values[0], debiased, atol=1e-4)
+
+
+class Half(nn.Module):
+    """A layer of one half of the features."""
+
+    start: int
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(5, name="layer")(x[:, self.start : self.start + 5])
+
+
+@pytest.mark.parametrize("size", [8, 80])
+def test_minibatch_cka_of_unrelated_features_is_near_zero_whatever_the_batch(size):
+    """The biased index of batches of 8 is about 5 / 13."""
+    x = jax.random.normal(jax.random.key(0), (400 // size, size, 10))
+    a, b = Half(0), Half(5)
+    given = a, initialised(a, x[0]), b, initialised(b, x[0])
+    assert abs(stitching.layer_cka(*given, x).values[0, 0]) < 0.06
+
+
+@pytest.mark.parametrize("call", [stitching.layer_moments, stitching.layer_cka])
+def test_bad_input_is_refused(call):
+    given = A, VARIABLES_A, B, VARIABLES_B
+    with pytest.raises(ValueError, match="batches: expected at least 1 batch"):
+        call(*given, [])
+    with pytest.raises(ValueError, match=r"layers: .*'Dense_0'.*got \['nothing'\]"):
+        call(*given, [X], layers=["nothing"])
+    with pytest.raises(TypeError, match="module: expected"):
+        call(3, VARIABLES_A, B, VARIABLES_B, [X])
+    with pytest.raises(ValueError, match="variables: expected"):
+        call(A, VARIABLES_B, B, VARIABLES_B, [X])
+    if call is stitching.layer_cka:
+        with pytest.raises(ValueError, match="at least 4 samples in each, got 3"):
+            call(*given, [X[:3]])

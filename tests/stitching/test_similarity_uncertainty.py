@@ -1,0 +1,140 @@
+"""Intervals cover, tests keep their level, null values are those of theory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stitching import similarity
+from tests.stitching.pairs import ALL, DISTANCES, draw
+
+KEY = jax.random.key(0)
+
+
+def related(key, n=60, p=5):
+    """A linear model in which x explains half of the variance of y."""
+    first, second = jax.random.split(key)
+    x = jax.random.normal(first, (n, p))
+    return x, x[:, :3] + jax.random.normal(second, (n, 3))
+
+
+def test_the_interval_of_a_biased_index_covers_its_limit():
+    """R² is 1/2 with many samples; with 60 it is biased by 0.5 · 5 / 59."""
+
+    @jax.jit
+    def simulate(keys):
+        def one(key):
+            data, draws = jax.random.split(key)
+            x, y = related(data)
+            return similarity.bootstrap(
+                similarity.linear_regression, x, y, key=draws, draws=200, level=0.9
+            )
+
+        return jax.lax.map(one, keys)
+
+    found = simulate(jax.random.split(KEY, 150))
+    covered = (found.low < 0.5) & (found.high > 0.5)
+    assert 0.82 < covered.mean() < 0.97
+    assert found.bias.mean() == pytest.approx(0.5 * 5 / 59, rel=0.25)
+    noise = found.value.std() / np.sqrt(150)
+    assert abs((found.value - found.bias).mean() - 0.5) < 3 * noise
+    assert found.value.mean() - 0.5 > 3 * noise
+    half = (found.high - found.low).mean() / 2
+    assert half == pytest.approx(1.645 * found.value.std(), rel=0.25)
+
+
+def test_the_interval_of_neighbours_does_not_see_copies():
+    """Copies of a sample would be each other's neighbours."""
+    x = jax.random.normal(KEY, (60, 4))
+    y = jax.random.normal(jax.random.key(1), (60, 4))
+    index = ALL["mutual_neighbours"]
+    found = similarity.bootstrap(index, x, y, key=KEY, draws=200)
+    assert found.low < 0.0 + 1e-2  # Unrelated: nothing in common but chance.
+    assert found.high < 0.1
+    assert found.bias == pytest.approx(3 / 59, rel=0.4)
+
+
+def test_the_p_value_of_unrelated_activations_is_uniform():
+    @jax.jit
+    def simulate(keys):
+        def one(key):
+            first, second, shuffles = jax.random.split(key, 3)
+            x, y = (jax.random.normal(k, (20, 4)) for k in (first, second))
+            return similarity.permutation_test(
+                similarity.cka, x, y, key=shuffles, permutations=39
+            ).p_value
+
+        return jax.lax.map(one, keys)
+
+    p = np.asarray(simulate(jax.random.split(KEY, 400)))
+    for level in (0.1, 0.5):
+        assert abs((p <= level).mean() - level) < 3 * np.sqrt(level / 400)
+
+
+def test_null_values_are_those_of_theory():
+    x, y = related(KEY)
+    for index, null in (
+        (similarity.linear_regression, 5 / 59),
+        (ALL["mutual_neighbours"], 3 / 59),
+        (ALL["cka, debiased"], 0.0),
+    ):
+        test = similarity.permutation_test(index, x, y, key=KEY, permutations=199)
+        noise = test.null.std() / np.sqrt(199)
+        assert abs(test.null_value - null) < 4 * noise + 0.01
+        assert 1 / 200 <= test.p_value < 0.05
+
+
+@pytest.mark.parametrize("name", ["procrustes", "shape_distance"])
+def test_distances_are_similar_where_they_are_small(name):
+    assert name in DISTANCES
+    x, y = related(KEY)
+    given = ALL[name], x, y
+    test = similarity.permutation_test(
+        *given, key=KEY, permutations=99, larger_is_similar=False
+    )
+    assert test.p_value == pytest.approx(0.01)
+    wrong = similarity.permutation_test(*given, key=KEY, permutations=99)
+    assert wrong.p_value == 1
+
+
+def test_indices_on_the_host_work_too_and_equal_keys_give_equal_draws():
+    x, y = (each.astype(np.float32) for each in draw(24))
+    index = similarity.matched_correlation
+    one = similarity.bootstrap(index, x, y, key=KEY, draws=9)
+    again = similarity.bootstrap(index, x, y, key=KEY, draws=9, batch_size=2)
+    assert one == again
+    assert one.low <= one.high
+    assert one.value == index(x, y)
+    vector = similarity.bootstrap(
+        similarity.canonical_correlations, x, y, key=KEY, draws=9
+    )
+    assert vector.low.shape == vector.value.shape == (5,)
+
+
+X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+BAD = {
+    "draws": (similarity.bootstrap, {"draws": 0}, "draws: expected an integer of at"),
+    "level": (similarity.bootstrap, {"level": 95}, "level: expected a number in"),
+    "permutations": (
+        similarity.permutation_test,
+        {"permutations": 9.5},
+        "permutations: expected an integer",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_numbers_are_refused(case):
+    function, options, words = BAD[case]
+    with pytest.raises(ValueError, match=words):
+        function(similarity.cka, X, X, key=KEY, **options)
+
+
+def test_bad_pairs_are_refused():
+    for function in (similarity.bootstrap, similarity.permutation_test):
+        with pytest.raises(ValueError, match="same samples"):
+            function(similarity.cka, X, X[:9], key=KEY)
+    with pytest.raises(ValueError, match="at least 8 samples, got 5"):
+        similarity.bootstrap(similarity.cka, X[:5], X[:5], key=KEY)
+    with pytest.raises(ValueError, match="is not defined"):
+        similarity.bootstrap(similarity.cka, X, jnp.ones((12, 2)), key=KEY)
