@@ -128,8 +128,6 @@ TRACED = {
             "procrustes",
             "shape_distance",
             "max_correlation",
-            "rsa",
-            "mutual_neighbours",
         )
     },
 }

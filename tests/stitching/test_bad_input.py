@@ -1,4 +1,4 @@
-"""What is wrong is refused at the door: the argument, what came, what was expected.
+"""Input validation: the argument, what was expected, what came.
 
 One table for moments, cuts, direct fits, layers and similarity indices, which
 `test_nothing_is_left_out` keeps complete. Training, targets and the report have theirs
@@ -17,6 +17,7 @@ from tests.bad_input import check_refused, each_row
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 FEWER, NARROW, ROW = X[:4], X[:, :2], X[0]
+EIGHT = np.concatenate([X, X[:2]])
 MAP, TOKENS = np.ones((2, 4, 4, 3), np.float32), np.ones((2, 15, 3), np.float32)
 KEY, NAN = jax.random.key(0), float("nan")
 PAIR, UNEVEN = stitching.moments(X, X + 1), stitching.moments(NARROW, X)
@@ -65,6 +66,17 @@ BAD = {
     ],
     "cut_points": [(lambda: t.cut_points(3, {}, X), TypeError, NO_MODULE)],
     "Fit": [(lambda: FIT(NARROW), ValueError, "activation: expected (3,) channels as")],
+    **{
+        each.__name__: [
+            (lambda each=each: each(3, {}, 3, {}, [X]), TypeError, NO_MODULE),
+            (
+                lambda each=each: each(nn.Dense(2), {}, nn.Dense(2), {}, []),
+                ValueError,
+                "batches: expected at least 1 batch, got none",
+            ),
+        ]
+        for each in (t.layer_cka, t.layer_moments)
+    },
     "kkt_violation": [
         (lambda: t.kkt_violation(FIT, PAIR, -1.0), ValueError, f"penalty: {NEGATIVE}"),
         (lambda: t.kkt_violation(OTHER, PAIR, 1.0), ValueError, OTHER_FIT),
@@ -272,6 +284,32 @@ BAD = {
         ),
         (lambda: si.RBF()(ROW), ValueError, f"x: {NOT_TWO}"),
     ],
+    "bootstrap": [
+        *of_pairs(lambda x, y: si.bootstrap(si.cka, x, y, key=KEY)),
+        (
+            lambda: si.bootstrap(si.cka, X, X, key=KEY),
+            ValueError,
+            "x and y: expected at least 8 samples, got 6",
+        ),
+        (
+            lambda: si.bootstrap(si.cka, EIGHT, EIGHT, key=KEY, draws=0),
+            ValueError,
+            "draws: expected an integer of at least 1, got 0",
+        ),
+        (
+            lambda: si.bootstrap(si.cka, EIGHT, EIGHT, key=KEY, level=95),
+            ValueError,
+            "level: expected a number in (0, 1), got 95",
+        ),
+    ],
+    "permutation_test": [
+        *of_pairs(lambda x, y: si.permutation_test(si.cka, x, y, key=KEY)),
+        (
+            lambda: si.permutation_test(si.cka, X, X, key=KEY, permutations=9.5),
+            ValueError,
+            "permutations: expected an integer of at least 1, got 9.5",
+        ),
+    ],
     "canonical_correlations": of_moments(si.canonical_correlations),
     "cca": of_moments(si.cca),
     "cka": [
@@ -356,7 +394,16 @@ BAD = {
 }
 
 # What only holds values, or is there to be derived from.
-CANNOT_FAIL = {"Cut", "CutPoint", "Moments", "StitchingLayer"}
+CANNOT_FAIL = {
+    "Bootstrap",
+    "Cut",
+    "CutPoint",
+    "LayerMatrix",
+    "LayerMoments",
+    "Moments",
+    "PermutationTest",
+    "StitchingLayer",
+}
 
 # Of `stitching.training`, with tests of bad input of their own.
 ELSEWHERE = {

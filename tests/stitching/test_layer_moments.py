@@ -159,12 +159,8 @@ def test_minibatch_cka_of_unrelated_features_is_near_zero_whatever_the_batch(siz
 @pytest.mark.parametrize("call", [stitching.layer_moments, stitching.layer_cka])
 def test_bad_input_is_refused(call):
     given = A, VARIABLES_A, B, VARIABLES_B
-    with pytest.raises(ValueError, match="batches: expected at least 1 batch"):
-        call(*given, [])
     with pytest.raises(ValueError, match=r"layers: .*'Dense_0'.*got \['nothing'\]"):
         call(*given, [X], layers=["nothing"])
-    with pytest.raises(TypeError, match="module: expected"):
-        call(3, VARIABLES_A, B, VARIABLES_B, [X])
     with pytest.raises(ValueError, match="variables: expected"):
         call(A, VARIABLES_B, B, VARIABLES_B, [X])
     if call is stitching.layer_cka:

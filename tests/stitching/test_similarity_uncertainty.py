@@ -1,7 +1,6 @@
 """Intervals cover, tests keep their level, null values are those of theory."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -109,32 +108,3 @@ def test_indices_on_the_host_work_too_and_equal_keys_give_equal_draws():
         similarity.canonical_correlations, x, y, key=KEY, draws=9
     )
     assert vector.low.shape == vector.value.shape == (5,)
-
-
-X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
-BAD = {
-    "draws": (similarity.bootstrap, {"draws": 0}, "draws: expected an integer of at"),
-    "level": (similarity.bootstrap, {"level": 95}, "level: expected a number in"),
-    "permutations": (
-        similarity.permutation_test,
-        {"permutations": 9.5},
-        "permutations: expected an integer",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_numbers_are_refused(case):
-    function, options, words = BAD[case]
-    with pytest.raises(ValueError, match=words):
-        function(similarity.cka, X, X, key=KEY, **options)
-
-
-def test_bad_pairs_are_refused():
-    for function in (similarity.bootstrap, similarity.permutation_test):
-        with pytest.raises(ValueError, match="same samples"):
-            function(similarity.cka, X, X[:9], key=KEY)
-    with pytest.raises(ValueError, match="at least 8 samples, got 5"):
-        similarity.bootstrap(similarity.cka, X[:5], X[:5], key=KEY)
-    with pytest.raises(ValueError, match="is not defined"):
-        similarity.bootstrap(similarity.cka, X, jnp.ones((12, 2)), key=KEY)
