@@ -59,7 +59,7 @@ def bootstrap(
 
     Args:
         index: from two activations to a number, or an array.
-        x: (n, p), n at least 8. Samples that are not independent, such as positions of
+        x: (n, p), n at least 6. Samples that are not independent, such as positions of
             one image, make the interval too narrow.
         y: (n, q).
         key: of the random halves.
@@ -86,7 +86,7 @@ def bootstrap(
         minimal assumptions", 1994; Shao and Wu, "A general theory for jackknife
         variance estimation", 1989.
     """
-    x, y = pair(x, y, least=8)
+    x, y = pair(x, y, least=6)
     _check_draws("draws", draws)
     if not 0 < level < 1:
         raise ValueError(f"level: expected a number in (0, 1), got {level}")

@@ -17,7 +17,6 @@ from tests.bad_input import check_refused, each_row
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 FEWER, NARROW, ROW = X[:4], X[:, :2], X[0]
-EIGHT = np.concatenate([X, X[:2]])
 MAP, TOKENS = np.ones((2, 4, 4, 3), np.float32), np.ones((2, 15, 3), np.float32)
 KEY, NAN = jax.random.key(0), float("nan")
 PAIR, UNEVEN = stitching.moments(X, X + 1), stitching.moments(NARROW, X)
@@ -287,17 +286,17 @@ BAD = {
     "bootstrap": [
         *of_pairs(lambda x, y: si.bootstrap(si.cka, x, y, key=KEY)),
         (
-            lambda: si.bootstrap(si.cka, X, X, key=KEY),
+            lambda: si.bootstrap(si.cka, X[:5], X[:5], key=KEY),
             ValueError,
-            "x and y: expected at least 8 samples, got 6",
+            "x and y: expected at least 6 samples, got 5",
         ),
         (
-            lambda: si.bootstrap(si.cka, EIGHT, EIGHT, key=KEY, draws=0),
+            lambda: si.bootstrap(si.cka, X, X, key=KEY, draws=0),
             ValueError,
             "draws: expected an integer of at least 1, got 0",
         ),
         (
-            lambda: si.bootstrap(si.cka, EIGHT, EIGHT, key=KEY, level=95),
+            lambda: si.bootstrap(si.cka, X, X, key=KEY, level=95),
             ValueError,
             "level: expected a number in (0, 1), got 95",
         ),
