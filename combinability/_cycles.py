@@ -1,4 +1,4 @@
-"""The cycle defect: what is left of a walk from network to network and back."""
+"""The cycle defect: how far matching is from transitive along a closed cycle."""
 
 import itertools
 import math
@@ -19,10 +19,12 @@ Pair = tuple[int, int]
 def cycle_defects(
     symmetry: Symmetry, towards: Mapping[Pair, Permutations], n: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The triples of n networks, and the defects of each."""
+    """The triples of n networks, and the cycle defects of each."""
     triples = list(itertools.combinations(range(n), 3))
-    defect = jax.jit(lambda *steps: cycle_defect(symmetry, *steps))
-    found = [defect(towards[i, j], towards[j, k], towards[k, i]) for i, j, k in triples]
+    found = [
+        _cycle_defect(symmetry, towards[i, j], towards[j, k], towards[k, i])
+        for i, j, k in triples
+    ]
     return np.array(triples), {
         name: np.array([defects[name] for defects in found]) for name in symmetry.groups
     }
@@ -31,18 +33,18 @@ def cycle_defects(
 def cycle_defect(
     symmetry: Symmetry, *permutations: Permutation
 ) -> dict[str, Float[Array, ""]]:
-    """The fraction of each group's units that a walk does not bring back.
+    """Return the fraction of each group's units that a composition moves.
 
-    A unit of a group within others comes back if it and the units that it lies within
-    do. The fraction does not depend on where a closed walk begins.
+    A unit of a group within others returns to its place if it and the units that it
+    lies within do. The fraction does not depend on where a closed cycle starts.
 
     Args:
-        symmetry: says which groups lie within which.
-        permutations: the steps of the walk, applied one after another, the last one
-            first; groups that one does not name stay.
+        symmetry: the groups, and which lie within which.
+        permutations: the permutations to compose, the last one applied first; groups
+            that one does not name stay.
 
     Returns:
-        Group name -> fraction of units that do not end where they began, in [0, 1].
+        Group name -> fraction of units that do not return to their place, in [0, 1].
 
     Raises:
         ValueError: if there is no permutation, a group is unknown, or an index array
@@ -69,10 +71,13 @@ def cycle_defect(
     return {name: moved.mean() for name, moved in moved_units(symmetry, around).items()}
 
 
+_cycle_defect = jax.jit(cycle_defect, static_argnums=0)
+
+
 def moved_units(
     symmetry: Symmetry, permutation: Permutations
 ) -> dict[str, Bool[Array, "*within size"]]:
-    """Which units a permutation of all groups takes from elsewhere.
+    """Return which units a permutation of all groups moves.
 
     A unit of a group within others moves with their units as well as in them.
     """
@@ -88,9 +93,9 @@ def moved_units(
 
 
 def chance_defect(symmetry: Symmetry) -> dict[str, float]:
-    """The cycle defect of uniformly random permutations, by group.
+    """Return the expected cycle defect of uniformly random permutations, by group.
 
-    A unit of n comes back with probability 1/n, if the units that it lies within do:
+    A unit of n stays with probability 1/n, if the units that it lies within do:
     1 − 1/(n · units of its parents that may be permuted).
     """
     sizes = {name: group.size for name, group in symmetry.groups.items()}

@@ -17,7 +17,7 @@ GRANULARITIES: tuple[str, ...] = get_args(Granularity)
 
 
 class Grains(NamedTuple):
-    """The independent draws of a network, and how they become a tree.
+    """The independent coefficients of a network, and how they become a tree.
 
     Attributes:
         shapes: number of a draw -> its shape, in the order of drawing.
@@ -44,7 +44,7 @@ def coefficient_dtype(variables: PyTree) -> Any:
 
 
 def _by_leaf(granularity: str, variables: PyTree) -> Grains:
-    """One draw an element, or one for each leaf, module or model."""
+    """One draw per element, leaf, module or model."""
     found = jax.tree_util.tree_flatten_with_path(variables)[0]
     owners = _owners(granularity, [path for path, _ in found], variables)
     combined = [is_combined(leaf) for _, leaf in found]
@@ -78,7 +78,7 @@ def _owners(granularity: str, paths: Sequence[tuple], variables: PyTree) -> list
 
 
 def _by_neuron(symmetry: Symmetry, variables: PyTree) -> Grains:
-    """One draw for each unit of a group, else one a leaf.
+    """One draw per unit of a group, and one per leaf without groups.
 
     Draw i < n belongs to leaf i of n, draw n + g to group g.
     """
@@ -114,7 +114,7 @@ def _by_neuron(symmetry: Symmetry, variables: PyTree) -> Grains:
 
 
 def _unit_axis(symmetry: Symmetry, block: Block) -> int | None:
-    """The last axis of a block that carries a group, which is an output as a rule."""
+    """The last axis of a block that carries a group, usually the output axis."""
     axes = [i for i, label in enumerate(block.labels) if label in symmetry.groups]
     return axes[-1] if axes else None
 

@@ -1,4 +1,4 @@
-"""Permutations of units: a dict group -> index array."""
+"""Permutations of units: a dict from group name to index array."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,10 @@ Permutations = dict[str, Int[Array, "*within size"]]
 
 
 def identity(symmetry: Symmetry) -> Permutations:
-    """The permutation that moves nothing.
+    """Return the identity permutation.
 
     Args:
-        symmetry: its groups are named and sized.
+        symmetry: the groups and their sizes.
 
     Returns:
         Group name -> 0, …, size − 1; a group within others has one such row for each of
@@ -38,11 +38,11 @@ def identity(symmetry: Symmetry) -> Permutations:
 
 
 def random(key: PRNGKeyArray, symmetry: Symmetry) -> Permutations:
-    """A permutation drawn uniformly, each group by itself.
+    """Draw a uniformly random permutation, independently for each group.
 
     Args:
         key: a key of `jax.random`.
-        symmetry: its groups are permuted.
+        symmetry: the groups to permute.
 
     Returns:
         Group name -> index array (*blocks, size).
@@ -66,17 +66,16 @@ def random(key: PRNGKeyArray, symmetry: Symmetry) -> Permutations:
 
 
 def compose(symmetry: Symmetry, outer: Permutation, inner: Permutation) -> Permutations:
-    """Two permutations made one: first the inner, then the outer.
+    """Compose two permutations: first the inner, then the outer.
 
     `apply(compose(outer, inner), v)` is `apply(outer, apply(inner, v))`. For a group
-    that lies within others the rows are taken from where the outer permutation of those
-    others finds them, a semidirect product: with p the parents' units,
+    that lies within others this is a semidirect product: with p the parents' units,
 
         parent[p] = inner_parent[outer_parent[p]]
         child[p, i] = inner_child[outer_parent[p], outer_child[p, i]]
 
     Args:
-        symmetry: says which groups lie within which.
+        symmetry: the groups, and which lie within which.
         outer: applied second; groups that it does not name stay.
         inner: applied first; likewise.
 
@@ -106,13 +105,13 @@ def compose(symmetry: Symmetry, outer: Permutation, inner: Permutation) -> Permu
 
 
 def invert(symmetry: Symmetry, permutation: Permutation) -> Permutations:
-    """The permutation that undoes another one.
+    """Return the inverse of a permutation.
 
-    `compose(permutation, invert(permutation))` moves nothing, nor does the other order.
+    `compose` of both, in either order, is the identity.
 
     Args:
-        symmetry: says which groups lie within which.
-        permutation: the one to undo; groups that it does not name stay.
+        symmetry: the groups, and which lie within which.
+        permutation: the one to invert; groups that it does not name stay.
 
     Returns:
         Index arrays of all groups.
@@ -144,11 +143,11 @@ def invert(symmetry: Symmetry, permutation: Permutation) -> Permutations:
 def perturb(
     key: PRNGKeyArray, permutation: Permutation, fraction: float
 ) -> Permutations:
-    """A permutation some of whose units are moved at random.
+    """Move some of the units of a permutation at random.
 
-    In each row of each index array two random entries are exchanged, again and again,
-    until round(fraction · size) units of the row differ from the given ones: that many
-    or one more, for nobody can move a single unit. Rows of one unit stay.
+    In each row of each index array random pairs of entries are exchanged until at least
+    round(fraction · size) units of the row differ from the given ones; at most one more
+    does. Rows of one unit stay.
 
     Args:
         key: a key of `jax.random`.
@@ -180,11 +179,11 @@ def perturb(
 
 
 def distance(first: Permutation, second: Permutation) -> Float[Array, ""]:
-    """The fraction of units that two permutations take from different places.
+    """Return the fraction of units for which two permutations differ.
 
-    The number of entries of the index arrays that differ, over the number of entries,
-    all groups together. A unit of a group within others counts once in each of their
-    units, and by its place there: it does not count as moved when only they are.
+    The number of entries of the index arrays that differ divided by the number of
+    entries, over all groups. A unit of a group within others counts once for each of
+    their units, by its index there: it does not count as moved when only they are.
 
     Args:
         first: index arrays; groups that it does not name stay.
