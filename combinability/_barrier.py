@@ -7,10 +7,9 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from combinability._checks import check_count
+from combinability._checks import check_count, path_name
 from combinability._evaluate import evaluate
 from combinability.coefficients import line
-from combinability.symmetry._symmetry import path_name
 
 
 class Barrier(NamedTuple):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from combinability._checks import path_name
 from combinability._jaxpr import returns_an_input, trace
-from combinability.symmetry._symmetry import path_name
 
 
 def reset_batch_norm(

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from combinability._checks import path_name
 from combinability._combine import dtype_of
 from combinability._jaxpr import all_constants
-from combinability.symmetry._symmetry import path_name
 
 
 class _AnotherRun(ValueError):

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 
@@ -84,23 +85,48 @@ def check_bijections(symmetry: Any, permutation: Any, name: str) -> dict[str, An
     return {group: jnp.asarray(i, jnp.int32) for group, i in permutation.items()}
 
 
-def check_paths(what: str, found: Sequence[str], expected: Sequence[str]) -> None:
-    """Compare the paths of the leaves of two trees, in order.
+def check_paths(what: str, found: Sequence[tuple], expected: Sequence[tuple]) -> None:
+    """Check that the leaves of two trees have the same paths, in the same order.
 
     Args:
         what: what does not match, for the error, as "b does not match a".
-        found: the paths of one tree.
+        found: the leaves of one tree, each a tuple that starts with its path.
         expected: those of the other.
 
     Raises:
         ValueError: with the first difference.
     """
-    for where, wanted in itertools.zip_longest(found, expected):
-        lacking = wanted is not None and wanted not in found
-        extra = where is not None and where not in expected
+    paths, others = [leaf[0] for leaf in found], [leaf[0] for leaf in expected]
+    for where, wanted in itertools.zip_longest(paths, others):
+        lacking = wanted is not None and wanted not in paths
+        extra = where is not None and where not in others
         if lacking and not extra:
             raise ValueError(f"{what}: it has no leaf {wanted!r}")
         if extra and not lacking:
             raise ValueError(f"{what}: it has one more leaf {where!r}")
         if where != wanted:
             raise ValueError(f"{what}: expected the leaf {wanted!r}, got {where!r}")
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """Return a leaf's path as text: keys joined by slashes."""
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def named_leaves(name: str, tree: Any) -> list[tuple[str, Any]]:
+    """Return path and value of each leaf of a tree.
+
+    Raises:
+        TypeError: if a leaf is no array or number; names it.
+    """
+    leaves = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        number = isinstance(leaf, bool | int | float | complex)
+        if not number and not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise TypeError(
+                f"{name}: expected arrays, got {type(leaf).__name__} at "
+                f"{path_name(path)!r}; take only the arrays, as eqx.partition(model, "
+                "eqx.is_array) or nnx.split(model) do, and put the rest back in apply"
+            )
+        leaves.append((path_name(path), leaf))
+    return leaves

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from combinability._checks import check_paths
-from combinability.symmetry._symmetry import path_name
+from combinability._checks import check_paths, named_leaves
 
 
 def combine(a: PyTree, b: PyTree, coefficients: PyTree) -> PyTree:
@@ -125,11 +124,10 @@ def check_finite(name: str, network: PyTree) -> None:
     Raises:
         ValueError: if one is NaN or infinite.
     """
-    for path, leaf in jax.tree_util.tree_flatten_with_path(network)[0]:
+    for path, leaf in named_leaves(name, network):
         if is_combined(leaf) and not np.isfinite(leaf).all():
             raise ValueError(
-                f"{name}: expected finite parameters, got NaN or infinity at "
-                f"{path_name(path)!r}"
+                f"{name}: expected finite parameters, got NaN or infinity at {path!r}"
             )
 
 
@@ -139,17 +137,16 @@ def check_like(tree: PyTree, like: PyTree, name: str, like_name: str) -> None:
     Raises:
         ValueError: at the first difference, with its path.
     """
-    found = jax.tree_util.tree_flatten_with_path(tree)[0]
-    expected = jax.tree_util.tree_flatten_with_path(like)[0]
+    found, expected = named_leaves(name, tree), named_leaves(like_name, like)
     what = f"{name} does not match {like_name}"
-    check_paths(what, *([path_name(p) for p, _ in x] for x in (found, expected)))
+    check_paths(what, found, expected)
     for (path, leaf), (_, like_leaf) in zip(found, expected, strict=True):
         kinds = [(np.shape(x), dtype_of(x)) for x in (leaf, like_leaf)]
         if kinds[0] != kinds[1]:
             (shape, dtype), (like_shape, like_dtype) = kinds
             raise ValueError(
-                f"{what} at {path_name(path)!r}: expected "
-                f"{like_dtype} of shape {like_shape}, got {dtype} of shape {shape}"
+                f"{what} at {path!r}: expected {like_dtype} of shape {like_shape}, got "
+                f"{dtype} of shape {shape}"
             )
     if jax.tree.structure(tree) != jax.tree.structure(like):
         raise ValueError(
@@ -172,12 +169,11 @@ def _coefficient_leaves(like: PyTree, coefficients: PyTree, lead: tuple) -> list
                 f"coefficients: expected {wanted} or a tree like the networks, got an "
                 f"array of shape {shape}"
             )
-    paths = jax.tree_util.tree_flatten_with_path(like)[0]
-    found = jax.tree_util.tree_flatten_with_path(coefficients)[0]
-    names = ([path_name(path) for path, _ in x] for x in (found, paths))
-    check_paths("coefficients", *names)
-    for (path, leaf), (_, value) in zip(paths, found, strict=True):
-        _check_broadcast(path_name(path), np.shape(leaf), jnp.shape(value), lead)
+    expected = named_leaves("models", like)
+    found = named_leaves("coefficients", coefficients)
+    check_paths("coefficients", found, expected)
+    for (path, leaf), (_, value) in zip(expected, found, strict=True):
+        _check_broadcast(path, np.shape(leaf), jnp.shape(value), lead)
     return [value for _, value in found]
 
 

@@ -16,39 +16,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Literal, get_opaque_trace_state, jaxpr_as_fun
-from jax.extend.random import threefry_2x32
+from jax.extend.core import ClosedJaxpr, get_opaque_trace_state, jaxpr_as_fun
+from jax.extend.core import Literal as Literal
+from jax.extend.random import threefry_2x32 as threefry_2x32
 from jax.interpreters import partial_eval
 from jaxtyping import Array, PyTree
-
-__all__ = [
-    "CALLS",
-    "ELEMENTWISE",
-    "Evaluation",
-    "Literal",
-    "Parts",
-    "Program",
-    "Scan",
-    "While",
-    "all_constants",
-    "all_equations",
-    "called",
-    "captured",
-    "convolves_channels_last",
-    "evaluate",
-    "input_types",
-    "intermediate_bytes",
-    "output_types",
-    "parts",
-    "random_keys",
-    "read_scan",
-    "read_while",
-    "returns_an_input",
-    "threefry_2x32",
-    "trace",
-    "trace_state",
-    "without_dead_code",
-]
 
 Program = ClosedJaxpr
 

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from combinability._checks import check_paths
+from combinability._checks import check_paths, named_leaves
 from combinability._jaxpr import Evaluation
-from combinability.symmetry._symmetry import Carrier, Symmetry, Trace, path_name
+from combinability.symmetry._symmetry import Carrier, Symmetry, Trace
 
 
 def carriers(symmetry: Symmetry) -> tuple[Carrier, ...]:
@@ -56,10 +55,9 @@ def observe(symmetry: Symmetry, variables: Any, *inputs: Any) -> list[Array]:
     """
     found, trace = carriers(symmetry), _trace(symmetry)
     leaves = symmetry.check(variables, "variables")
-    given = jax.tree_util.tree_flatten_with_path(inputs)[0]
+    given = named_leaves("inputs", inputs)
     if len(given) != len(trace.inputs):
-        paths = [path_name(path) for path, _ in given]
-        check_paths("inputs", paths, [leaf.path for leaf in trace.inputs])
+        check_paths("inputs", given, trace.inputs)
     arrays = [array for _, array in given]
     for array, wanted in zip(arrays, trace.inputs, strict=True):
         if jnp.shape(array) != wanted.shape:

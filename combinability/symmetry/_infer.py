@@ -9,16 +9,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from combinability._checks import check_function
+from combinability._checks import check_function, named_leaves
 from combinability._jaxpr import Program, input_types, trace, without_dead_code
 from combinability.symmetry import _label
 from combinability.symmetry._certify import certify as certified
 from combinability.symmetry._groups import assemble
 from combinability.symmetry._label import Label
-from combinability.symmetry._symmetry import Leaf, Symmetry, Trace, path_name
+from combinability.symmetry._symmetry import Leaf, Symmetry, Trace
 from combinability.symmetry._walk import Value, Walk
 from combinability.symmetry.rules import RULES
 
@@ -88,23 +87,11 @@ def infer_symmetry(
 
 
 def _described(name: str, tree: Any) -> tuple[Leaf, ...]:
-    """Path, shape and dtype of each leaf of a tree.
-
-    Raises:
-        TypeError: if a leaf is no array; names it.
-    """
-    found = []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        where = path_name(path)
-        number = isinstance(leaf, bool | int | float | complex)
-        if not number and not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
-            raise TypeError(
-                f"{name}: expected arrays, got {type(leaf).__name__} at {where!r}; "
-                "take only the arrays, as eqx.partition(model, eqx.is_array) or "
-                "nnx.split(model) do, and put the rest back inside apply"
-            )
-        found.append(Leaf(where, jnp.shape(leaf), jnp.result_type(leaf)))
-    return tuple(found)
+    """Path, shape and dtype of each leaf of a tree."""
+    return tuple(
+        Leaf(path, jnp.shape(leaf), jnp.result_type(leaf))
+        for path, leaf in named_leaves(name, tree)
+    )
 
 
 def _label_program(

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
-from combinability._checks import check_paths
+from combinability._checks import check_paths, named_leaves
 from combinability._jaxpr import Program
 from combinability.symmetry._indexing import take
 
@@ -256,13 +256,12 @@ class Symmetry:
         Raises:
             ValueError: if they are not those of the symmetry; names the first.
         """
-        found = jax.tree_util.tree_flatten_with_path(variables)[0]
-        paths = [path_name(path) for path, _ in found]
-        check_paths(name, paths, [leaf.path for leaf in self.leaves])
-        for (_, leaf), wanted in zip(found, self.leaves, strict=True):
+        found = named_leaves(name, variables)
+        check_paths(name, found, self.leaves)
+        for (path, leaf), wanted in zip(found, self.leaves, strict=True):
             if jnp.shape(leaf) != wanted.shape:
                 raise ValueError(
-                    f"{name}: expected shape {wanted.shape} at {wanted.path!r}, as in "
+                    f"{name}: expected shape {wanted.shape} at {path!r}, as in "
                     f"the inference, got {jnp.shape(leaf)}"
                 )
         return [leaf for _, leaf in found]
@@ -316,11 +315,6 @@ def _check_index(name: str, index: Any, shape: tuple[int, ...]) -> None:
 def is_key(value: Any) -> bool:
     """Whether an array holds random keys."""
     return jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-
-
-def path_name(path: Sequence[Any]) -> str:
-    """A leaf's path as text: keys joined by slashes."""
-    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 def _table(symmetry: Symmetry) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from combinability.symmetry._symmetry import Symmetry, path_name
+from combinability._checks import path_name
+from combinability.symmetry._symmetry import Symmetry
 from tests.combinability.layouts import Coordinate, parse, solve_sizes
 
 Move = frozenset[tuple[int, int]]

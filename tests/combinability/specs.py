@@ -2,13 +2,13 @@
 
 import jax
 
+from combinability._checks import path_name
 from combinability.symmetry._symmetry import (
     Axis,
     Block,
     Group,
     Leaf,
     Symmetry,
-    path_name,
 )
 
 

@@ -154,6 +154,11 @@ BAD = {
         ),
     ],
     "combine": [
+        (
+            lambda: c.combine(V, {**V, "act": jax.nn.relu}, 0.5),
+            TypeError,
+            "b: expected arrays, got custom_jvp at 'act'; take only",
+        ),
         (lambda: c.combine(V, SHORT, 0.5), ValueError, NO_OUT),
         (
             lambda: c.combine(V, V, {"in": 1.0}),
