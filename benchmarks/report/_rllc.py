@@ -270,8 +270,11 @@ def _limits(result: Any, methods: list[str], metric: str) -> dict[str, Any]:
     every = [entry for name in methods for entry in result.methods[name].values()]
     ends = np.array([np.median(array(getattr(entry, metric))) for entry in every])
     ends = np.maximum(ends[np.isfinite(ends)], 1e-12)
-    limits = (0.9 * ends.min(), 2 * ends.max()) if ends.size else None
-    return {"yscale": "log", "ylim": limits} if limits else {}
+    if not ends.size:
+        return {}
+    starts = [np.median(array(getattr(e.curves, metric))[:, 0]) for e in every]
+    top = min(2 * ends.max(), 1.05 * np.nanmax([*starts, 1.3 * ends.max()]))
+    return {"yscale": "log", "ylim": (0.9 * ends.min(), top)}
 
 
 def _part(key: str, end: str, panels: Iterable[Panel], methods: list[str]) -> Figure:
@@ -299,7 +302,7 @@ def _differences(result: Any) -> list[Figure]:
                     rows[label(against)] = known
             if rows:
                 draw = partial(plots.forest, rows, looks)
-                text = "difference, %   ← ahead   behind →"
+                text = "difference, % (left: ahead)"
                 size = {"height": 0.9 + 0.3 * len(rows), "share": ("x", "")}
                 panels.append(panel(label(method), draw, xlabel=text, **size))
         if panels:
@@ -327,12 +330,13 @@ def _laws(result: Any) -> list[Figure]:
         **line("response of momentum 0.9", FAINT, DASHES[1], 1.5),
     )
     for schedule in schedules(result)[::-1]:
-        panels = []
+        panels, gains = [], []
         for method, entry in entries(result, schedule).items():
             memory = _memory(entry.law) if entry.law else None
             if memory is None:
                 continue
-            laws = array(entry.law.law)
+            laws, gain = array(entry.law.law), array(entry.law.gain)
+            moves = np.nanmax(np.abs(gain / gain[:, :1] - 1)) > 1e-3
             start = rllc.response(memory, laws[:, 0], 60).mean(axis=0)
             looks = (line("response at the start", INK, DASHES[0], 1.5),)
             looks += (line("response at the end", INK),)
@@ -352,7 +356,13 @@ def _laws(result: Any) -> list[Figure]:
                     share=("", "response"),
                 ),
             ]
+            if moves:
+                gain /= gain[:, :1]
+                draw = partial(plots.curve, entry.law.steps, gain, color=INK)
+                name = f"{label(method)}: gain relative to its start"
+                gains.append(panel(name, draw, xlabel="step"))
         name = "laws" if schedule == last else f"laws_{schedule}"
+        panels += gains
         if panels:
             fold = schedule != last
             found.append(figure(name, panels, fold, "laws", schedule=schedule))

@@ -5,6 +5,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 import stitching.plot
 from benchmarks.report import plots
 from benchmarks.report._figure import TEXTS, Figure, figure, panel
@@ -98,27 +100,27 @@ def short(layer: str) -> str:
 
 
 def over_layers(
-    layers: Any, numbers: Sequence[Any], look: dict, scale: float = 100, low: float = 0
+    layers: Any, numbers: Sequence[Any], look: dict, scale: float = 100, *ends: float
 ):
     """Draws means over the layers, for a solid line with their intervals as a band."""
-    found = [interval(number, scale, low) for number in numbers]
+    found = [interval(number, scale, *(ends or (0,))) for number in numbers]
     known = all(number.known for number in found) and look["linestyle"] == "solid"
-    ends = ([n.low for n in found], [n.high for n in found]) if known else None
+    band = ([n.low for n in found], [n.high for n in found]) if known else None
     means, names = [number.mean for number in found], [short(layer) for layer in layers]
-    return partial(stitching.plot.over_layers, means, names, interval=ends, **look)
+    return partial(stitching.plot.over_layers, means, names, interval=band, **look)
 
 
 def lines(title: str, result: Any, measure: str, scale: float = 100, **settings: Any):
     """A panel with a measure of the maps that every pair has, over the layers."""
     every = result.stitches.values()
-    logarithmic = "yscale" in settings
+    logarithmic, bounded = "yscale" in settings, measure == "agreement"
     draws = []
     for name, look in _MAPS.items():
         if all(name in maps for maps in every):
             numbers = [getattr(maps[name], measure) for maps in every]
             lowest = scale * min(number.mean for number in numbers) / 10
-            low = lowest if logarithmic else 0
-            draws.append(over_layers(result.stitches, numbers, look, scale, low))
+            ends = (lowest if logarithmic else 0, scale if bounded else np.inf)
+            draws.append(over_layers(result.stitches, numbers, look, scale, *ends))
     limits: dict[str, Any] = {} if logarithmic else {"ylim": (0, 106)}
     return panel(title, *draws, **limits | settings)
 
