@@ -1,4 +1,4 @@
-"""Symmetries written by hand, as the oracle beside the inferred ones."""
+"""Symmetries written by hand, to compare with the inferred ones."""
 
 import jax
 

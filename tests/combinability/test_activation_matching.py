@@ -1,4 +1,4 @@
-"""Matching by activations: what is seen decides, in one pass over the inputs."""
+"""Matching by activations, in one pass over the inputs."""
 
 import functools
 import itertools
@@ -97,7 +97,7 @@ def test_a_planted_permutation_is_recovered(name, similarity):
         "bilinear_layer",  # two groups on one value
     ],
 )
-def test_the_objective_is_what_the_moved_network_shows(name, similarity, x64):
+def test_the_objective_is_that_of_the_observed_activations(name, similarity, x64):
     """Two unrelated networks; the activations of the moved one are observed."""
     family = FAMILIES[name]()
     raised = jax.tree.map(lambda x: x.astype(float), (family.variables, family.inputs))
@@ -175,7 +175,7 @@ def test_many_batches_equal_one(parts, x64):
         np.testing.assert_allclose(many, one, rtol=1e-12, atol=1e-12)
 
 
-def test_a_large_mean_does_not_drown_correlations_in_float32():
+def test_correlations_are_accurate_in_float32_despite_a_large_mean():
     """Units around 1000 with deviations near 1, in 32 batches that drift."""
 
     def apply(v, x):
@@ -191,7 +191,7 @@ def test_a_large_mean_does_not_drown_correlations_in_float32():
     np.testing.assert_allclose(moments.correlation()[0], exact, atol=1e-3)
 
 
-def test_correlation_does_not_see_the_scale_of_units():
+def test_correlation_ignores_the_scale_of_units():
     a, b = mlp_weights(1, units=8), mlp_weights(2, units=8)
     batches = [drawn(jnp.zeros((8, 3)), seed) for seed in range(3)]
     symmetry = infer_symmetry(mlp, a, batches[0], certify=False)
@@ -213,7 +213,7 @@ def test_correlation_does_not_see_the_scale_of_units():
     assert match(b, "inner") != match(scaled, "inner")
 
 
-def test_dead_units_are_worth_nothing_and_disturb_nothing():
+def test_dead_units_add_nothing_and_change_no_other_pair():
     symmetry, a = mlp_symmetry(8), mlp_weights(1)
     dead = {**a, "b": jnp.array([1.0, 1.0, -100.0, 1.0])}
     planted = {"in": jnp.array([2, 3, 0, 1]), "mid": jnp.array([4, 0, 1, 2, 3])}
@@ -236,7 +236,7 @@ def test_dead_units_are_worth_nothing_and_disturb_nothing():
         "branches",  # one group is seen, one is not
     ],
 )
-def test_groups_that_are_on_no_value_go_by_weights(name):
+def test_groups_that_no_value_carries_are_matched_by_weights(name):
     family, symmetry = inferred(name)
     planted = permutation.random(jax.random.key(1), symmetry)
     a, b = family.variables, symmetry.apply(planted, family.variables)

@@ -1,4 +1,4 @@
-"""Matching from many starts, and of many networks to a common one."""
+"""Matching from several starts, of many networks, and into wider ones."""
 
 import collections
 import functools

@@ -1,4 +1,4 @@
-"""Straight-through matching: the loss at the midpoint falls, on what was given."""
+"""Straight-through matching: the loss at the midpoint falls on the given batches."""
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,7 @@ def test_the_midpoint_becomes_better_than_by_weights(
     assert after < before
 
 
-def test_each_pass_and_the_last_step_are_judged(matched):
+def test_the_loss_is_averaged_after_each_pass_and_the_last_step(matched):
     """20 steps over 3 batches: the start, 6 whole passes, and what was left."""
     assert matched.history.shape == (8,)
     assert matched.objective == matched.history.min()
@@ -152,7 +152,9 @@ def test_any_optimizer_and_any_start_will_do(symmetry, trained, batches):
     assert found.objective < given
 
 
-def test_the_best_is_kept_where_steps_lead_astray(symmetry, trained, batches):
+def test_the_best_permutation_is_returned_where_later_ones_are_worse(
+    symmetry, trained, batches
+):
     """Steps that undo the start's overlap with a: the permutations get worse."""
     found = straight_through_matching(
         symmetry,

@@ -1,4 +1,4 @@
-"""Matching by weights: coordinate ascent that never falls, and ends where it should."""
+"""Matching by weights: coordinate ascent whose objective never falls."""
 
 import functools
 import itertools
@@ -200,6 +200,20 @@ def test_products_whose_inputs_did_not_change_are_not_computed_again(monkeypatch
     computed.clear()
     weight_matching(symmetry, a, b, key=jax.random.key(0), start=found.permutation)
     assert len(computed) == terms
+
+
+@pytest.mark.parametrize("function", [weight_matching, match])
+def test_equal_calls_do_not_trace_again(function):
+    traced = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: traced.append(event)
+    )
+    for seed in (0, 1):
+        networks = weights("attention", seed), weights("attention", seed + 10)
+        jax.block_until_ready(networks)
+        traced.clear()
+        function(network("attention"), *networks, key=jax.random.key(0))
+    assert not [event for event in traced if "trace" in event]
 
 
 def test_sweeps_are_counted_and_a_start_is_kept():
