@@ -47,7 +47,7 @@ def run(
       model: A network in its place, of one width: what `benchmarks.models.network`
         accepts.
       folder: The run folder, in which an interrupted run continues.
-      progress: What is told of stages.
+      progress: Informed of stages.
       data_directory: Where datasets are, and weights that are not found from here.
 
     Raises:

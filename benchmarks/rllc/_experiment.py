@@ -55,7 +55,7 @@ def run(
       dataset: A dataset in place of the one that the configuration names.
       model: A network in its place: what `benchmarks.models.network` accepts.
       folder: The run folder, in which an interrupted run continues.
-      progress: What is told of stages.
+      progress: Informed of stages.
       data_directory: Where datasets are, as for `benchmarks.data.load`.
 
     Raises:

@@ -1,50 +1,46 @@
-"""What the papers say of stitching, and whether a run bears it out.
+"""The papers' claims about stitching, and whether a run supports them.
 
 The criteria are ours, fixed before any run. Each claim is a number that must be at
 most, or at least, a bound: it holds if the whole 95 % interval over networks is on the
 right side, does not if the whole interval is on the wrong side, and is undecided
-otherwise. The worst layer is that with the lowest mean, so its interval leans to the
-cautious side.
+otherwise. The worst layer is the one with the lowest mean, which makes its interval
+conservative.
 
 The first four are of Csiszárik et al., 2021: networks of one architecture match by one
 affine layer, task loss finds better maps than least squares, a low rank is enough, and
 indices disagree with performance. The last two are of Balogh and Jelasity, 2024: maps
-trained on the task leave the activations that the second network knows, and direct
-matching finds the same layer again.
+trained on the task leave the distribution of the second network's activations, and
+direct matching identifies the same layer.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.intervals import judged, over_networks
-from benchmarks.stitching._summary import LEAST_SQUARES, TASK_LOSS, Layers, Pair
+from benchmarks.intervals import Pair, judged, over_networks
+from benchmarks.stitching._maps import LEAST_SQUARES, TASK_LOSS
+from benchmarks.stitching._summary import Layers
 
-# Matched: so much of network 2's accuracy is reached.
+# Matched: at least this relative accuracy.
 MATCHED = 0.9
 # A low rank is this share of the full one, and enough if it reaches this share of the
 # full rank's accuracy.
 LOW_RANK, ENOUGH = 0.25, 0.95
 # An index agrees with performance if the rank correlation is above this.
 AGREES = 0.5
-# A layer is found again in so many cases.
+# A layer is identified in at least this fraction of cases.
 FOUND = 0.9
 
 
 def claims(
     pairs: Sequence[Pair], layers: Layers, summary: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The claims.
+    """Return the claims.
 
     Args:
       pairs: The pairs.
-      layers: Of each layer, the scores of each pair, by map.
-      summary: "stitches", "correlations" and "cross" of the schema in
-        `benchmarks.runs`.
-
-    Returns:
-      For each "claim", "measure" (what the number is), "mean", "low", "high", "bound",
-      "side" ("at most" or "at least") and "verdict".
+      layers: The scores of each pair, by layer and map.
+      summary: "stitches", "correlations" and "cross" of a `Result`.
     """
     rows = [
         *_matched(summary),
@@ -133,7 +129,7 @@ def _over_layers(
     measure: str,
     compared: Callable[[float, float], float],
 ) -> dict[str, Any]:
-    """Two maps compared in each pair, mean over layers, with an interval."""
+    """Compare two maps in each pair; the mean over layers, with an interval."""
     values = []
     for place, _ in enumerate(pairs):
         maps = [of[place] for of in layers.values()]
@@ -145,7 +141,9 @@ def _over_layers(
 def _low(layers: Layers, kind: str) -> str | None:
     """The map of the low rank, by name."""
     maps = next(iter(layers.values()))[0]
-    found = [n for n, m in maps.items() if (m["kind"], m["at"]) == (kind, LOW_RANK)]
+    found = [
+        n for n, m in maps.items() if (m["kind"], m["setting"]) == (kind, LOW_RANK)
+    ]
     return found[0] if found else None
 
 

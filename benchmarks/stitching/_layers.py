@@ -1,19 +1,20 @@
-"""Where the networks are cut, and what is seen there."""
+"""Where networks are cut, on which rows, and the activations there."""
 
 import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import stitching
 from benchmarks.networks import Data, Task
 from benchmarks.stitching._config import LAYERS, Config
 
-Progress = Callable[[int, int], None]
+Advance = Callable[[int, int], None]
 
 # Rows of one compiled call: it bounds the memory of activations.
 BATCH = 500
@@ -38,27 +39,29 @@ class Layer:
         """Of the activation."""
         return self.shape[-1]
 
+    @property
+    def identity(self) -> stitching.Fit:
+        """The map that changes nothing."""
+        return stitching.Fit(jnp.eye(self.channels), jnp.zeros(self.channels))
+
 
 def find_layers(config: Config, task: Task) -> list[Layer]:
-    """The layers to stitch at, in the order in which the network computes them.
+    """Return the layers to stitch at, in the order in which they are computed.
 
     Args:
       config: Names them, or leaves them to the model.
       task: The architecture, and an example of its inputs.
 
-    Returns:
-      The layers.
-
     Raises:
-      ValueError: If a layer is unknown or no bottleneck of the network.
+      ValueError: If a layer is unknown or not a bottleneck of the network.
     """
     example = jax.ShapeDtypeStruct(task.train.inputs[:1].shape, "float32")
     names = config.layers
     if names is None:
         variables = jax.eval_shape(task.init, jax.random.key(0))
         points = stitching.cut_points(task.module, variables, example, train=False)
-        pattern = re.compile(LAYERS[config.model])
-        # The last layer gives the logits: behind it there is nothing.
+        pattern = re.compile(LAYERS.get(config.model, ".*"))
+        # The last layer returns the logits: nothing follows it.
         names = [
             p.path for p in points[:-1] if p.is_bottleneck and pattern.fullmatch(p.path)
         ]
@@ -67,16 +70,48 @@ def find_layers(config: Config, task: Task) -> list[Layer]:
         cut = stitching.cut(task.module, name, example, train=False)
         if not cut.is_bottleneck:
             raise ValueError(
-                f"layers: {name!r} is no bottleneck, the network's input passes beside "
-                "it; expected layers through which all goes, such as blocks"
+                f"layers: expected layers that everything passes through, such as "
+                f"blocks, got {name!r}, which the network's input bypasses"
             )
         activation: Any = cut.activation
         layers.append(Layer(name, cut, activation.shape[1:]))
     return layers
 
 
+class Rows(NamedTuple):
+    """Random rows, in whole batches.
+
+    Attributes:
+      fit: Training rows.
+      test: Test rows.
+      few_fit: The first of `fit`, for layer to layer and for audits.
+      few_test: The first of `test`, for the same.
+    """
+
+    fit: Data
+    test: Data
+    few_fit: Data
+    few_test: Data
+
+
+def choose_rows(config: Config, task: Task) -> Rows:
+    """Return rows of a task's training and test data, or as many as there are."""
+    generator = np.random.default_rng(config.seed)
+
+    def some(data: Data, count: int) -> Data:
+        order = generator.permutation(len(data.inputs))
+        return Data(*(x[order[: even(min(count, len(order)))]] for x in data))
+
+    def first(data: Data, count: int) -> Data:
+        return Data(*(x[: even(min(count, len(x)))] for x in data))
+
+    fit, test = some(task.train, config.fit_rows), some(task.test, config.test_rows)
+    few = first(fit, config.cross_rows), first(test, config.cross_rows // 2)
+    return Rows(fit, test, *few)
+
+
 def even(rows: int) -> int:
-    """So many rows, or a few less, that they are whole batches of one size.
+    """Return this number of rows or slightly fewer: whole batches of one size.
 
     Example:
       >>> even(5000), even(1197), even(2001)
@@ -87,7 +122,7 @@ def even(rows: int) -> int:
 
 
 def in_batches(data: Data) -> Iterator[Data]:
-    """The rows in batches of one size; `even` has made their number fit."""
+    """Yield the rows in batches of one size; `even` has made their number fit."""
     rows = len(data.inputs)
     size = rows // -(-rows // BATCH)
     for start in range(0, rows, size):
@@ -95,7 +130,7 @@ def in_batches(data: Data) -> Iterator[Data]:
 
 
 class Fronts:
-    """What all layers give for some inputs, computed together in one pass."""
+    """The activations of all layers, computed in one pass."""
 
     def __init__(self, layers: Sequence[Layer]):
         self._layers = layers
@@ -105,27 +140,31 @@ class Fronts:
             return [layer.cut.front(variables, inputs) for layer in layers]
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def see(seen, a, b, inputs):
+        def update(found, a, b, inputs):
             pairs = zip(activations(a, inputs), activations(b, inputs), strict=True)
             more = [stitching.moments(x, y) for x, y in pairs]
-            return [stitching.merge(*both) for both in zip(seen, more, strict=True)]
+            return [stitching.merge(*both) for both in zip(found, more, strict=True)]
 
-        self.activations, self._see = activations, see
+        self._activations, self._update = activations, update
 
     def moments(
-        self, a: Any, b: Any, data: Data, progress: Progress | None = None
+        self, a: Any, b: Any, data: Data, advance: Advance | None = None
     ) -> list[stitching.Moments]:
-        """Moments of the activations of two networks, layer by layer."""
-        seen = [_nothing(layer.channels) for layer in self._layers]
+        """Return moments of the activations of two networks, layer by layer."""
+        found = [_no_moments(layer.channels) for layer in self._layers]
         batches = list(in_batches(data))
         for done, batch in enumerate(batches):
-            seen = self._see(seen, a, b, batch.inputs)
-            if progress:
-                progress(done + 1, len(batches))
-        return seen
+            found = self._update(found, a, b, batch.inputs)
+            if advance:
+                advance(done + 1, len(batches))
+        return found
+
+    def activations(self, variables: Any, data: Data) -> list[jax.Array]:
+        """Return the activations of one network, layer by layer."""
+        parts = [self._activations(variables, x.inputs) for x in in_batches(data)]
+        return [jnp.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
-def _nothing(channels: int) -> stitching.Moments:
-    mean, second = jnp.zeros(channels), jnp.zeros((channels, channels))
-    zeros = (jnp.zeros(()), mean, mean, second, second, second)
-    return stitching.Moments(*(jnp.array(array) for array in zeros))
+def _no_moments(channels: int) -> stitching.Moments:
+    mean, second = (channels,), (channels, channels)
+    return stitching.Moments(*map(jnp.zeros, ((), mean, mean, second, second, second)))

@@ -1,16 +1,17 @@
-"""What pairs and layers have in common: means with intervals over networks."""
+"""Means over pairs of networks, with intervals, of what was measured on each pair."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from benchmarks.intervals import over_networks
-from benchmarks.stitching._cross import SCORES, rank_correlation
-from benchmarks.stitching._maps import TASK
+from benchmarks.intervals import Pair, over_networks
+from benchmarks.stitching._maps import LEAST_SQUARES, TASK_LOSS
+from benchmarks.stitching._studies import CROSS_SCORES
+from stitching import report
 
-Pair = tuple[int, int]
-# By layer, what each pair has.
+# By layer, the value of each pair.
 Layers = Mapping[str, Sequence[Mapping[str, Any]]]
 MEASURES = (
     "relative_accuracy",
@@ -21,154 +22,122 @@ MEASURES = (
     "distance",
     "auroc",
 )
-# The maps that every pair has, by which performance is judged.
-LEAST_SQUARES, TASK_LOSS = "least squares", f"{TASK}: affine"
 
 
 def stitches(
     pairs: Sequence[Pair], found: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The maps of one layer over the pairs that have them.
+    """Return a `Stitch` for each map of one layer, over the pairs that have it.
 
     Args:
       pairs: The pairs.
       found: The scores of each pair, by map.
-
-    Returns:
-      "stitches" of one layer, of the schema in `benchmarks.runs`.
     """
-    names = list(dict.fromkeys(name for scores in found for name in scores))
     summary = {}
-    for name in names:
-        having = [place for place, scores in enumerate(found) if name in scores]
-        scores = [found[place][name] for place in having]
-        entry = {key: scores[0][key] for key in ("way", "kind", "at")}
-        entry = {"method": entry["way"], "kind": entry["kind"], "setting": entry["at"]}
-        entry["density"] = float(np.mean([each["density"] for each in scores]))
-        hits = np.sum([each["hits"] for each in scores], axis=0)
-        entry["hits"] = (hits / hits.sum()).tolist()
-        of = [pairs[place] for place in having]
+    for name in dict.fromkeys(name for scores in found for name in scores):
+        rows = [(p, x[name]) for p, x in zip(pairs, found, strict=True) if name in x]
+        having, scores = [pair for pair, _ in rows], [x for _, x in rows]
+        hits = np.sum([x["hits"] for x in scores], axis=0)
+        entry = {key: scores[0][key] for key in ("method", "kind", "setting")}
+        entry["density"] = np.mean([x["density"] for x in scores])
+        entry["hits"] = hits / hits.sum()
         for measure in MEASURES:
-            values = [each[measure] for each in scores]
-            entry[measure] = over_networks(of, values)
-        kept = [each["relative_accuracy"] for each in scores]
-        entry["relative_accuracy"] = {"pairs": kept, **entry["relative_accuracy"]}
+            entry[measure] = over_networks(having, [x[measure] for x in scores])
+        entry["relative_accuracy"]["pairs"] = [x["relative_accuracy"] for x in scores]
         summary[name] = entry
     return summary
 
 
-def of_indices(
+def with_pairs(pairs: Sequence[Pair], values: Sequence[float]) -> dict[str, Any]:
+    """Return a `PairInterval`."""
+    return {"pairs": list(values), **over_networks(pairs, values)}
+
+
+def indices(
     pairs: Sequence[Pair], found: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
-    """The indices of one layer, the value of each pair beside the mean."""
-    return {
-        name: with_pairs(pairs, [values[name] for values in found]) for name in found[0]
-    }
+    """Return a `PairInterval` for each index of one layer."""
+    return {name: with_pairs(pairs, [x[name] for x in found]) for name in found[0]}
 
 
 def correlations(
     pairs: Sequence[Pair], maps: Layers, indices: Layers
 ) -> dict[str, Any]:
-    """Rank correlations over layers of each index with performance, by pair.
+    """Return rank correlations over layers of each index with performance.
 
     Args:
       pairs: The pairs.
-      maps: Of each layer, the scores of each pair, by map.
-      indices: Of each layer, the indices of each pair.
+      maps: The scores of each pair, by layer and map.
+      indices: The indices of each pair, by layer.
 
     Returns:
-      MAP: INDEX: the correlation within each pair, and its mean with an interval.
+      A `PairInterval` by map and index.
     """
 
-    def of_pair(place: int, map_: str, index: str) -> float | None:
-        performance = [
-            found[place][map_]["relative_accuracy"] for found in maps.values()
-        ]
-        return rank_correlation(
-            [found[place][index] for found in indices.values()], performance
-        )
+    def of_pair(place: int, name: str, index: str) -> float:
+        performance = [x[place][name]["relative_accuracy"] for x in maps.values()]
+        similarity = [x[place][index] for x in indices.values()]
+        return rank_correlation(similarity, performance)
+
+    def of_pairs(name: str, index: str) -> dict[str, Any]:
+        values = [of_pair(place, name, index) for place in range(len(pairs))]
+        return with_pairs(pairs, values)
 
     names = next(iter(indices.values()))[0]
-    places = range(len(pairs))
     return {
-        map_: {
-            index: with_pairs(pairs, [of_pair(place, map_, index) for place in places])
-            for index in names
-        }
-        for map_ in (LEAST_SQUARES, TASK_LOSS)
+        name: {index: of_pairs(name, index) for index in names}
+        for name in (LEAST_SQUARES, TASK_LOSS)
     }
 
 
 def cross(
     pairs: Sequence[Pair], found: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
-    """Mean matrices of layer to layer, and what they say."""
+    """Return a `Cross`, or None if no pair was asked for."""
     if not found:
         return None
     matrices = {
-        name: np.mean([np.array(one[name], float) for one in found], axis=0)
-        for name in SCORES
-    }
-    identified = {
-        name: with_pairs(
-            pairs, [one["identification"][name]["accuracy"] for one in found]
-        )
-        for name in SCORES
-    }
-    related = {
-        index: with_pairs(
-            pairs,
-            [rank_correlation(one[index], one["relative_accuracy"]) for one in found],
-        )
-        for index in ("CKA", "CCA", "r_squared")
-    }
-    return {
-        "pairs": [list(pair) for pair in pairs],
-        "matrices": {name: matrix.tolist() for name, matrix in matrices.items()},
-        "identification": identified,
-        "correlations": related,
+        name: [np.array(x[name], float) for x in found] for name in CROSS_SCORES
     }
 
+    def identified(name: str) -> list[float]:
+        # A row for each layer of network b: which layer of a scores highest with it?
+        return [float(report.identification(x.T).accuracy) for x in matrices[name]]
 
-def audit_summary(
-    pairs: Sequence[Pair], found: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | None:
-    """The audits of every layer, method by method: means over pairs."""
-    if not found:
-        return None
+    def related(index: str) -> list[float]:
+        both = zip(matrices[index], matrices["relative_accuracy"], strict=True)
+        return [rank_correlation(x, y) for x, y in both]
+
     return {
-        "pairs": [list(pair) for pair in pairs],
-        "layers": {
-            layer: {
-                method: _mean_of([one[layer][method] for one in found])
-                for method in methods
-            }
-            for layer, methods in found[0].items()
+        "pairs": list(pairs),
+        "matrices": {name: np.mean(x, axis=0) for name, x in matrices.items()},
+        "identification": {x: with_pairs(pairs, identified(x)) for x in CROSS_SCORES},
+        "correlations": {
+            index: with_pairs(pairs, related(index))
+            for index in ("CKA", "CCA", "r_squared")
         },
     }
 
 
-def _mean_of(trees: Sequence[Any]) -> Any:
+def audit(
+    pairs: Sequence[Pair], found: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Return an `Audit`, or None if no pair was asked for."""
+    return {"pairs": list(pairs), "layers": _mean(found)} if found else None
+
+
+def _mean(trees: Sequence[Any]) -> Any:
     if isinstance(trees[0], dict):
-        return {key: _mean_of([tree[key] for tree in trees]) for key in trees[0]}
+        return {key: _mean([tree[key] for tree in trees]) for key in trees[0]}
     return float(np.mean(trees))
 
 
-def with_pairs(pairs: Sequence[Pair], values: Sequence[float | None]) -> dict[str, Any]:
-    """`over_networks` with the values of the pairs beside it."""
-    numbers = [np.nan if value is None else value for value in values]
-    return {"pairs": list(values), **over_networks(pairs, numbers)}
-
-
-def rounded(value: Any, digits: int = 5) -> Any:
-    """A tree with its floats in so many digits: a result that is read by people.
-
-    Example:
-      >>> rounded({"mean": 0.123456789, "pairs": [1, None, 2.0]})
-      {'mean': 0.12346, 'pairs': [1, None, 2.0]}
-    """
-    if isinstance(value, dict):
-        return {key: rounded(item, digits) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(item, digits) for item in value]
-    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+def rank_correlation(x: Any, y: Any) -> float:
+    """Return Spearman's correlation where both are finite; NaN if one is constant."""
+    x, y = (np.asarray(values, float).ravel() for values in (x, y))
+    kept = np.isfinite(x) & np.isfinite(y)
+    x, y = x[kept], y[kept]
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    found: Any = stats.spearmanr(x, y)
+    return float(found.statistic)

@@ -44,8 +44,8 @@ EXPERIMENTS = {
     "combinability": lambda stage, **options: _run_with_stages(
         combinability_benchmark, stage, options
     ),
-    "stitching": lambda stage, **options: stitching_benchmark.run_experiment(
-        stitching_benchmark.Config(**options), stage
+    "stitching": lambda stage, **options: _run_with_stages(
+        stitching_benchmark, stage, options
     ),
 }
 

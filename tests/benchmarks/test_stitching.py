@@ -12,15 +12,16 @@ import pytest
 
 import stitching
 from benchmarks import data, models, weights
+from benchmarks import stitching as experiment
 from benchmarks.__main__ import main
 from benchmarks.intervals import over_networks
 from benchmarks.networks import make_task, read_networks, save_networks
-from benchmarks.runs import RunError, read_result
-from benchmarks.stitching import Config, is_pair, run_experiment
+from benchmarks.runs import RunError, encode, read_result
+from benchmarks.stitching import Config
 from benchmarks.stitching._claims import claims
 from benchmarks.stitching._config import spread_pairs
-from benchmarks.stitching._cross import rank_correlation
 from benchmarks.stitching._layers import even, find_layers
+from benchmarks.stitching._summary import rank_correlation
 
 SMALL = Config(
     model="mlp",
@@ -81,15 +82,17 @@ def test_the_command_asks_what_the_options_say(found):
 
 
 def test_finished_stages_are_not_computed_again(run, found):
-    stages = {path.stem for path in (run / "stages").iterdir()}
-    assert sum(map(is_pair, stages)) == 3
-
-    def stage(name, compute):
-        return json.loads((run / "stages" / f"{name}.json").read_text())["value"]
-
-    again = run_experiment(SMALL, stage, folder=run)
+    stages = {path: path.stat().st_mtime for path in (run / "stages").iterdir()}
+    # Training, networks, three pairs at two layers and by indices, cross and audit.
+    assert len(stages) == 1 + 1 + 3 * (2 + 1) + 1 + 1
+    again = read_again(experiment.run(SMALL, folder=run))
     assert again["claims"] == found["claims"]
     assert again["stitches"] == found["stitches"]
+    assert {path: path.stat().st_mtime for path in stages} == stages
+
+
+def read_again(result):
+    return json.loads(encode(result))
 
 
 def test_every_pair_has_the_main_maps_and_the_first_ones_all(found):
@@ -100,7 +103,7 @@ def test_every_pair_has_the_main_maps_and_the_first_ones_all(found):
             assert len(maps[name]["relative_accuracy"]["pairs"]) == 1
 
 
-def test_a_map_that_forgets_its_input_is_at_chance_with_the_variance_as_residual(found):
+def test_a_constant_map_is_at_chance_with_the_variance_as_residual(found):
     for maps in found["stitches"].values():
         assert maps["mean"]["relative_accuracy"]["mean"] < 0.35
         assert maps["mean"]["residual"]["mean"] == pytest.approx(1, abs=0.05)
@@ -115,7 +118,7 @@ def test_least_squares_leaves_the_least_of_the_direct_maps(found):
             assert maps[name]["residual"]["mean"] > best - 0.02
 
 
-def test_bounds_hold_in_what_is_told_of_maps(found):
+def test_densities_are_those_of_the_classes_of_maps(found):
     for maps in found["stitches"].values():
         assert maps["permutation"]["density"] == pytest.approx(1 / 8)
         assert maps["sparse 0.1"]["density"] < 1
@@ -150,7 +153,7 @@ def test_networks_that_a_run_has_kept_are_stitched_again(run, found, monkeypatch
     path = "networks/trained.npz"
     few = dataclasses.replace(SMALL, weights=(path,), pairs=1, deep=0, cross=0)
     few = dataclasses.replace(few, audited=0)
-    again = run_experiment(few)
+    again = read_again(experiment.run(few))
     assert again["networks"] == found["networks"]
     assert again["cross"] is None
     maps = again["stitches"]["Dense_0"]
@@ -195,7 +198,10 @@ class _Residual(nn.Module):
 
 @pytest.mark.parametrize(
     ("layers", "said"),
-    [(("beside",), "'beside' is no bottleneck"), (("frst",), "nearest are 'first'")],
+    [
+        (("beside",), "got 'beside', which the network's input bypasses"),
+        (("frst",), "nearest are 'first'"),
+    ],
 )
 def test_layers_that_cannot_be_stitched_are_refused(layers, said):
     config = dataclasses.replace(SMALL, layers=layers)
@@ -242,7 +248,7 @@ def test_rank_correlation_ignores_gaps_and_monotone_change():
     x = [[0.1, None], [0.5, 0.3]]
     assert rank_correlation(x, np.exp(np.array(x, float))) == pytest.approx(1)
     assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
+    assert np.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
 
 
 def _layers(relative, distance, low):
@@ -251,7 +257,7 @@ def _layers(relative, distance, low):
     def scores(kind, at, accuracy, far):
         return {
             "kind": kind,
-            "at": at,
+            "setting": at,
             "accuracy": accuracy,
             "relative_accuracy": accuracy,
             "distance": far,
@@ -303,7 +309,7 @@ def _same(pairs, value):
 
 
 def test_a_stitch_of_a_network_to_itself_by_the_identity_is_the_network():
-    # What `Judge` reports, seen from the networks' side.
+    # What `Studies.scores` reports, seen from the networks.
     task = _task(models.MLP(10, (4,)))
     variables = task.init(jax.random.key(0))
     (layer,) = find_layers(Config(model="mlp"), task)
@@ -338,5 +344,7 @@ def test_one_network_cannot_be_stitched(tmp_path):
     task = _task(models.MLP(10, (8,) * 3))
     path = tmp_path / "one.safetensors"
     weights.save(path, task.init(jax.random.key(0)))
-    with pytest.raises(ValueError, match="weights are of 1 network"):
-        run_experiment(dataclasses.replace(SMALL, weights=(str(path),)))
+    with pytest.raises(
+        ValueError, match="expected at least 2 networks to stitch, got 1"
+    ):
+        experiment.run(dataclasses.replace(SMALL, weights=(str(path),)))
