@@ -1,6 +1,7 @@
 """Numbers of a result as arrays, intervals and text."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def array(values: Any) -> Float[np.ndarray, "..."]:
-    """Nested lists of numbers as float64, null as NaN.
-
-    Example:
-        >>> array([[1, None]])
-        array([[ 1., nan]])
-    """
+    """Nested lists of numbers as float64, None as NaN."""
     return np.asarray(values, dtype=float)
 
 
@@ -45,20 +41,14 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, unit: str = "", sign: bool = False) -> str:
-        """The number with its unit, then its interval.
-
-        Example:
-            >>> Interval(-1.25, -2.0, -0.5).text("points", sign=True).split()
-            ['−1.25', 'points', '[−2.00,', '−0.50]']
-        """
+    def text(self, unit: str = "") -> str:
+        """The number with its unit, then its interval."""
         if not self.known:
-            return with_unit(significant(self.mean, sign=sign), unit)
+            return with_unit(significant(self.mean), unit)
         step = (self.high - self.low) / 20 or abs(self.mean) / 100 or 1.0
         decimals = min(max(0, -math.floor(math.log10(step))), 6)
         mean, low, high = (fixed(number, decimals) for number in self)
-        plus = "+" if sign and self.mean > 0 else ""
-        return f"{with_unit(plus + mean, unit)} [{low}, {high}]"
+        return f"{with_unit(mean, unit)} [{low}, {high}]"
 
 
 def interval(
@@ -67,8 +57,7 @@ def interval(
     """A record's mean, low and high, scaled, with the ends clipped to what is possible.
 
     Example:
-        >>> from types import SimpleNamespace as Record
-        >>> interval(Record(mean=0.99, low=0.9, high=1.08), 100, high=100)
+        >>> interval(Interval(0.99, 0.9, 1.08), 100, high=100)
         Interval(mean=99.0, low=90.0, high=100.0)
     """
     found = array([record.mean, record.low, record.high]) * scale
@@ -84,11 +73,23 @@ def over_seeds(values: Any) -> Interval:
     """
     finite = array(values)
     finite = finite[np.isfinite(finite)]
-    mean = float(finite.mean()) if finite.size else math.nan
-    if finite.size < 2:
-        return Interval(mean, math.nan, math.nan)
-    half = float(scipy.stats.t.ppf(0.975, finite.size - 1) * scipy.stats.sem(finite))
+    mean, deviation = mean_and_deviation(finite)
+    quantile = scipy.stats.t.ppf(0.975, max(finite.size - 1, 1))
+    half = float(quantile * deviation / math.sqrt(max(finite.size, 1)))
     return Interval(mean, mean - half, mean + half)
+
+
+def mean_and_deviation(values: Any) -> tuple[float, float]:
+    """Mean and sample standard deviation of the finite values; NaN where there is none.
+
+    Example:
+        >>> mean_and_deviation([1.0, 3.0, None])
+        (2.0, 1.4142135623730951)
+    """
+    finite = array(values)
+    finite = finite[np.isfinite(finite)]
+    mean = float(finite.mean()) if finite.size else math.nan
+    return mean, float(finite.std(ddof=1)) if finite.size > 1 else math.nan
 
 
 def fixed(value: float, decimals: int) -> str:
@@ -99,12 +100,7 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def with_unit(number: str, unit: str) -> str:
-    """A number and its unit, with a space that does not break.
-
-    Example:
-        >>> with_unit("3.1", ""), with_unit("3.1", "%")
-        ('3.1', '3.1\\xa0%')
-    """
+    """A number and its unit, if it has one, with a space that does not break."""
     return f"{number}\u00a0{unit}" if unit else number
 
 
@@ -115,10 +111,8 @@ def significant(value: float, digits: int = 3, sign: bool = False) -> str:
         >>> significant(0.0012345), significant(-1234.5), significant(float("nan"))
         ('0.00123', '−1234', '–')
     """
-    if not math.isfinite(value):
-        return "–"
-    if abs(value) < 1e-300:
-        return "0"
+    if not math.isfinite(value) or abs(value) < 1e-300:
+        return "0" if math.isfinite(value) else "–"
     magnitude = math.floor(math.log10(abs(value)))
     plus = "+" if sign and value > 0 else ""
     if not -5 < magnitude < 5:
@@ -147,29 +141,11 @@ def with_spread(values: Any) -> str:
 
 
 def power(exponent: int) -> str:
-    """A power of ten that a float may be too small to hold.
-
-    Example:
-        >>> power(1521)
-        '10¹⁵²¹'
-    """
+    """A power of ten, which a float may be too small to hold."""
     return "10" + str(exponent).translate(_RAISED)
 
 
-def mean_and_deviation(values: Any) -> tuple[float, float]:
-    """Mean and sample standard deviation of the finite values; NaN where there is none.
-
-    Example:
-        >>> mean_and_deviation([1.0, 3.0, None])
-        (2.0, 1.4142135623730951)
-    """
-    finite = array(values)
-    finite = finite[np.isfinite(finite)]
-    mean = float(finite.mean()) if finite.size else math.nan
-    return mean, float(finite.std(ddof=1)) if finite.size > 1 else math.nan
-
-
-def listed(names: Any, most: int = 5) -> str:
+def listed(names: Iterable[str], most: int = 5) -> str:
     """Names in a sentence; of more than `most` the first ones and how many there are.
 
     Example:

@@ -18,6 +18,7 @@ from benchmarks.report._numbers import (
     mean_and_deviation,
     significant,
     with_spread,
+    with_unit,
 )
 from benchmarks.report._page import Page, Section, Table, asked
 from benchmarks.report._style import (
@@ -131,41 +132,32 @@ def findings(result: Any) -> dict[str, Any]:
     for schedule in schedules(result):
         start, ranked = f"{schedule.capitalize()} rate", ranking(result, schedule)
         for place, method in enumerate(filter(is_learned, ranked)):
-            found = {
-                against: number
-                for against in ranked
-                if (number := _loss_to(result, schedule, method, against))
-            }
+            every = [
+                (other, _loss_to(result, schedule, method, other)) for other in ranked
+            ]
+            found = [(other, number) for other, number in every if number]
             sides = {
-                side: [
-                    _versus(method, n, x) for n, x in found.items() if x.side == side
-                ]
+                side: [_versus(method, *pair) for pair in found if pair[1].side == side]
                 for side in kinds
             }
-            if place:
-                ahead, behind = len(sides[-1]), len(sides[1])
-                text = f"{start}: {label(method)} is ahead of {ahead} of {len(found)} "
+            ahead, behind, count = len(sides[-1]), len(sides[1]), len(found)
+            if place and found:
                 kind = "held" if ahead > behind else "failed"
-                said[kind] += [f"{text}other methods and behind {behind}."] * bool(
-                    found
+                text = (
+                    f"is ahead of {ahead} of {count} other methods and behind {behind}"
                 )
-                continue
-            for side, (kind, text) in kinds.items():
-                many = f"{len(sides[side])} of {len(found)} other methods"
+                said[kind].append(f"{start}: {label(method)} {text}.")
+            for side, (kind, text) in kinds.items() if not place else ():
                 if sides[side]:
+                    text += f" {len(sides[side])} of {count} other methods"
                     names = listed(sides[side], most=4)
-                    said[kind].append(
-                        f"{start}: {label(method)} {text} {many}: {names}."
-                    )
-        found = entries(result, schedule).items()
-        if counts := [
-            f"{label(name)} ({sum(entry.diverged)} of {len(entry.diverged)})"
-            for name, entry in found
-            if any(entry.diverged)
-        ]:
+                    said[kind].append(f"{start}: {label(method)} {text}: {names}.")
+        every = entries(result, schedule).items()
+        counts = [(n, sum(e.diverged), len(e.diverged)) for n, e in every]
+        if diverged := [f"{label(n)} ({k} of {m})" for n, k, m in counts if k]:
             text = "runs diverged at the selected setting"
-            said["failed"].append(f"{start}: {text}: {listed(counts)}.")
-        if names := [label(name) for name, entry in found if entry.at_border]:
+            said["failed"].append(f"{start}: {text}: {listed(diverged)}.")
+        if names := [label(name) for name, entry in every if entry.at_border]:
             text = "the lowest or highest rate that was tried was selected for"
             wider = "a wider search may do better"
             said["undecided"].append(f"{start}: {text} {listed(names)}; {wider}.")
@@ -181,7 +173,7 @@ def _versus(method: str, against: str, number: Interval) -> str:
     source, frozen, kind = against.partition("_frozen_")
     own = frozen and source == method
     name = f"its own {kind} law frozen" if own else label(against)
-    text = f"{significant(number.mean, 2, sign=True)} %"
+    text = with_unit(significant(number.mean, 2, sign=True), "%")
     return f"{name} ({text if number.known else 'too few finite runs'})"
 
 
