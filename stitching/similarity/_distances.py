@@ -88,7 +88,7 @@ def correlation_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
         >>> import jax.numpy as jnp
         >>> from stitching import similarity
         >>> x = jnp.array([[0.0, 1.0], [3.0, 2.0]])
-        >>> similarity.correlation_distance(x).tolist()
+        >>> similarity.correlation_distance(x).round(3).tolist()
         [[0.0, 2.0], [2.0, 0.0]]
     """
     return _correlation(samples(x))
