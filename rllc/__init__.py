@@ -1,12 +1,6 @@
 """Optimizers with memory units whose combination is learned while training."""
 
-from rllc._alias import (
-    ScaleByRllcAdamState,
-    rllc,
-    rllc_adam,
-    scale_by_rllc_adam,
-)
-from rllc._classical import momentum, nesterov, sgd
+from rllc._alias import momentum, nesterov, rllc, rllc_adam, scale_by_rllc_adam, sgd
 from rllc._diagnostics import Diagnostics, diagnostics, freeze, response
 from rllc._law import FixedLaw, LearningLaw
 from rllc._memory import (
@@ -20,7 +14,7 @@ from rllc._memory import (
     units,
 )
 from rllc._solver import PseudoInverse, Ridge
-from rllc._transform import ScaleByRllcState, scale_by_rllc
+from rllc._transform import ScaleByRllcAdamState, ScaleByRllcState, scale_by_rllc
 
 __all__ = [
     "Diagnostics",

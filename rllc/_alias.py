@@ -2,17 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
+from rllc._inner import AxisName
 from rllc._law import FixedLaw, LearningLaw
 from rllc._memory import LinearMemory, Memory, decays, direct_sum
 from rllc._solver import AT_LEAST_0, Scalar, check_scalar
-from rllc._transform import scale_by_rllc
+from rllc._transform import RootMeanSquare, transformation
 
 Mask = Any | Callable[[optax.Params], Any]
 
@@ -25,6 +23,7 @@ def rllc(
     mask: Mask | None = None,
     *,
     memory_dtype: Any | None = None,
+    axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Retrospective learning law correction over memory units.
 
@@ -63,9 +62,10 @@ def rllc(
     References:
         Szegedy et al., 2024 (arXiv 2402.15262); conserved gain and defaults: ours.
     """
-    return _complete(
-        scale_by_rllc(memory, law, memory_dtype), learning_rate, weight_decay, mask
-    )
+    memory = decays(0.0, 0.9, 0.99) if memory is None else memory
+    law = LearningLaw() if law is None else law
+    finish = _finish(learning_rate, weight_decay, mask)
+    return transformation(memory, law, memory_dtype, axis_name, finish=finish)
 
 
 def rllc_adam(
@@ -78,6 +78,7 @@ def rllc_adam(
     mask: Mask | None = None,
     *,
     memory_dtype: Any | None = None,
+    axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
     """RLLC on gradients scaled as Adam scales them (ours).
 
@@ -110,15 +111,74 @@ def rllc_adam(
     References:
         Scaling: Kingma and Ba, 2015 (arXiv 1412.6980); the rest: ours.
     """
-    scaled = scale_by_rllc_adam(memory, law, b2, eps, memory_dtype)
-    return _complete(scaled, learning_rate, weight_decay, mask)
+    return transformation(
+        *_on_adam(memory, law),
+        memory_dtype,
+        axis_name,
+        RootMeanSquare(b2, eps),
+        _finish(learning_rate, weight_decay, mask),
+    )
 
 
-class ScaleByRllcAdamState(NamedTuple):
-    """State of :func:`scale_by_rllc_adam`."""
+def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+    """Stochastic gradient descent: one unit, the gradient, under a fixed law.
 
-    second_moment: Any
-    rllc: Any
+    Args:
+        learning_rate: a number or a schedule.
+
+    Returns:
+        The optimizer; its updates are those of ``optax.sgd(learning_rate)``.
+
+    Example:
+        >>> import rllc
+        >>> optimizer = rllc.sgd(0.1)
+    """
+    return rllc(learning_rate, decays(0.0), FixedLaw([1.0]))
+
+
+def momentum(
+    learning_rate: optax.ScalarOrSchedule, decay: float = 0.9
+) -> optax.GradientTransformationExtraArgs:
+    r"""Heavy-ball momentum: the step is :math:`m \leftarrow \mu m + g`.
+
+    Args:
+        learning_rate: a number or a schedule.
+        decay: μ, in (-1, 1).
+
+    Returns:
+        The optimizer; its updates are those of ``optax.sgd`` with this momentum.
+
+    Raises:
+        ValueError: for a decay out of range.
+
+    Example:
+        >>> import rllc
+        >>> optimizer = rllc.momentum(0.01, 0.9)
+    """
+    return rllc(learning_rate, decays(decay), FixedLaw([1.0]))
+
+
+def nesterov(
+    learning_rate: optax.ScalarOrSchedule, decay: float = 0.9
+) -> optax.GradientTransformationExtraArgs:
+    r"""Nesterov's momentum: the step is :math:`g + \mu m` with the new m.
+
+    Args:
+        learning_rate: a number or a schedule.
+        decay: μ, in (-1, 1).
+
+    Returns:
+        The optimizer; its updates are those of ``optax.sgd`` with this momentum and
+        ``nesterov=True``.
+
+    Raises:
+        ValueError: for a decay out of range.
+
+    Example:
+        >>> import rllc
+        >>> optimizer = rllc.nesterov(0.01, 0.9)
+    """
+    return rllc(learning_rate, decays(0.0, decay), FixedLaw([1.0, decay]))
 
 
 def scale_by_rllc_adam(
@@ -126,7 +186,9 @@ def scale_by_rllc_adam(
     law: LearningLaw | FixedLaw | None = None,
     b2: Scalar = 0.999,
     eps: Scalar = 1e-8,
+    *,
     memory_dtype: Any | None = None,
+    axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Lets memory and look back see gradients divided by their root mean square.
 
@@ -163,55 +225,32 @@ def scale_by_rllc_adam(
     References:
         Scaling: Kingma and Ba, 2015 (arXiv 1412.6980); the rest: ours.
     """
+    return transformation(
+        *_on_adam(memory, law), memory_dtype, axis_name, RootMeanSquare(b2, eps)
+    )
+
+
+def _on_adam(memory, law):
+    """Defaults; a learning law starts from the memory's, scaled to gain 1."""
     if memory is None:
         memory = direct_sum(decays(0.0, 0.9, 0.99), decays(0.999))
-    law = _with_unit_gain(memory, LearningLaw(rate=1e-3) if law is None else law)
-    check_scalar("b2", b2, lambda b2: 0 <= b2 < 1, "a number in [0, 1)")
-    check_scalar("eps", eps, lambda eps: eps >= 0, AT_LEAST_0)
-    if isinstance(b2, float):
-        # As float32 will see it, so that 1 - b2 and the bias correction agree.
-        b2 = float(np.float32(b2))
-    rms = optax.scale_by_rms(b2, eps, eps_in_sqrt=False, bias_correction=True)
-    inner = scale_by_rllc(memory, law, memory_dtype)
-
-    def init_fn(params: Any) -> Any:
-        return ScaleByRllcAdamState(rms.init(params), inner.init(params))
-
-    def update_fn(
-        updates: Any, state: Any, params: Any = None, **extra_args: Any
-    ) -> tuple[Any, Any]:
-        second_moment: Any
-        scaled, second_moment = rms.update(updates, state.second_moment, params)
-        scaled = jax.tree.map(_poisoned, scaled, second_moment.nu)
-        rllc: Any
-        updates, rllc = inner.update(scaled, state.rllc, params, **extra_args)
-        skipped = rllc.skipped > state.rllc.skipped
-        second_moment = jax.tree.map(
-            lambda new, old: jnp.where(skipped, old, new),
-            second_moment,
-            state.second_moment,
-        )
-        return updates, ScaleByRllcAdamState(second_moment, rllc)
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _with_unit_gain(memory, law):
-    """The law, started from the memory's own scaled to gain 1 if not told otherwise."""
+    law = LearningLaw(rate=1e-3) if law is None else law
     linear = isinstance(memory, LinearMemory)
-    if not linear or isinstance(law, FixedLaw) or law.initial is not None:
-        return law
+    if not linear or not isinstance(law, LearningLaw) or law.initial is not None:
+        return memory, law
     gain = memory.spectrum.gain @ memory.initial_law
-    return dataclasses.replace(law, initial=memory.initial_law / gain)
+    return memory, dataclasses.replace(law, initial=memory.initial_law / gain)
 
 
-def _poisoned(scaled, second_moment):
-    """NaN where the second moment overflowed: a scaled gradient of 0 would hide it."""
-    return jnp.where(jnp.isfinite(second_moment), scaled, jnp.nan)
-
-
-def _complete(scaled, learning_rate, weight_decay, mask):
-    decay = []
+def _finish(learning_rate, weight_decay, mask):
+    links = [optax.scale_by_learning_rate(_checked("learning_rate", learning_rate))]
     if weight_decay is not None:
-        decay = [optax.add_decayed_weights(weight_decay, mask)]
-    return optax.chain(scaled, *decay, optax.scale_by_learning_rate(learning_rate))
+        decay = _checked("weight_decay", weight_decay)
+        links.insert(0, optax.add_decayed_weights(decay, mask))
+    return tuple(links)
+
+
+def _checked(name: str, value: Any) -> Any:
+    if not callable(value):
+        check_scalar(name, value, lambda value: value >= 0, AT_LEAST_0)
+    return value

@@ -69,7 +69,7 @@ def geometry(memory: Memory, law: LearningLaw) -> Geometry:
 def fixed_gain(memory: Memory, law: Vector) -> Scalars:
     """The gain of a law that is not corrected; 1 where the memory is not linear."""
     if isinstance(memory, LinearMemory):
-        return law @ _constant(_gain_or_nan(memory), law)
+        return _linear_gain(_gain_vector(memory), law)
     return jnp.ones(len(law), law.dtype)
 
 
@@ -118,7 +118,7 @@ class LinearGeometry:
         self.propagator = np.linalg.solve(self.basis, memory.propagator @ self.basis)
         self.input = self.basis.T @ memory.input
         self.resonance = spectrum.resonance if spectrum else np.nan
-        self.gain_vector = spectrum.gain if spectrum else _gain_or_nan(memory)
+        self.gain_vector = spectrum.gain if spectrum else _gain_vector(memory)
         if spectrum:
             direction = np.linalg.solve(spectrum.gramian, spectrum.gain)
             self.gain_direction = direction / (spectrum.gain @ direction)
@@ -128,8 +128,8 @@ class LinearGeometry:
         input = _constant(self.input, gram)
         carried = jnp.einsum("ji,gjk,kl->gil", propagator, gram, propagator)
         carried_products = self._rotated(products) @ propagator
-        cross = carried_products[:, :, None] * input[None, None, :]
-        new = square[:, None, None] * jnp.outer(input, input)
+        cross = jnp.einsum("gi,j->gij", carried_products, input)
+        new = jnp.einsum("g,i,j->gij", square, input, input)
         return carried + cross + cross.swapaxes(-1, -2) + new
 
     def solve(self, gram: Matrix, products: Vector, square: Scalars) -> Vector:
@@ -150,12 +150,12 @@ class LinearGeometry:
     def conserve(self, new: Vector, old: Vector, initial: Vector, rate) -> Vector:
         """The nearest law, in the metric of the Gramian, with the initial gain."""
         del old, rate
-        excess = (new - initial) @ _constant(self.gain_vector, new)
-        return new - excess[:, None] * _constant(self.gain_direction, new)
+        excess = (new - initial) @ _constant(np.asarray(self.gain_vector), new)
+        return new - jnp.outer(excess, _constant(self.gain_direction, new))
 
     def gain(self, law: Vector, initial: Vector, gram: Matrix) -> Scalars:
         del initial, gram
-        return law @ _constant(self.gain_vector, law)
+        return _linear_gain(self.gain_vector, law)
 
     def measured(self, gram: Matrix) -> Matrix:
         basis = _constant(self.basis, gram)
@@ -187,7 +187,7 @@ class MeasuredGeometry:
         lengths = _lengths(gram)
         inverse = jnp.where(lengths > 0, _safe_divide(1.0, lengths), 0)
         correlation = gram * inverse[:, :, None] * inverse[:, None, :]
-        empty = (lengths == 0)[:, :, None] * jnp.eye(gram.shape[-1], dtype=gram.dtype)
+        empty = _diagonal(jnp.where(lengths == 0, 1, jnp.zeros_like(lengths)))
         ridge = self.solver.relative(linear=False) * gram.shape[-1]
         ridge = ridge * jnp.ones_like(square)
         return inverse * _ridge_solve(correlation + empty, products * inverse, ridge)
@@ -221,9 +221,9 @@ def _ridge_solve(gram: Matrix, products: Vector, ridge: Scalars) -> Vector:
     scale = jnp.trace(gram, axis1=-2, axis2=-1) + ridge
     seen = _substantial(scale)
     safe = jnp.where(seen, scale, 1)
-    identity = jnp.eye(size, dtype=gram.dtype)
-    matrix = (gram + ridge[:, None, None] * identity) / safe[:, None, None]
-    matrix = jnp.where(seen[:, None, None], matrix, identity)
+    ones = jnp.ones((len(gram), size), gram.dtype)
+    matrix = (gram + _diagonal(ridge[:, None] * ones)) / safe[:, None, None]
+    matrix = jnp.where(seen[:, None, None], matrix, _diagonal(ones))
     factor = jnp.linalg.cholesky(matrix)
     column = (products / safe[:, None])[..., None]
     solution = jax.scipy.linalg.cho_solve((factor, True), column)[..., 0]
@@ -267,13 +267,23 @@ def _safe_divide(numerator, denominator):
     return jnp.where(nonzero, numerator / jnp.where(nonzero, denominator, 1), 0)
 
 
+def _diagonal(vector: Vector) -> Matrix:
+    identity = jnp.eye(vector.shape[-1], dtype=vector.dtype)
+    return jnp.einsum("gi,ij->gij", vector, identity)
+
+
 def _constant(value: np.ndarray, like: Array) -> Array:
     return jnp.asarray(value, like.dtype)
 
 
-def _gain_or_nan(memory: LinearMemory) -> np.ndarray:
-    """γ where 1 is no eigenvalue of the propagator; an undamped memory has no gain."""
-    matrix = np.eye(memory.size) - memory.propagator.T
+def _linear_gain(vector: np.ndarray | None, law: Vector) -> Scalars:
+    if vector is None:
+        return jnp.full(len(law), jnp.inf, law.dtype)
+    return law @ _constant(vector, law)
+
+
+def _gain_vector(memory: LinearMemory) -> np.ndarray | None:
+    """γ, or None for an undamped memory: constant gradients fill it without end."""
     if np.max(np.abs(np.linalg.eigvals(memory.propagator))) >= 1:
-        return np.full(memory.size, np.nan)
-    return np.linalg.solve(matrix, memory.input)
+        return None
+    return np.linalg.solve(np.eye(memory.size) - memory.propagator.T, memory.input)

@@ -6,50 +6,55 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from rllc._groups import Groups
+from rllc._inner import Groups
 from rllc._law import FixedLaw, LearningLaw
-from rllc._memory import LinearMemory
+from rllc._memory import LinearMemory, check_count
 from rllc._transform import ScaleByRllcState
 
 
 class Diagnostics(NamedTuple):
-    """What :func:`diagnostics` reads from a state, one entry a group.
+    """What :func:`diagnostics` reads from a state, one entry per group.
 
     Attributes:
         law: L in the user's basis, shape (groups, k).
         gain: the effective learning rate. For linear memory γᵀL with γᵀ = bᵀ(I − A)⁻¹,
-            the sum of the response; for other memories Σᵢ‖mᵢ‖Lᵢ relative to the initial
-            law's.
+            the sum of the response, infinite where that has none; for other memories
+            Σᵢ‖mᵢ‖Lᵢ relative to the initial law's.
         condition: condition number of the memory's Gram matrix, for linear memory in
-            the basis that whitens its Gramian; NaN under a fixed law.
+            the basis that whitens its Gramian; None under a fixed law.
         explained: share of the last gradient's squared length that lay in the span of
-            the memory before it arrived, as the solver saw it; NaN under a fixed law.
-        skipped: count of updates refused because something was not finite.
+            the memory before it arrived, as the solver saw it; None under a fixed law.
+        skipped: count of updates that were skipped because something was not finite.
+        consecutive_skips: how many updates in a row were skipped last.
     """
 
     law: Float[Array, "groups k"]
     gain: Float[Array, " groups"]
-    condition: Float[Array, " groups"]
-    explained: Float[Array, " groups"]
+    condition: Float[Array, " groups"] | None
+    explained: Float[Array, " groups"] | None
     skipped: Int[Array, ""]
+    consecutive_skips: Int[Array, ""]
 
 
-def diagnostics(state: optax.OptState) -> Diagnostics:
-    """Reads law, gain, conditioning, explained share and skips from any Optax state.
+def diagnostics(state: optax.OptState) -> Any:
+    """Read law, gain, conditioning, explained share and skips from any Optax state.
 
-    Works inside jit and vmap.
+    Works inside jit and vmap, and on the states of vmapped optimizers, whose leading
+    axes the entries keep.
 
     Args:
-        state: a state that holds exactly one :func:`rllc.scale_by_rllc` state, at any
+        state: a state that holds at least one :func:`rllc.scale_by_rllc` state, at any
             depth of chains and wrappers.
 
     Returns:
-        The :class:`Diagnostics`.
+        The :class:`Diagnostics`. Where the state holds several (``optax.partition``,
+        a chain of two), a dictionary of them by their paths in the state.
 
     Raises:
-        ValueError: if the state holds none or several.
+        ValueError: if the state holds none.
 
     Example:
         >>> import jax.numpy as jnp, rllc
@@ -60,15 +65,25 @@ def diagnostics(state: optax.OptState) -> Diagnostics:
     References:
         ours.
     """
-    found = rllc_state(state)
-    if found.gram is None or found.explained is None:
-        unknown = jnp.full_like(found.gain, jnp.nan)
-        return Diagnostics(found.law, found.gain, unknown, unknown, found.skipped)
-    scale = jnp.trace(found.gram, axis1=-2, axis2=-1)[..., None, None]
-    values = jnp.linalg.eigvalsh(found.gram / jnp.where(scale > 0, scale, 1))
-    smallest = values[..., 0].clip(min=0)
-    condition = jnp.where(smallest > 0, values[..., -1] / smallest, jnp.inf)
-    return Diagnostics(found.law, found.gain, condition, found.explained, found.skipped)
+    return _one_or_by_path({path: _read(s) for path, s in _rllc_states(state).items()})
+
+
+def _read(state: ScaleByRllcState) -> Diagnostics:
+    condition = None
+    if state.gram is not None:
+        scale = jnp.trace(state.gram, axis1=-2, axis2=-1)[..., None, None]
+        values = jnp.linalg.eigvalsh(state.gram / jnp.where(scale > 0, scale, 1))
+        smallest = values[..., 0].clip(min=0)
+        ratio = values[..., -1] / jnp.where(smallest > 0, smallest, 1)
+        condition = jnp.where(smallest > 0, ratio, jnp.inf)
+    return Diagnostics(
+        state.law,
+        state.gain,
+        condition,
+        state.explained,
+        state.skipped,
+        state.consecutive_skips,
+    )
 
 
 def response(
@@ -98,7 +113,7 @@ def response(
 
     Example:
         >>> import rllc
-        >>> rllc.response(*rllc.nesterov(0.5), length=4)
+        >>> rllc.response(rllc.decays(0.0, 0.5), [1.0, 0.5], length=4)
         array([1.5   , 0.25  , 0.125 , 0.0625])
 
     References:
@@ -109,8 +124,7 @@ def response(
             f"memory: expected a LinearMemory, got {type(memory).__name__}; only "
             "linear units respond to past gradients with fixed weights"
         )
-    if not isinstance(length, int) or length < 1:
-        raise ValueError(f"length: expected an integer of at least 1, got {length!r}")
+    check_count("length", length)
     if isinstance(law, FixedLaw):
         law = law.coefficients
     elif isinstance(law, LearningLaw):
@@ -127,19 +141,21 @@ def response(
     return law @ np.stack(rows).T
 
 
-def freeze(state: optax.OptState, groups: Groups = None) -> FixedLaw:
-    """The learned law as a fixed one.
+def freeze(state: optax.OptState, groups: Groups = None) -> Any:
+    """Return the learned law as a fixed one.
 
     Args:
-        state: as for :func:`diagnostics`.
+        state: as for :func:`diagnostics`. Call it inside ``jax.vmap`` where states are
+            vmapped.
         groups: the ``groups`` of the learning law, needed where it has several.
 
     Returns:
-        A :class:`rllc.FixedLaw` that goes on with the law as it is.
+        A :class:`rllc.FixedLaw` that goes on with the law as it is. Where the state
+        holds several, a dictionary of them by their paths in the state.
 
     Raises:
-        ValueError: if the state holds no or several RLLC states, or several laws and no
-            groups are given.
+        ValueError: if the state holds none, if it is that of a vmapped optimizer, or if
+            it has several laws and no groups are given.
 
     Example:
         >>> import jax.numpy as jnp, rllc
@@ -150,29 +166,41 @@ def freeze(state: optax.OptState, groups: Groups = None) -> FixedLaw:
     References:
         ours.
     """
-    law = np.asarray(rllc_state(state).law)
-    if groups is None and len(law) != 1:
+    laws = {path: found.law for path, found in _rllc_states(state).items()}
+    return _one_or_by_path({path: _frozen(law, groups) for path, law in laws.items()})
+
+
+def _frozen(law: Array, groups: Groups) -> FixedLaw:
+    if law.ndim > 2:
+        raise ValueError(
+            "state: expected that of one optimizer, got that of a vmapped one with "
+            f"laws of shape {law.shape}; call freeze inside jax.vmap, or on "
+            "jax.tree.map(lambda leaf: leaf[i], state)"
+        )
+    if groups is None and len(law) > 1:
         raise ValueError(
             f"groups: expected those of the LearningLaw, got None; the state holds "
             f"{len(law)} laws, and the LearningLaw alone knows which leaves share one"
         )
-    return FixedLaw(law if groups is not None else law[0], groups)
+    rows: Any = law if isinstance(law, Tracer) else np.asarray(law)
+    return FixedLaw(rows[0] if groups is None and len(rows) else rows, groups)
 
 
-def rllc_state(state: optax.OptState) -> ScaleByRllcState:
-    """The one :class:`ScaleByRllcState` inside an Optax state."""
+def _one_or_by_path(found: dict[str, Any]) -> Any:
+    return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _rllc_states(state: optax.OptState) -> dict[str, ScaleByRllcState]:
+    """All states of `scale_by_rllc` inside an Optax state, by their paths."""
 
     def is_rllc(node):
         return isinstance(node, ScaleByRllcState)
 
-    found = [node for node in jax.tree.leaves(state, is_leaf=is_rllc) if is_rllc(node)]
-    if len(found) != 1:
+    nodes = jax.tree_util.tree_leaves_with_path(state, is_leaf=is_rllc)
+    found = {jax.tree_util.keystr(path): n for path, n in nodes if is_rllc(n)}
+    if not found:
         raise ValueError(
-            f"state: expected exactly one RLLC state in it, found {len(found)}; "
-            + (
-                "pass the part that belongs to one of them"
-                if found
-                else "was it made by an optimizer that contains scale_by_rllc?"
-            )
+            "state: expected at least one RLLC state in it, found none; was it made by "
+            "an optimizer that contains scale_by_rllc?"
         )
-    return found[0]
+    return found

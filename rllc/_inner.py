@@ -1,72 +1,130 @@
-"""Inner products over parameter trees, one set a group of leaves."""
+"""Inner products over parameter trees, one set per group of leaves that share a law."""
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+from rllc._jaxpr import on_one_cpu, varying_axes
+
+# None: one law for all parameters. "leaf": one per leaf. Labels, or a function from the
+# parameters to labels, as in optax.partition: one law per label.
+Groups = None | Literal["leaf"] | PyTree | Callable[[Any], PyTree]
+AxisName = Hashable | tuple[Hashable, ...] | None
 
 
-def gradient_products(
-    units: Sequence[Any], gradient: Any, leaf_groups: Sequence[int], groups: int, dtype
-) -> tuple[Float[Array, "groups k"], Float[Array, " groups"]]:
-    """u = Mᵀg and ‖g‖², summed over the leaves of each group.
+def leaf_groups(groups: Groups, tree: Any) -> tuple[tuple[int, ...], int]:
+    """The group of every leaf of a tree, and the number of groups.
 
-    Complex leaves count as pairs of real numbers.
+    Labels are numbered in sorted order: row i of the laws belongs to the i-th label.
+
+    Raises:
+        ValueError: if the labels do not cover the tree.
     """
-    rows = [[] for _ in range(groups)]
-    leaves = zip(*(jax.tree.leaves(tree) for tree in (*units, gradient)), strict=True)
-    for group, (*unit_leaves, gradient_leaf) in zip(leaf_groups, leaves, strict=True):
-        products = _products((*unit_leaves, gradient_leaf), gradient_leaf)
-        rows[group].append(products.astype(dtype))
-    table = _stacked(rows, (len(units) + 1,), dtype)
-    return table[:, :-1], table[:, -1]
+    leaves = len(jax.tree.leaves(tree))
+    if groups is None:
+        return (0,) * leaves, 1
+    if isinstance(groups, str) and groups == "leaf":
+        return tuple(range(leaves)), leaves
+    if leaves == 0:
+        return (), 0
+    labels = groups(tree) if callable(groups) else groups
+    try:
+        labels = jax.tree.leaves(jax.tree.broadcast(labels, tree))
+    except ValueError as error:
+        raise ValueError(
+            "groups: expected None, 'leaf', or labels whose structure is the "
+            f"parameters' or a prefix of it, as in optax.partition; {error}"
+        ) from error
+    names = sorted(set(labels), key=str)
+    return tuple(names.index(label) for label in labels), len(names)
 
 
-def gram_matrix(
-    units: Sequence[Any], leaf_groups: Sequence[int], groups: int, dtype
-) -> Float[Array, "groups k k"]:
-    """MᵀM, summed over the leaves of each group."""
-    rows = [[] for _ in range(groups)]
-    leaves = zip(*(jax.tree.leaves(unit) for unit in units), strict=True)
-    for group, unit_leaves in zip(leaf_groups, leaves, strict=True):
-        lower = [
-            _products(unit_leaves[: i + 1], unit) for i, unit in enumerate(unit_leaves)
-        ]
-        rows[group].append(_symmetric(lower).astype(dtype))
-    return _stacked(rows, (len(units), len(units)), dtype)
+def inner_products(
+    trees: Sequence[Any],
+    pairs: Sequence[tuple[int, int]],
+    leaf_groups: Sequence[int],
+    groups: int,
+    dtype: Any,
+    axis_name: AxisName = None,
+) -> Float[Array, "groups pairs"]:
+    """⟨treeᵢ, treeⱼ⟩ for each pair (i, j), summed over the leaves of each group.
+
+    Complex leaves count as pairs of real numbers. With an ``axis_name`` the sums run
+    over all shards; a leaf that is known to be the same on all of them counts once.
+    """
+    axes = axis_names(axis_name)
+    table = [jnp.zeros(len(pairs), dtype)] * groups
+    leaves = zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)
+    for group, arrays in zip(leaf_groups, leaves, strict=True):
+        sums = _sums([_real_product(arrays[i], arrays[j]) for i, j in pairs])
+        sums = jnp.stack(sums).astype(dtype) / _copies(arrays, axes)
+        table[group] = table[group] + sums
+    stacked = jnp.stack(table) if table else jnp.zeros((0, len(pairs)), dtype)
+    return lax.psum(stacked, axes) if axes else stacked
 
 
-def _products(leaves: Sequence[Array], other: Array) -> Float[Array, " m"]:
-    return jnp.stack([_real_inner(leaf, other) for leaf in leaves])
+def gram_pairs(size: int) -> list[tuple[int, int]]:
+    """The pairs (i, j ≤ i) that make up a Gram matrix."""
+    return [(i, j) for i in range(size) for j in range(i + 1)]
 
 
-def _real_inner(x: Array, y: Array) -> Array:
+def gram_matrix(products: Float[Array, "groups pairs"], size: int) -> Array:
+    """The Gram matrices, shape (groups, size, size), from those pairs' products."""
+    place = {pair: index for index, pair in enumerate(gram_pairs(size))}
+    entries = [place[max(i, j), min(i, j)] for i in range(size) for j in range(size)]
+    columns = [products[:, entry] for entry in entries]
+    return jnp.stack(columns, axis=-1).reshape(len(products), size, size)
+
+
+def axis_names(axis_name: AxisName) -> tuple[Hashable, ...]:
+    """The names as a tuple, empty for None."""
+    if axis_name is None:
+        return ()
+    return tuple(axis_name) if isinstance(axis_name, tuple | list) else (axis_name,)
+
+
+def _copies(leaves: Sequence[Array], axes: tuple[Hashable, ...]) -> int:
+    """How many devices hold the same values, as far as `shard_map` knows."""
+    copies = 1
+    varying = frozenset().union(*map(varying_axes, leaves))
+    for axis in axes:
+        checked = axis in varying_axes(lax.axis_index(axis))
+        copies *= lax.axis_size(axis) if checked and axis not in varying else 1
+    return copies
+
+
+def _real_product(x: Array, y: Array) -> Array:
     accumulator = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
     x, y = x.astype(accumulator), y.astype(accumulator)
-    return jnp.sum(jnp.real(x.conj() * y)) if jnp.iscomplexobj(x) else jnp.sum(x * y)
+    return jnp.real(x.conj() * y) if jnp.iscomplexobj(x) else x * y
 
 
-def _symmetric(lower: Sequence[Array]) -> Float[Array, "k k"]:
-    size = len(lower)
-    return jnp.stack(
-        [
-            jnp.stack([lower[max(i, j)][min(i, j)] for j in range(size)])
-            for i in range(size)
-        ]
-    )
+def _sums(products: Sequence[Array]) -> Sequence[Array]:
+    """The sum of each of several arrays of one shape.
+
+    XLA's CPU backend would write converted or scaled operands of a plain sum to memory,
+    as large as the parameters. One reduction of all arrays reads each operand once and
+    writes nothing but a sum per row. Across devices plain sums are better: they travel
+    in one all-reduce.
+    """
+    rows = _rows(products[0].size)
+    if rows and on_one_cpu(products[0]):
+        zeros = [jnp.zeros([], product.dtype) for product in products]
+        tables = [product.reshape(rows, -1) for product in products]
+        products = lax.reduce(tables, zeros, _add, (1,))
+    return [jnp.sum(product) for product in products]
 
 
-def _stacked(rows, shape: tuple[int, ...], dtype) -> Array:
-    """Adds up each group's entries; a group without leaves has zeros."""
-    return (
-        jnp.stack(
-            [
-                sum(entries[1:], entries[0]) if entries else jnp.zeros(shape, dtype)
-                for entries in rows
-            ]
-        )
-        if rows
-        else jnp.zeros((0, *shape), dtype)
-    )
+def _rows(size: int) -> int | None:
+    """Into how many rows of at most 2¹⁴ numbers so many can be laid out, if at all."""
+    fewest = max(1, math.ceil(size / 2**14))
+    return next((n for n in range(fewest, 4 * fewest) if size % n == 0), None)
+
+
+def _add(x, y):
+    return [a + b for a, b in zip(x, y, strict=True)]

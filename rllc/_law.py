@@ -8,8 +8,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from rllc._groups import Groups
-from rllc._memory import Memory
+from rllc._inner import Groups
+from rllc._memory import Memory, check_count
 from rllc._solver import ABOVE_0, AT_LEAST_0, PseudoInverse, Ridge, Scalar, check_scalar
 
 ScalarOrSchedule = Scalar | Callable[[Array], Scalar]
@@ -97,10 +97,7 @@ class LearningLaw:
                 "solver: expected a Ridge or a PseudoInverse object, got "
                 f"{self.solver!r}"
             )
-        if not isinstance(self.refresh, int) or self.refresh < 1:
-            raise ValueError(
-                f"refresh: expected an integer of at least 1, got {self.refresh!r}"
-            )
+        check_count("refresh", self.refresh)
 
     def check(self, memory: Memory) -> None:
         """Refuses a memory of another size."""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -14,6 +14,7 @@ import scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
 from rllc import _spectrum
+from rllc._jaxpr import after, stored
 
 MemoryState = PyTree[Array]
 
@@ -142,10 +143,45 @@ class LinearMemory:
         direction = np.linalg.solve(spectrum.gramian, spectrum.gain)
         return direction / (spectrum.gain @ direction)
 
+    @functools.cached_property
+    def rounding_growth(self) -> np.ndarray:
+        """The largest relative error of each unit per relative error of a rounding.
+
+        A rounding error of unit j, at most u |mⱼ|, reaches unit i after n steps times
+        (Aⁿ)ⱼᵢ. Copies are not rounded again. 1 / (1 − β) for a decay β.
+        """
+        power, reached = np.eye(self.size), np.zeros((self.size, self.size))
+        length = np.zeros(self.size)
+        for _ in range(1000):
+            reached += np.abs(power)
+            length += np.abs(self.input @ power)
+            power = power @ self.propagator
+        entries = np.vstack([self.propagator, self.input])
+        copies = (np.abs(entries).sum(0) == 1) & (np.abs(entries).max(0) == 1)
+        rounded = np.where(copies & (self.input == 0), 0, length)
+        return rounded @ reached / np.maximum(length, np.finfo(float).tiny)
+
+    def _is_precise(self, unit: int, dtype: Any) -> bool:
+        """Whether a unit stays within 5 % when it is stored in a dtype."""
+        error = self.rounding_growth * float(jnp.finfo(dtype).eps) / 2
+        feeds = np.linalg.matrix_power(
+            np.eye(self.size) + (self.propagator != 0), self.size
+        )
+        return bool(np.all(error[feeds[unit] > 0] <= 0.05))
+
     def init(
         self, params: optax.Params, dtype: Any | None = None
     ) -> tuple[optax.Updates, ...]:
-        return _empty_units(params, self.size, dtype)
+        def empty(leaf, unit):
+            stored = storage_dtype(leaf, dtype)
+            if not self._is_precise(unit, stored):
+                stored = jnp.promote_types(stored, jnp.float32)
+            return jnp.zeros_like(leaf, dtype=stored)
+
+        return tuple(
+            jax.tree.map(functools.partial(empty, unit=unit), params)
+            for unit in range(self.size)
+        )
 
     def units(self, state: tuple[optax.Updates, ...]) -> tuple[optax.Updates, ...]:
         return tuple(state)
@@ -158,42 +194,129 @@ class LinearMemory:
         **extra_args: Any,
     ) -> tuple[optax.Updates, ...]:
         del params, extra_args
-        return tuple(
-            self._next_unit(unit, state, gradient) for unit in range(self.size)
-        )
+        return self.advance(state, gradient)
 
-    def _next_unit(self, unit, state, gradient):
-        """Column ``unit`` of MA + gbᵀ, without the terms whose coefficient is 0."""
-        terms = [
-            (tree, float(coefficient))
-            for tree, coefficient in zip(
-                (*state, gradient),
-                (*self.propagator[:, unit], self.input[unit]),
-                strict=True,
-            )
-            if coefficient != 0
-        ]
-        trees, coefficients = zip(*terms or [(gradient, 0.0)], strict=True)
-        return linear_combination(trees, coefficients)
+    def advance(
+        self,
+        state: tuple[optax.Updates, ...],
+        source: Any,
+        read: Callable[[Any], optax.Updates] = lambda source: source,
+        condition: Any = True,
+    ) -> tuple[optax.Updates, ...]:
+        """The next state, unit by unit, so that each can take the place of its old one.
+
+        Args:
+            state: the units.
+            source: what the gradient is read from.
+            read: the gradient from the source, computed anew for each unit.
+            condition: where it does not hold, the units stay as they are.
+        """
+        units = list(state)
+        conditions = jax.tree.map(lambda leaf: condition, units[0])
+        coupled = np.any(self.propagator != np.diag(np.diag(self.propagator)))
+        for assignments in self._assignments:
+            trees = (*units, read(source))
+            for unit, weights in assignments:
+                new = linear_combination(trees, weights)
+                units[unit] = jax.tree.map(write, conditions, new, units[unit])
+            units, source = stored((units, source))
+            if coupled:
+                conditions = jax.tree.map(after, conditions, units[assignments[-1][0]])
+        return tuple(units)
+
+    @functools.cached_property
+    def _assignments(self) -> list[list[tuple[int, np.ndarray]]]:
+        """M A + g bᵀ as assignments (unit, weights of units and gradient), in order.
+
+        A unit is assigned after those that read it. Units that read each other, as in
+        a complex block, are assigned one by one where that is accurate, else together.
+        """
+        weights = np.vstack([self.propagator, self.input]).T
+        reads = self.propagator.T != 0
+        reached = np.linalg.matrix_power(np.eye(self.size) + reads, self.size) > 0
+        together = reached & reached.T
+        # A unit reaches more units than those which it reads.
+        order = np.argsort(-reached.sum(1), kind="stable")
+        steps, done = [], set()
+        for unit in order:
+            if unit not in done:
+                group = np.flatnonzero(together[unit]).tolist()
+                done.update(group)
+                steps += _one_by_one(weights, group) or [
+                    [(i, weights[i]) for i in group]
+                ]
+        return steps
 
 
-def linear_combination(trees: Sequence[Any], coefficients: Sequence[Any]) -> Any:
-    """Σᵢ coefficientᵢ · treeᵢ, leaf by leaf, in at least float32."""
+def write(condition: Any, new: Array, old: Array) -> Array:
+    """The new value in the old one's dtype, clipped to its range, or the old value."""
+    if new.dtype != old.dtype:
+        if jnp.issubdtype(old.dtype, jnp.floating):
+            limit = float(jnp.finfo(old.dtype).max)
+            if limit < float(jnp.finfo(new.dtype).max):
+                new = jnp.clip(new, -limit, limit)
+        new = new.astype(old.dtype)
+    return new if condition is True else jnp.where(condition, new, old)
+
+
+def _one_by_one(weights: np.ndarray, group: list[int]) -> list | None:
+    """Assignments of one unit each by elimination, if its multipliers are small.
+
+    With N W = U upper triangular and N lower, x′ = W x + e is solved for x′ᵢ by
+    Uᵢ x + Nᵢ e and those x′ⱼ that came before.
+    """
+    upper = weights[np.ix_(group, group)]
+    lower = np.eye(len(group))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i in range(len(group) - 1):
+            factors = np.outer(upper[i + 1 :, i] / upper[i, i], np.ones(len(group)))
+            lower[i + 1 :] -= factors * lower[i]
+            upper[i + 1 :] -= factors * upper[i]
+    if not np.maximum(np.abs(upper), np.abs(lower)).max() <= 4:
+        return None
+    rows = lower @ weights[group]
+    rows[:, group] = np.triu(upper) - np.tril(lower, -1)
+    return [[(unit, row)] for unit, row in zip(group, rows, strict=True)]
+
+
+def linear_combination(trees: Sequence[Any], coefficients: Any) -> Any:
+    """Σᵢ coefficientᵢ · treeᵢ over nonzero coefficients, in at least float32."""
+    traced = isinstance(coefficients, jax.Array)
+    terms = [
+        (tree, coefficient if traced else float(coefficient))
+        for tree, coefficient in zip(trees, coefficients, strict=True)
+        if traced or coefficient != 0
+    ]
+    trees, coefficients = zip(*terms or [(trees[0], 0.0)], strict=True)
 
     def combine(*leaves):
-        terms = [
-            coefficient * leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+        real = jnp.finfo(dtype).dtype
+        products = [
+            jnp.asarray(coefficient, real) * leaf.astype(dtype)
             for coefficient, leaf in zip(coefficients, leaves, strict=True)
         ]
-        return sum(terms[1:], terms[0])
+        return sum(products[1:], products[0])
 
     return jax.tree.map(combine, *trees)
 
 
-def _empty_units(
-    params: optax.Params, size: int, dtype: Any | None
-) -> tuple[optax.Updates, ...]:
-    return tuple(optax.tree.zeros_like(params, dtype=dtype) for _ in range(size))
+def storage_dtype(leaf: Array, dtype: Any | None) -> Any:
+    """The dtype of a unit: the one asked for, complex where the parameter is."""
+    if dtype is None:
+        return leaf.dtype
+    real = jnp.finfo(dtype).dtype
+    return jnp.promote_types(real, jnp.complex64) if jnp.iscomplexobj(leaf) else real
+
+
+def at_least_float32(tree: Any) -> Any:
+    """The tree with leaves of lower precision raised to float32."""
+
+    def raised(leaf):
+        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+        return leaf if leaf.dtype == dtype else leaf.astype(dtype)
+
+    return jax.tree.map(raised, tree)
 
 
 def decays(*rates: float) -> LinearMemory:
@@ -269,7 +392,7 @@ def real_block(decay: float, size: int = 1) -> LinearMemory:
     References:
         Szegedy et al., 2024 (arXiv 2402.15262), real Jordan form.
     """
-    _check_size("size", size)
+    check_count("size", size)
     _check_radius("decay", decay)
     propagator = decay * np.eye(size) + np.eye(size, k=1)
     return LinearMemory(propagator, _unit_vector(size), _unit_vector(size))
@@ -306,7 +429,7 @@ def complex_block(radius: float, angle: float, size: int = 1) -> LinearMemory:
     References:
         Szegedy et al., 2024 (arXiv 2402.15262), complex Jordan blocks.
     """
-    _check_size("size", size)
+    check_count("size", size)
     if not 0 <= radius < 1:
         raise ValueError(f"radius: expected a number in [0, 1), got {radius}")
     if not math.isfinite(angle) or abs(math.sin(angle)) < 1e-12:
@@ -340,7 +463,7 @@ def gradient_history(k: int) -> LinearMemory:
         array([[0., 1.],
                [0., 0.]])
     """
-    _check_size("k", k)
+    check_count("k", k)
     return LinearMemory(np.eye(k, k=1), _unit_vector(k), _unit_vector(k))
 
 
@@ -405,8 +528,14 @@ class TransformationUnits:
         self, params: optax.Params, dtype: Any | None = None
     ) -> TransformationUnitsState:
         return TransformationUnitsState(
-            outputs=_empty_units(params, self.size, dtype),
-            inner=tuple(t.init(params) for t in self.transformations),
+            outputs=tuple(
+                jax.tree.map(
+                    lambda leaf: jnp.zeros_like(leaf, dtype=storage_dtype(leaf, dtype)),
+                    params,
+                )
+                for _ in self.transformations
+            ),
+            inner=tuple(t.init(at_least_float32(params)) for t in self.transformations),
         )
 
     def units(self, state: TransformationUnitsState) -> tuple[optax.Updates, ...]:
@@ -419,6 +548,7 @@ class TransformationUnits:
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> TransformationUnitsState:
+        gradient, params = at_least_float32((gradient, params))
         results = [
             transformation.update(gradient, inner, params, **extra_args)
             for transformation, inner in zip(
@@ -469,7 +599,13 @@ def units(*transformations: optax.GradientTransformation) -> TransformationUnits
 
 
 def _finite_array(name: str, value: Any, ndim: int) -> np.ndarray:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"{name}: expected concrete numbers, got traced ones; how a memory evolves "
+            "is compiled into the step"
+        ) from error
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
     array = array.astype(np.float64)
@@ -490,7 +626,7 @@ def _check_radius(name: str, value: float) -> None:
         )
 
 
-def _check_size(name: str, value: int) -> None:
+def check_count(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name}: expected an integer of at least 1, got {value!r}")
 

@@ -1,16 +1,37 @@
 """The transformations: memory and law as one Optax optimizer."""
 
+import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from rllc import _correction, _inner
-from rllc._groups import leaf_groups
+from rllc import _correction
+from rllc._inner import (
+    AxisName,
+    axis_names,
+    gram_matrix,
+    gram_pairs,
+    inner_products,
+    leaf_groups,
+)
+from rllc._jaxpr import stored, vary_as, varying_axes
 from rllc._law import FixedLaw, LearningLaw
-from rllc._memory import Memory, MemoryState, decays, linear_combination
+from rllc._memory import (
+    LinearMemory,
+    Memory,
+    MemoryState,
+    decays,
+    linear_combination,
+    write,
+)
+from rllc._solver import AT_LEAST_0, Scalar, check_scalar
 
 
 class ScaleByRllcState(NamedTuple):
@@ -18,8 +39,9 @@ class ScaleByRllcState(NamedTuple):
 
     Attributes:
         count: updates so far, skipped ones included.
-        skipped: updates refused because an inner product was not finite.
-        law: L in the user's basis, one row a group.
+        skipped: updates that were skipped because something was not finite.
+        consecutive_skips: how many updates in a row were skipped last.
+        law: L in the user's basis, one row per group.
         gain: the effective learning rate of each law, see :func:`rllc.diagnostics`.
         gram: MᵀM in the basis of the algebra; None under a fixed law.
         explained: the share of the last gradient's squared length that the memory
@@ -29,6 +51,7 @@ class ScaleByRllcState(NamedTuple):
 
     count: Int[Array, ""]
     skipped: Int[Array, ""]
+    consecutive_skips: Int[Array, ""]
     law: Float[Array, "groups k"]
     gain: Float[Array, " groups"]
     gram: Float[Array, "groups k k"] | None
@@ -36,10 +59,447 @@ class ScaleByRllcState(NamedTuple):
     memory: MemoryState
 
 
+class ScaleByRllcAdamState(NamedTuple):
+    """State of :func:`scale_by_rllc_adam`.
+
+    Attributes:
+        second_moment: decaying mean of squared gradients, real, at least float32.
+        rllc: the :class:`ScaleByRllcState`.
+    """
+
+    second_moment: Any
+    rllc: ScaleByRllcState
+
+
+@dataclasses.dataclass(frozen=True)
+class RootMeanSquare:
+    """Division by the root of a decaying mean of squares, as Adam does it."""
+
+    b2: Scalar
+    eps: Scalar
+
+    def __post_init__(self):
+        _check_b2(self.b2)
+        check_scalar("eps", self.eps, lambda eps: eps >= 0, AT_LEAST_0)
+
+    def init(self, params: Any) -> Any:
+        def zeros(leaf):
+            real = jnp.finfo(leaf.dtype).dtype
+            return jnp.zeros_like(leaf, dtype=jnp.promote_types(real, jnp.float32))
+
+        return jax.tree.map(zeros, params)
+
+    def update(self, gradient: Any, second_moment: Any, condition: Any = True) -> Any:
+        """The new second moment, meaningful where the condition holds."""
+
+        def update(g, moment):
+            g = g.astype(jnp.promote_types(g.dtype, moment.dtype))
+            b2 = jnp.asarray(self.b2, moment.dtype)
+            b2 = jnp.where(condition, b2, jnp.ones_like(b2))
+            square = jnp.real(g * g.conj()) if jnp.iscomplexobj(g) else g * g
+            return b2 * moment + (1 - b2) * square
+
+        return jax.tree.map(update, gradient, second_moment)
+
+    def scale(self, gradient: Any, second_moment: Any, steps: Array) -> Any:
+        """The gradient divided by the root of the new second moment."""
+
+        def scale(g, moment):
+            dtype = moment.dtype
+            b2, eps = jnp.asarray(self.b2, dtype), jnp.asarray(self.eps, dtype)
+            weight = 1 - b2 ** (steps + 1).astype(dtype)
+            root = jnp.sqrt(moment / weight) + eps
+            g = g.astype(jnp.promote_types(g.dtype, dtype))
+            return g * jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
+
+        return jax.tree.map(scale, gradient, second_moment)
+
+
+def transformation(
+    memory: Memory,
+    law: LearningLaw | FixedLaw,
+    memory_dtype: Any | None,
+    axis_name: AxisName,
+    scaling: RootMeanSquare | None = None,
+    finish: Sequence[optax.GradientTransformation] = (),
+) -> optax.GradientTransformationExtraArgs:
+    """Memory and law as one transformation, and what an optimizer does to its step.
+
+    Leaves that are not floating-point numbers are left alone. A step that is skipped
+    changes no state but its counts.
+
+    Args:
+        memory: what is stored.
+        law: how it is combined.
+        memory_dtype: dtype of the stored units, or None.
+        axis_name: over which inner products are summed.
+        scaling: what gradients are divided by before memory and law see them.
+        finish: weight decay and learning rate.
+    """
+    _check_objects(memory, law)
+    memory_dtype = _checked_dtype(memory_dtype)
+    core = _Core(memory, law, axis_name, scaling)
+
+    def init_fn(params: Any) -> Any:
+        params = _floating(params)
+        state: Any = core.init(params, memory_dtype)
+        return (state, *(t.init(params) for t in finish)) if finish else state
+
+    def update_fn(
+        updates: Any, state: Any, params: Any = None, **extra_args: Any
+    ) -> tuple[Any, Any]:
+        first, *rest = state if finish else (state,)
+        units = memory.units(_rllc(first).memory)
+        gradient = _gradient(updates, units[0])
+        params = _floating(params)
+        step, new = core.update(gradient, first, params, extra_args)
+        skipped = _rllc(new).skipped > _rllc(first).skipped
+        finished = []
+        for link, old in zip(finish, rest, strict=True):
+            step, after = link.update(step, old, params)
+            finished.append(_select(skipped, old, after))
+        if finish and core.learns:
+            step = jax.tree.map(
+                lambda s: jnp.where(skipped, jnp.zeros_like(s), s), step
+            )
+        step = jax.tree.map(
+            lambda update, s: _unchanged(update) if s is None else s,
+            updates,
+            step,
+            is_leaf=lambda x: x is None,
+        )
+        return step, (new, *finished) if finish else new
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+class _Core:
+    """The step of memory and law on trees of floating-point arrays."""
+
+    def __init__(self, memory, law, axis_name, scaling):
+        self.memory, self.law, self.scaling = memory, law, scaling
+        self.axis_name = axis_name
+        self.learns = isinstance(law, LearningLaw)
+        self.geometry = _correction.geometry(memory, law) if self.learns else None
+
+    def init(self, params, memory_dtype):
+        _, groups = leaf_groups(self.law.groups, params)
+        law = jnp.asarray(self.law.start(self.memory, groups), _law_dtype(params))
+        gram = explained = None
+        with jax.default_matmul_precision("highest"):
+            if self.geometry is None:
+                gain = _correction.fixed_gain(self.memory, law)
+            else:
+                gram = jnp.zeros((*law.shape, law.shape[1]), law.dtype)
+                explained = jnp.zeros(groups, law.dtype)
+                gain = self.geometry.gain(law, law, gram)
+        memory = self.memory.init(params, memory_dtype)
+        _check_complex(self.memory.units(memory), params)
+        state = ScaleByRllcState(
+            count=jnp.zeros([], jnp.int32),
+            skipped=jnp.zeros([], jnp.int32),
+            consecutive_skips=jnp.zeros([], jnp.int32),
+            law=law,
+            gain=gain,
+            gram=gram,
+            explained=explained,
+            memory=memory,
+        )
+        if self.scaling is None:
+            return state
+        return ScaleByRllcAdamState(self.scaling.init(params), state)
+
+    def update(self, gradient, state, params, extra_args):
+        old, moment = _rllc(state), getattr(state, "second_moment", None)
+        leaves, groups = leaf_groups(self.law.groups, gradient)
+        steps = old.count - old.skipped
+        finite, changes = True, {}
+        if self.geometry is not None:
+            finite, changes = self._corrected(
+                self.geometry, gradient, old, moment, steps, leaves, groups
+            )
+
+        # That units are written only once the inner products are known is what lets XLA
+        # update donated buffers in place.
+        def keep(new, old):
+            return jax.tree.map(functools.partial(write, finite), new, old)
+
+        def read(source):
+            if self.scaling is None:
+                return source
+            return self.scaling.scale(*source, steps)
+
+        source, new_moment = gradient, None
+        if self.scaling is not None:
+            # In an expression of its own, or XLA would keep the one of the inner
+            # products in memory until here.
+            new_moment = keep(self.scaling.update(gradient, moment, finite), moment)
+            gradient, new_moment = source = stored((gradient, new_moment))
+        if isinstance(self.memory, LinearMemory):
+            memory = self.memory.advance(old.memory, source, read, finite)
+        else:
+            memory = self.memory.update(read(source), old.memory, params, **extra_args)
+            if self.geometry is not None:
+                # Linear units are finite where the gradient is; others may fail alone.
+                finite &= _everywhere(_all_finite(memory), self.axis_name)
+                if moment is not None:
+                    new_moment = keep(new_moment, moment)
+            memory = stored(keep(memory, old.memory))
+        step = _step(self.memory.units(memory), changes.get("law", old.law), leaves)
+        new = old._replace(
+            count=jnp.asarray(optax.safe_increment(old.count)), memory=memory
+        )
+        if self.geometry is None:
+            step = keep(step, gradient)
+        else:
+            step = keep(step, jax.tree.map(jnp.zeros_like, gradient))
+            skipped, consecutive = (
+                jnp.asarray(optax.safe_increment(count))
+                for count in (old.skipped, old.consecutive_skips)
+            )
+            new = new._replace(
+                skipped=jnp.where(finite, old.skipped, skipped),
+                consecutive_skips=jnp.where(finite, 0, consecutive),
+                **{
+                    name: write(finite, value, getattr(old, name))
+                    for name, value in changes.items()
+                },
+            )
+        return step, new if moment is None else ScaleByRllcAdamState(new_moment, new)
+
+    def _corrected(self, geometry, gradient, old, moment, steps, leaves, groups):
+        """Whether all is finite, and new law, gain, Gram matrix and explained share."""
+        memory, law = self.memory, self.law
+        units, dtype, size = memory.units(old.memory), old.law.dtype, memory.size
+        _check_axes(self.axis_name, (gradient, units), old.law)
+        seen = gradient
+        if self.scaling is not None:
+            seen_moment = self.scaling.update(gradient, moment)
+            seen = self.scaling.scale(gradient, seen_moment, steps)
+            # A scaled gradient of 0 would hide that the second moment overflowed.
+            seen = jax.tree.map(
+                lambda s, m: jnp.where(jnp.isfinite(m), s, jnp.nan), seen, seen_moment
+            )
+
+        def products(trees, pairs):
+            return inner_products(trees, pairs, leaves, groups, dtype, self.axis_name)
+
+        pairs = [(unit, size) for unit in range(size)] + [(size, size)]
+        carried = geometry.recursive and _accurate(units, dtype)
+        table = products((*units, seen), pairs if carried else pairs + gram_pairs(size))
+        rate: Any = law.rate(steps) if callable(law.rate) else law.rate
+        with_gradient, square = table[:, :size], table[:, size]
+        with jax.default_matmul_precision("highest"):
+            if carried:
+                gram = lax.cond(
+                    (steps + 1) % law.refresh == 0,
+                    lambda units: geometry.measured(
+                        gram_matrix(products(units, gram_pairs(size)), size)
+                    ),
+                    lambda units: vary_as(old.gram, table),
+                    units,
+                )
+            else:
+                gram = geometry.measured(gram_matrix(table[:, size + 1 :], size))
+            corrected = _correction.correct(
+                geometry,
+                law,
+                rate,
+                old.law,
+                jnp.asarray(law.start(memory, groups), dtype),
+                gram,
+                with_gradient,
+                square,
+            )
+            advanced = geometry.advance(gram, with_gradient, square)
+        changes = {**corrected._asdict(), "gram": advanced}
+        return _all_finite((table, gram, changes)), changes
+
+
+def _rllc(state: Any) -> ScaleByRllcState:
+    return state.rllc if isinstance(state, ScaleByRllcAdamState) else state
+
+
+def _floating(tree: Any) -> Any:
+    """Leaves as arrays, without those that hold no floating-point numbers."""
+
+    def array(leaf):
+        if jax.dtypes.result_type(leaf) == jax.dtypes.float0:
+            return None
+        leaf = jnp.asarray(leaf)
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return None
+        # Not weakly typed as Python's numbers are: a state keeps its type.
+        return lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(array, tree)
+
+
+def _select(condition, new, old):
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def _all_finite(tree: Any) -> Bool[Array, ""]:
+    finite = jnp.asarray(True)
+    for leaf in jax.tree.leaves(tree):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            finite &= jnp.isfinite(leaf).all()
+    return finite
+
+
+def _everywhere(condition, axis_name):
+    """Whether something holds on all devices."""
+    axes = axis_names(axis_name)
+    return lax.psum(jnp.int32(~condition), axes) == 0 if axes else condition
+
+
+def _accurate(units, dtype) -> bool:
+    """Whether units are stored precisely enough to obey the recursion."""
+    resolution = jnp.finfo(dtype).eps
+    return all(jnp.finfo(x.dtype).eps <= resolution for x in jax.tree.leaves(units))
+
+
+def _step(units, law: Float[Array, "groups k"], leaves: tuple[int, ...]):
+    """M L, each leaf by its group's law, in at least float32."""
+    steps = [
+        linear_combination(column, law[group])
+        for group, *column in zip(
+            leaves, *(jax.tree.leaves(unit) for unit in units), strict=True
+        )
+    ]
+    return jax.tree.unflatten(jax.tree.structure(units[0]), steps)
+
+
+def _law_dtype(params: optax.Params) -> Any:
+    """The real dtype of the parameters, at least float32."""
+    dtype = jnp.dtype(jnp.float32)
+    for leaf in jax.tree.leaves(params):
+        dtype = jnp.promote_types(dtype, jnp.finfo(leaf.dtype).dtype)
+    return dtype
+
+
+def _check_objects(memory: Any, law: Any) -> None:
+    if not isinstance(memory, Memory):
+        raise TypeError(
+            "memory: expected an object such as decays(0.0, 0.9), with the members of "
+            f"rllc.Memory, got {memory!r}"
+        )
+    if not isinstance(law, LearningLaw | FixedLaw):
+        raise TypeError(
+            f"law: expected a LearningLaw or a FixedLaw object, got {law!r}"
+        )
+    law.check(memory)
+
+
+def _checked_dtype(memory_dtype: Any | None) -> Any | None:
+    if memory_dtype is None:
+        return None
+    try:
+        memory_dtype = jax.dtypes.canonicalize_dtype(memory_dtype)
+    except TypeError as error:
+        raise TypeError(
+            f"memory_dtype: expected a dtype, got {memory_dtype!r}; under "
+            "optax.inject_hyperparams name it in static_args"
+        ) from error
+    if not jnp.issubdtype(memory_dtype, jnp.inexact):
+        raise ValueError(
+            f"memory_dtype: expected a floating-point dtype, got {memory_dtype}"
+        )
+    return memory_dtype
+
+
+def _check_b2(b2: Any) -> None:
+    dtype = getattr(b2, "dtype", np.dtype(np.float32))
+    if jnp.issubdtype(dtype, jnp.floating) and np.array(0.999, dtype) == 1:
+        raise ValueError(
+            f"b2: expected at least float16, got {dtype}, in which 0.999 rounds to 1; "
+            "pass hyperparam_dtype=float32 to optax.inject_hyperparams"
+        )
+    check_scalar("b2", b2, lambda b2: 0 <= b2 < 1, "a number in [0, 1)")
+
+
+def _check_complex(units: tuple[Any, ...], params: Any) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for unit in units:
+        for (path, leaf), kept in zip(leaves, jax.tree.leaves(unit), strict=True):
+            if jnp.iscomplexobj(leaf) and not jnp.iscomplexobj(kept):
+                raise ValueError(
+                    "memory: expected complex units for the complex parameter "
+                    f"{jax.tree_util.keystr(path)}, got {kept.dtype}"
+                )
+
+
+def _check_axes(axis_name: AxisName, trees: Any, law: Array) -> None:
+    """Raises where devices of a `shard_map` would each learn a law of their own."""
+    given = axis_names(axis_name)
+    varying = frozenset().union(*map(varying_axes, jax.tree.leaves(trees)))
+    missing = varying - varying_axes(law) - set(given)
+    if missing and (given or axis_name is None):
+        raise ValueError(
+            f"axis_name: expected all axes over which gradients or units vary, got "
+            f"{axis_name!r} without {', '.join(map(repr, sorted(missing, key=str)))}; "
+            "with them all devices share one law; where each trains a network of its "
+            "own, pass axis_name=()"
+        )
+
+
+def _gradient(updates: Any, unit: Any) -> Any:
+    """Gradients as arrays where there are units, None where there are none.
+
+    Raises:
+        ValueError: if structure or shapes differ from those of the stored units.
+    """
+
+    def is_none(leaf):
+        return leaf is None
+
+    got = jax.tree_util.tree_leaves_with_path(updates, is_leaf=is_none)
+    expected = jax.tree_util.tree_leaves_with_path(unit, is_leaf=is_none)
+    for (path, leaf), (expected_path, wanted) in zip(got, expected, strict=False):
+        if wanted is None and path == expected_path:
+            continue
+        shape = None if leaf is None else jnp.shape(leaf)
+        needed = None if wanted is None else wanted.shape
+        if path != expected_path or shape != needed:
+            raise ValueError(
+                "updates: expected the structure and shapes of the parameters given to "
+                f"init, got {jax.tree_util.keystr(path)} of shape {shape} where "
+                f"they have {jax.tree_util.keystr(expected_path)} of shape {needed}"
+            )
+    structures = [jax.tree.structure(tree, is_leaf=is_none) for tree in (updates, unit)]
+    if structures[0] != structures[1]:
+        raise ValueError(
+            "updates: expected the structure of the parameters given to init, "
+            f"{len(expected)} arrays in {structures[1]}, got {len(got)} in "
+            f"{structures[0]}"
+        )
+
+    def array(update, wanted):
+        if wanted is None:
+            return None
+        dtype = jnp.asarray(update).dtype
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            dtype = wanted.dtype
+        return lax.convert_element_type(update, dtype)
+
+    return jax.tree.map(array, updates, unit, is_leaf=is_none)
+
+
+def _unchanged(update: Any) -> Any:
+    """The update of a leaf that is left alone: zero, and nothing where nothing came."""
+    if update is None:
+        return None
+    if jax.dtypes.result_type(update) == jax.dtypes.float0:
+        return jnp.zeros(jnp.shape(update), bool)
+    return jnp.zeros_like(update)
+
+
 def scale_by_rllc(
     memory: Memory | None = None,
     law: LearningLaw | FixedLaw | None = None,
+    *,
     memory_dtype: Any | None = None,
+    axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Replaces gradients by the combination M L of memory units under a learned law.
 
@@ -86,207 +546,4 @@ def scale_by_rllc(
     """
     memory = decays(0.0, 0.9, 0.99) if memory is None else memory
     law = LearningLaw() if law is None else law
-    _check_objects(memory, law)
-    if memory_dtype is not None:
-        memory_dtype = jax.dtypes.canonicalize_dtype(memory_dtype)
-        if not jnp.issubdtype(memory_dtype, jnp.inexact):
-            raise ValueError(
-                f"memory_dtype: expected a floating-point dtype, got {memory_dtype}"
-            )
-    if isinstance(law, FixedLaw):
-        return _fixed(memory, law, memory_dtype)
-    return _learning(memory, law, memory_dtype)
-
-
-def _fixed(memory, law, memory_dtype) -> optax.GradientTransformationExtraArgs:
-    def init_fn(params: Any) -> Any:
-        _, groups = leaf_groups(law.groups, params)
-        coefficients = jnp.asarray(law.start(memory, groups), _law_dtype(params))
-        with jax.default_matmul_precision("highest"):
-            gain = _correction.fixed_gain(memory, coefficients)
-        return ScaleByRllcState(
-            count=jnp.zeros([], jnp.int32),
-            skipped=jnp.zeros([], jnp.int32),
-            law=coefficients,
-            gain=gain,
-            gram=None,
-            explained=None,
-            memory=memory.init(params, memory_dtype),
-        )
-
-    def update_fn(
-        updates: Any, state: Any, params: Any = None, **extra_args: Any
-    ) -> tuple[Any, Any]:
-        _check_same_tree(updates, memory.units(state.memory))
-        groups, _ = leaf_groups(law.groups, updates)
-        new = memory.update(updates, state.memory, params, **extra_args)
-        step = _step(memory.units(new), state.law, groups)
-        return jax.tree.map(_cast, step, updates), state._replace(
-            count=jnp.asarray(optax.safe_increment(state.count)),
-            memory=jax.tree.map(_cast, new, state.memory),
-        )
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _learning(memory, law, memory_dtype) -> optax.GradientTransformationExtraArgs:
-    geometry = _correction.geometry(memory, law)
-
-    def init_fn(params: Any) -> Any:
-        _, groups = leaf_groups(law.groups, params)
-        dtype = _law_dtype(params)
-        initial = jnp.asarray(law.start(memory, groups), dtype)
-        gram = jnp.zeros((groups, memory.size, memory.size), dtype)
-        with jax.default_matmul_precision("highest"):
-            gain = geometry.gain(initial, initial, gram)
-        return ScaleByRllcState(
-            count=jnp.zeros([], jnp.int32),
-            skipped=jnp.zeros([], jnp.int32),
-            law=initial,
-            gain=gain,
-            gram=gram,
-            explained=jnp.zeros((groups,), dtype),
-            memory=memory.init(params, memory_dtype),
-        )
-
-    def update_fn(
-        updates: Any, state: Any, params: Any = None, **extra_args: Any
-    ) -> tuple[Any, Any]:
-        units = memory.units(state.memory)
-        _check_same_tree(updates, units)
-        leaves, groups = leaf_groups(law.groups, updates)
-        dtype = state.law.dtype
-        products, square = _inner.gradient_products(
-            units, updates, leaves, groups, dtype
-        )
-        with jax.default_matmul_precision("highest"):
-            gram = _current_gram(geometry, law, state, units, leaves)
-            corrected = _correction.correct(
-                geometry,
-                law,
-                _rate(law, state.count),
-                state.law,
-                jnp.asarray(law.start(memory, groups), dtype),
-                gram,
-                products,
-                square,
-            )
-            advanced = geometry.advance(gram, products, square)
-        new = memory.update(updates, state.memory, params, **extra_args)
-        finite = _all_finite(products, square, gram, advanced, corrected.law)
-        if not geometry.recursive:
-            # Linear units are finite where the gradient is; others may fail alone.
-            finite &= _all_finite(*jax.tree.leaves(new))
-
-        # That the units are written only once the inner products are known is what
-        # lets XLA update donated buffers in place.
-        def keep(new, old):
-            return jnp.where(finite, _cast(new, old), old)
-
-        kept = jax.tree.map(keep, new, state.memory)
-        step = _step(memory.units(kept), corrected.law, leaves)
-        step = jax.tree.map(lambda s: jnp.where(finite, s, jnp.zeros_like(s)), step)
-        return jax.tree.map(_cast, step, updates), ScaleByRllcState(
-            count=jnp.asarray(optax.safe_increment(state.count)),
-            skipped=jnp.where(
-                finite, state.skipped, optax.safe_increment(state.skipped)
-            ),
-            law=keep(corrected.law, state.law),
-            gain=keep(corrected.gain, state.gain),
-            gram=keep(advanced, state.gram),
-            explained=keep(corrected.explained, state.explained),
-            memory=kept,
-        )
-
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
-
-
-def _rate(law: LearningLaw, count: Array) -> Any:
-    return law.rate(count) if callable(law.rate) else law.rate
-
-
-def _current_gram(geometry, law, state, units, leaves):
-    """The Gram matrix of the stored units: carried, or measured where it must be."""
-
-    def measure(units):
-        groups, dtype = len(state.law), state.law.dtype
-        return geometry.measured(_inner.gram_matrix(units, leaves, groups, dtype))
-
-    if not geometry.recursive or not _accurate(units, state.law.dtype):
-        return measure(units)
-    due = (state.count + 1) % law.refresh == 0
-    return jax.lax.cond(due, measure, lambda units: state.gram, units)
-
-
-def _accurate(units, dtype) -> bool:
-    """Whether units are stored precisely enough to obey the recursion."""
-    resolution = jnp.finfo(dtype).eps
-    return all(jnp.finfo(x.dtype).eps <= resolution for x in jax.tree.leaves(units))
-
-
-def _step(units, law: Float[Array, "groups k"], leaves: tuple[int, ...]):
-    """M L, each leaf by its group's law, in at least float32."""
-    steps = [
-        linear_combination(column, tuple(law[group]))
-        for group, *column in zip(
-            leaves, *(jax.tree.leaves(unit) for unit in units), strict=True
-        )
-    ]
-    return jax.tree.unflatten(jax.tree.structure(units[0]), steps)
-
-
-def _cast(new: Array, old: Array) -> Array:
-    """The value in the dtype of another; what would overflow there is clipped."""
-    if new.dtype == old.dtype:
-        return new
-    if jnp.issubdtype(old.dtype, jnp.floating):
-        limit = float(jnp.finfo(old.dtype).max)
-        if limit < float(jnp.finfo(new.dtype).max):
-            new = jnp.clip(new, -limit, limit)
-    return new.astype(old.dtype)
-
-
-def _all_finite(*arrays: Array) -> Bool[Array, ""]:
-    inexact = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)]
-    return jnp.stack([jnp.isfinite(array).all() for array in inexact]).all()
-
-
-def _law_dtype(params: optax.Params) -> Any:
-    """The real dtype of the parameters, at least float32."""
-    dtype = jnp.dtype(jnp.float32)
-    for leaf in jax.tree.leaves(params):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            dtype = jnp.promote_types(dtype, jnp.finfo(leaf.dtype).dtype)
-    return dtype
-
-
-def _check_objects(memory: Any, law: Any) -> None:
-    if not isinstance(memory, Memory):
-        raise TypeError(
-            "memory: expected an object such as decays(0.0, 0.9), with the members of "
-            f"rllc.Memory, got {memory!r}"
-        )
-    if not isinstance(law, LearningLaw | FixedLaw):
-        raise TypeError(
-            f"law: expected a LearningLaw or a FixedLaw object, got {law!r}"
-        )
-    law.check(memory)
-
-
-def _check_same_tree(updates: Any, units: tuple[Any, ...]) -> None:
-    """Refuses gradients that differ in structure or shape from the stored units."""
-    got = jax.tree_util.tree_leaves_with_path(updates)
-    expected = jax.tree_util.tree_leaves_with_path(units[0])
-    for (path, leaf), (expected_path, unit) in zip(got, expected, strict=False):
-        if path != expected_path or leaf.shape != unit.shape:
-            raise ValueError(
-                "updates: expected the structure and shapes of the parameters given to "
-                f"init, got {jax.tree_util.keystr(path)} of shape {leaf.shape} where "
-                f"they have {jax.tree_util.keystr(expected_path)} of shape {unit.shape}"
-            )
-    if jax.tree.structure(updates) != jax.tree.structure(units[0]):
-        raise ValueError(
-            "updates: expected the structure of the parameters given to init, "
-            f"{len(expected)} arrays in {jax.tree.structure(units[0])}, got "
-            f"{len(got)} in {jax.tree.structure(updates)}"
-        )
+    return transformation(memory, law, memory_dtype, axis_name)

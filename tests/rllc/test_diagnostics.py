@@ -58,13 +58,83 @@ def test_diagnostics_work_under_vmap():
     assert rllc.diagnostics(states(jnp.ones((4, 3)))).law.shape == (4, 1, 3)
 
 
-@pytest.mark.parametrize("count", [0, 2])
-def test_states_without_exactly_one_law_are_refused(count):
-    optimizer = optax.chain(optax.identity(), *[rllc.scale_by_rllc()] * count)
-    with pytest.raises(
-        ValueError, match=f"exactly one RLLC state in it, found {count}"
-    ):
-        rllc.diagnostics(optimizer.init(jnp.ones(2)))
+LAW = rllc.LearningLaw(0.05)
+SEVERAL = {
+    "chain": lambda: optax.chain(rllc.scale_by_rllc(law=LAW), rllc.rllc(0.1)),
+    "partition": lambda: optax.partition(
+        {"slow": rllc.rllc(0.1, law=LAW), "fast": rllc.rllc_adam(0.1)},
+        {"a": "slow", "b": "fast"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_laws_are_read_and_frozen_by_path(name):
+    optimizer = SEVERAL[name]()
+    params = {"a": jnp.ones(3), "b": jnp.ones(2)}
+    state = optimizer.init(params)
+    for _ in range(3):
+        _, state = jax.jit(optimizer.update)(params, state, params)
+    seen, frozen = rllc.diagnostics(state), rllc.freeze(state)
+    assert len(seen) == 2
+    assert seen.keys() == frozen.keys()
+    for path, one in seen.items():
+        np.testing.assert_array_equal(frozen[path].coefficients, one.law[0])
+        assert one.law.shape == eval(f"state{path}.law", {"state": state}).shape
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inner: optax.MultiSteps(inner, 2),
+        lambda inner: optax.masked(inner, {"a": True, "b": False}),
+        lambda inner: optax.apply_if_finite(inner, 3),
+        lambda inner: optax.contrib.schedule_free(inner, 0.1, b1=0.9),
+    ],
+)
+def test_one_law_inside_a_wrapper_is_read_as_it_is(wrap):
+    state = wrap(rllc.rllc(0.1)).init({"a": jnp.ones(3), "b": jnp.ones(2)})
+    assert rllc.diagnostics(state).law.shape == (1, 3)
+    assert rllc.freeze(state).coefficients.shape == (3,)
+
+
+def test_states_without_a_law_are_refused():
+    with pytest.raises(ValueError, match="state: expected at least one RLLC state"):
+        rllc.diagnostics(optax.adam(0.1).init(jnp.ones(2)))
+
+
+def test_vmapped_states_are_frozen_inside_vmap():
+    memory = rllc.decays(0.0, 0.9)
+    optimizer = rllc.rllc(0.1, memory, rllc.LearningLaw(0.1))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
+
+    def learned(x):
+        state = optimizer.init(x)
+        for _ in range(3):
+            _, state = optimizer.update(x, state)
+        return state
+
+    states = jax.jit(jax.vmap(learned))(x)
+    with pytest.raises(ValueError, match=r"call freeze inside jax\.vmap"):
+        rllc.freeze(states)
+
+    @jax.jit
+    @jax.vmap
+    def go_on(state, x):
+        frozen = rllc.rllc(0.1, memory, rllc.freeze(state))
+        return frozen.update(x, frozen.init(x))[0]
+
+    law = rllc.diagnostics(states).law[:, 0]
+    expected = -0.1 * law.sum(-1, keepdims=True) * x
+    np.testing.assert_allclose(go_on(states, x), expected, rtol=1e-5)
+
+
+def test_a_fixed_law_has_no_gram_matrix_to_read():
+    seen = rllc.diagnostics(rllc.momentum(0.1).init(jnp.ones(2)))
+    assert seen.condition is seen.explained is None
+    undamped = rllc.LinearMemory([[1.0]], [1.0])
+    optimizer = rllc.scale_by_rllc(undamped, rllc.FixedLaw([1.0]))
+    assert rllc.diagnostics(optimizer.init(jnp.ones(2))).gain == np.inf
 
 
 def test_the_response_is_what_the_optimizer_does_to_an_impulse():

@@ -133,3 +133,71 @@ def test_the_correction_is_bounded_whatever_comes():
             spectrum = memory.spectrum
             length = np.sqrt(change @ spectrum.gramian @ change)
             assert length <= 1.01 / (2 * ridge * np.sqrt(spectrum.resonance))
+
+
+def counted(state):
+    seen = rllc.diagnostics(state)
+    return int(seen.skipped), int(seen.consecutive_skips)
+
+
+@pytest.mark.parametrize("make", [rllc.rllc, rllc.rllc_adam])
+def test_a_skipped_step_of_a_complete_optimizer_changes_only_its_counts(make):
+    """No weight decay, no step of any schedule, no second moment."""
+    optimizer = make(
+        optax.linear_schedule(0.1, 0.0, 10),
+        law=rllc.LearningLaw(optax.linear_schedule(0.1, 0.0, 10), refresh=2),
+        weight_decay=optax.linear_schedule(0.1, 0.0, 10),
+    )
+    good = [jax.tree.map(lambda g, i=i: g[i], noise(4)) for i in range(4)]
+    bad = jax.tree.map(lambda g: jnp.full_like(g, jnp.nan), good[0])
+    update = jax.jit(optimizer.update)
+
+    def train(gradients):
+        params = jax.tree.map(jnp.ones_like, good[0])
+        state = optimizer.init(params)
+        for gradient in gradients:
+            updates, state = update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+        return params, state
+
+    params, state = train(good)
+    with_bad, state_with_bad = train([bad, *good[:2], bad, bad, *good[2:]])
+    jax.tree.map(np.testing.assert_array_equal, with_bad, params)
+    assert counted(state) == (0, 0)
+    assert counted(state_with_bad) == (3, 0)
+    assert counted(train([*good, bad, bad])[1]) == (2, 2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize("eps", [1e-8, 0.0])
+def test_an_entry_without_gradient_does_not_stop_the_others(dtype, eps):
+    """Adam's epsilon must not underflow, and 0 / 0 must not spread."""
+    optimizer = rllc.rllc_adam(0.1, eps=eps)
+    gradient = jnp.array([0.0, 1.0, -0.5, 1e-24], dtype)
+    params = jnp.zeros(4, dtype)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for _ in range(5):
+        updates, state = update(gradient, state, params)
+        params = params + updates
+    assert counted(state) == (0, 0)
+    assert params[0] == 0
+    assert params[1] < -0.1
+    assert params[2] > 0.1
+
+
+def injected(dtype, **options):
+    wrap = optax.inject_hyperparams(rllc.rllc_adam, **options)
+    return wrap(learning_rate=0.1), {"w": jnp.ones(3, dtype)}
+
+
+def test_a_b2_that_rounds_to_1_is_an_error_that_names_the_remedy():
+    """Optax casts injected hyperparameters to the parameters' dtype."""
+    optimizer, params = injected(jnp.bfloat16)
+    for init in (optimizer.init, jax.jit(optimizer.init)):
+        with pytest.raises(ValueError, match=r"b2: .* hyperparam_dtype=float32"):
+            init(params)
+    optimizer, params = injected(jnp.bfloat16, hyperparam_dtype=jnp.float32)
+    state = optimizer.init(params)
+    updates, state = jax.jit(optimizer.update)(params, state, params)
+    assert counted(state) == (0, 0)
+    assert jnp.all(updates["w"] < 0)

@@ -1,0 +1,204 @@
+"""What users bring as parameters: numbers, integers, complex and empty trees."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import rllc
+
+OPTIMIZERS = {
+    "rllc": rllc.rllc(0.1, weight_decay=0.01),
+    "bfloat16": rllc.rllc(0.1, memory_dtype=jnp.bfloat16),
+    "rllc_adam": rllc.rllc_adam(optax.constant_schedule(0.1), weight_decay=0.01),
+    "fixed": rllc.nesterov(0.1),
+    "units": rllc.rllc(0.1, rllc.units(optax.scale_by_adam(), optax.trace(0.9))),
+    "pinv": rllc.rllc(
+        0.1, law=rllc.LearningLaw(solver=rllc.PseudoInverse(), conserve_gain=False)
+    ),
+    "leaf": rllc.rllc(0.1, law=rllc.LearningLaw(groups="leaf", trust_region=0.1)),
+}
+each = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+def steps(optimizer, params, gradient, count=3, jit=True):
+    state = optimizer.init(params)
+    update = jax.jit(optimizer.update) if jit else optimizer.update
+    for _ in range(count):
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+def types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, jax.typeof(x).weak_type), tree)
+
+
+@each
+def test_numbers_of_python_and_numpy_are_float32(name):
+    optimizer = OPTIMIZERS[name]
+    params = {"a": 1.0, "b": np.float64(2.0), "c": np.ones(3), "d": 3}
+    gradient = {"a": 0.5, "b": np.float64(1.0), "c": np.full(3, 0.2), "d": 0}
+    floating = {key: jnp.asarray(params[key], jnp.float32) for key in ("a", "b", "c")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got, _ = steps(optimizer, params, gradient, jit=False)
+    del gradient["d"]
+    gradient = {key: jnp.asarray(g, jnp.float32) for key, g in gradient.items()}
+    expected, _ = steps(optimizer, floating, gradient)
+    assert int(got.pop("d")) == 3
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, expected
+    )
+
+
+@each
+def test_leaves_that_are_not_floating_point_are_left_alone(name):
+    optimizer = OPTIMIZERS[name]
+    params = {"w": jnp.ones(3), "n": jnp.arange(4), "b": jnp.array([True, False])}
+    gradient = jax.grad(lambda p: jnp.sum(p["w"] ** 2), allow_int=True)(params)
+    expected = steps(optimizer, {"w": params["w"]}, {"w": gradient["w"]})[0]["w"]
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    for others in (
+        {"n": gradient["n"], "b": gradient["b"]},
+        {"n": zeros["n"], "b": zeros["b"]},
+        {"n": zeros["n"].astype(float), "b": zeros["b"].astype(float)},
+        {"n": None, "b": None},
+    ):
+        state = optimizer.init(params)
+        value = params
+        for _ in range(3):
+            updates, state = optimizer.update(
+                others | {"w": gradient["w"]}, state, value
+            )
+            if others["n"] is None:
+                updates = {"w": updates["w"], "n": 0, "b": False}
+            value = optax.apply_updates(value, updates)
+        np.testing.assert_allclose(value["w"], expected, rtol=1e-5)
+        for leaf in ("n", "b"):
+            np.testing.assert_array_equal(value[leaf], params[leaf])
+            assert value[leaf].dtype == params[leaf].dtype
+
+
+@each
+@pytest.mark.parametrize("empty", [{}, {"a": None}, [], {"a": jnp.arange(3)}])
+def test_trees_without_anything_to_train_are_harmless(name, empty):
+    optimizer = OPTIMIZERS[name]
+    updates, state = optimizer.update(empty, optimizer.init(empty), empty)
+    assert jax.tree.structure(updates) == jax.tree.structure(empty)
+    assert int(rllc.diagnostics(state).skipped) == 0
+
+
+@each
+def test_a_label_of_a_partition_may_have_no_leaves(name):
+    def optimizer(labels):
+        return optax.partition(
+            {"ours": OPTIMIZERS[name], "sgd": optax.sgd(0.1)}, labels
+        )
+
+    params = {"a": jnp.ones(3), "b": None}
+    for label in ("ours", "sgd"):
+        got, _ = steps(optimizer({"a": label, "b": "sgd"}), params, params)
+        alone = OPTIMIZERS[name] if label == "ours" else optax.sgd(0.1)
+        expected, _ = steps(alone, params, params)
+        np.testing.assert_allclose(got["a"], expected["a"], rtol=1e-5)
+
+
+@each
+def test_complex_parameters_keep_their_imaginary_part(name):
+    z = jnp.array([1.0 + 2.0j, -1.0j])
+    g = jnp.array([1.0j, 2.0 - 1.0j])
+    got, _ = steps(OPTIMIZERS[name], z, g)
+    assert got.dtype == jnp.complex64
+    assert jnp.all(jnp.abs(jnp.imag(got - z)) > 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_a_real_memory_dtype_stores_complex_units_of_that_precision(dtype):
+    z, g = jnp.array([1.0 + 2.0j, -1.0j]), jnp.array([1.0j, 2.0 - 1.0j])
+    for memory in (rllc.decays(0.0, 0.9), rllc.units(optax.trace(0.9))):
+        got = steps(rllc.rllc(0.1, memory, memory_dtype=dtype), z, g)[0]
+        expected = steps(rllc.rllc(0.1, memory), z, g)[0]
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_real_units_of_a_complex_parameter_are_refused():
+    class RealMemory:
+        size, initial_law = 1, np.ones(1)
+
+        def init(self, params, dtype=None):
+            return (jax.tree.map(lambda p: jnp.zeros(p.shape), params),)
+
+        def units(self, state):
+            return state
+
+        def update(self, gradient, state, params=None, **extra_args):
+            return (gradient,)
+
+    with pytest.raises(ValueError, match=r"complex units for .* \['z'\], got float32"):
+        rllc.rllc(0.1, RealMemory()).init({"z": jnp.ones(2, jnp.complex64)})
+
+
+@each
+@pytest.mark.parametrize("x64", [False, True])
+def test_a_state_keeps_its_types_in_scan(name, x64):
+    """Parameters in bfloat16, gradients in float32, hyperparameters of NumPy."""
+    with jax.enable_x64(x64):
+        optimizer = OPTIMIZERS[name]
+        params = {"w": jnp.ones(3, jnp.bfloat16), "s": 1.0}
+        state = optimizer.init(params)
+
+        def step(carry, gradient):
+            updates, state = optimizer.update({"w": gradient, "s": 1.0}, carry, params)
+            return state, updates["w"]
+
+        gradients = jnp.ones((4, 3), jnp.float32)
+        after, updates = jax.lax.scan(step, state, gradients)
+        assert types(after) == types(state)
+        assert not any(jax.typeof(x).weak_type for x in jax.tree.leaves(state))
+        assert updates.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("scalar", [np.float32, np.float64, jnp.float32])
+def test_hyperparameters_of_any_kind_leave_the_states_types(scalar):
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            optimizer = rllc.scale_by_rllc_adam(
+                rllc.decays(0.0, 0.9),
+                rllc.LearningLaw(scalar(0.01), trust_region=scalar(0.5)),
+                b2=scalar(0.99),
+                eps=scalar(1e-8),
+            )
+            params = jnp.ones(3, jnp.float32)
+            state = optimizer.init(params)
+            after = optimizer.update(params, state)[1]
+            assert types(after) == types(state)
+
+
+FLAGS = {
+    "jax_debug_nans": True,
+    "jax_numpy_rank_promotion": "raise",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_check_tracer_leaks": True,
+}
+
+
+@each
+@pytest.mark.parametrize("flag", FLAGS)
+def test_strict_settings_of_jax_raise_nothing(name, flag):
+    before = getattr(jax.config, flag)
+    jax.config.update(flag, FLAGS[flag])
+    try:
+        optimizer = OPTIMIZERS[name]
+        if name == "units":  # Optax's own Adam does not pass all of them.
+            optimizer = rllc.rllc(0.1, rllc.units(optax.trace(0.9), optax.identity()))
+        params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
+        state = jax.jit(optimizer.init)(params)
+        rllc.diagnostics(state)
+        _, state = jax.jit(optimizer.update)(params, state, params)
+        rllc.diagnostics(state)
+    finally:
+        jax.config.update(flag, before)
