@@ -190,3 +190,35 @@ def test_training_goes_on_bit_equal_from_an_orbax_checkpoint(tmp_path):
         abstract = jax.eval_shape(lambda: (PARAMS, optimizer.init(PARAMS)))
         params, state = checkpointer.restore(tmp_path / "half", abstract)
     assert_equal(train(optimizer, 10, params, state), straight)
+
+
+def test_schedule_free_around_rllc_adam_trains():
+    optimizer = optax.contrib.schedule_free(rllc.rllc_adam(0.05), 0.05, b1=0.9)
+    params, state = train(optimizer, 60)
+    averaged = optax.contrib.schedule_free_eval_params(state, params)
+    assert loss(averaged) < 0.8 * loss(PARAMS)
+    assert rllc.diagnostics(state).law.shape == (1, 4)
+
+
+def test_lookahead_around_rllc_adam_trains():
+    optimizer = optax.lookahead(rllc.rllc_adam(0.05), sync_period=5, slow_step_size=0.5)
+    params, state = train(optimizer, 60, optax.LookaheadParams.init_synced(PARAMS))
+    assert loss(params.slow) < 0.8 * loss(PARAMS)
+    assert rllc.diagnostics(state).law.shape == (1, 4)
+
+
+def test_averages_of_the_parameters_compose_with_rllc_adam():
+    average = optax.ema(0.9)
+    params, state = PARAMS, rllc.rllc_adam(0.05).init(PARAMS)
+    averaged = average.init(PARAMS)
+
+    @jax.jit
+    def step(params, state, averaged):
+        updates, state = rllc.rllc_adam(0.05).update(gradient(params), state, params)
+        params = optax.apply_updates(params, updates)
+        mean, averaged = average.update(params, averaged)
+        return params, state, averaged, mean
+
+    for _ in range(40):
+        params, state, averaged, mean = step(params, state, averaged)
+    assert loss(mean) < 0.8 * loss(PARAMS)
