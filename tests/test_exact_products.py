@@ -102,7 +102,7 @@ TRACED = {
     "rllc, any units": lambda: step(
         rllc.rllc(0.1, memory=rllc.units(optax.trace(0.9), optax.scale_by_adam()))
     ),
-    "rllc, fixed law": lambda: step(rllc.scale_by_rllc(*rllc.nesterov(0.9))),
+    "rllc, fixed law": lambda: step(rllc.nesterov(1.0, 0.9)),
     "activation matching": lambda: _moments(jnp.asarray(X)[None], jnp.asarray(X)[None]),
     "robustness": lambda: _inner(jnp.asarray(X), jnp.asarray(X)),
     "moments": lambda: stitching.moments(X, Y),
