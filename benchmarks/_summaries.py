@@ -23,7 +23,10 @@ def print_page(page: Page, path: Path, console: Console) -> None:
         for title, table in section.tables if shown else ():
             count = 4 if page.question else len(table.columns)
             grid = Table(
-                title=title, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+                title=title or section.title,
+                box=box.SIMPLE_HEAD,
+                pad_edge=False,
+                show_edge=False,
             )
             for place, name in enumerate(table.columns[:count]):
                 justify = "right" if place else "left"

@@ -316,18 +316,7 @@ def _different(result: Any) -> Figure:
 def _networks(result: Any) -> Table:
     rows = []
     for width, found in result.widths.items():
-        accuracies = found.networks["test_accuracy"]
-        starts = found.matching.best_start
-        counts = {name: starts.count(name) for name in dict.fromkeys(starts)}
-        spread = (
-            f"{fixed(100 * min(accuracies), 1)} to {fixed(100 * max(accuracies), 1)}"
-        )
-        best = ", ".join(f"{name} {count}" for name, count in counts.items())
-        rows.append((width, f"{found.parameters:,}", spread, best))
-    columns = (
-        "width",
-        "parameters",
-        "test accuracy, %",
-        "matching's best start (pairs)",
-    )
-    return Table(columns, rows, text=True)
+        accuracy = 100 * array(found.networks["test_accuracy"])
+        spread = f"{fixed(accuracy.min(), 1)} to {fixed(accuracy.max(), 1)}"
+        rows.append((width, f"{found.parameters:,}", spread))
+    return Table(("width", "parameters", "test accuracy, %"), rows)

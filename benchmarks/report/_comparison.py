@@ -46,7 +46,7 @@ def page(runs: dict[str, Any]) -> Page:
     columns, commands = ["", *names], [result.command for result in runs.values()]
     numbers = Table(columns, every)
     same = () if different else ("Options, versions and machines are the same.",)
-    tables = [("What differs", Table(columns, different))] if different else []
+    tables = [("", Table(columns, different, text=True))] if different else []
     return Page(
         title=f"{len(runs)} runs of {experiment}",
         subtitle=", ".join(names),
@@ -188,8 +188,10 @@ def _layers(runs: dict[str, Any], looks: dict[str, Any]) -> Iterator[Panel]:
             means = [100 * found.relative_accuracy.mean for found in maps]
             draws.append(partial(stitching.plot.over_layers, means, **look))
         title = f"Relative accuracy, %, {map_.partition(':')[0]}"
+        count = max(len(runs[name].stitches) for name in looks)
+        ticks: dict[str, Any] = {"xticks": range(count), "xticklabels": range(count)}
         text = "layer, in each run's own order"
-        yield panel(title, *draws, xlabel=text, ylim=(0, 106))
+        yield panel(title, *draws, xlabel=text, ylim=(0, 106), **ticks)
 
 
 # Of each experiment: what its numbers mean, where they are in a result, and curves.
