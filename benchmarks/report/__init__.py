@@ -90,8 +90,9 @@ def write_comparison(
         RunError: if a run has no result, the runs are of several experiments, one is
             there twice, or the page cannot be written.
     """
+    found = compare(folders)
     path = Path(folders[0] if out is None else out) / "comparison.html"
-    return _write(compare(folders), path, formats)
+    return _write(found, path, formats)
 
 
 def compare(folders: Sequence[str | os.PathLike[str]]) -> Page:

@@ -104,8 +104,11 @@ def _of_optimizers(result: Any) -> Numbers:
             if number := _rllc.difference(result, *asked):
                 found[kind, f"to {label(against)}"] = number
     for method, entry in _rllc.entries(result, schedule).items():
-        kind = f"Test accuracy, %, {schedule} rate"
-        found[kind, label(method)] = over_seeds(100 * array(entry.test_accuracy))
+        for kind, values in (
+            ("Validation loss", entry.validation_loss),
+            ("Test accuracy, %", 100 * array(entry.test_accuracy)),
+        ):
+            found[f"{kind}, {schedule} rate", label(method)] = over_seeds(values)
     return found
 
 

@@ -6,7 +6,6 @@ import math
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,9 @@ import scipy.stats
 
 from benchmarks import report
 from benchmarks.__main__ import main
-from benchmarks.report._comparison import compare, over_seeds
+from benchmarks.report import _comparison
+from benchmarks.report._numbers import over_seeds
+from benchmarks.runs import read
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
 RESULTS = sorted(path.parent for path in COMMITTED.glob("*/result.json"))
@@ -40,49 +41,60 @@ def runs(result, tmp_path):
     return folders
 
 
+def tables(page):
+    """The rows of each table by the title of its section."""
+    return {each.title: each.tables[0][1].rows for each in page.sections if each.tables}
+
+
 def test_what_differs_is_what_was_changed(runs):
-    compared, _ = report.write_comparison(runs)
-    assert compared.names == ["short", "long"]
-    assert compared.different == {
-        "steps": [60, 120],
-        "version of jax": ["0.10", "0.11"],
-    }
+    page = report.compare(runs)
+    assert page.subtitle == "short, long"
+    assert tables(page)["What differs"] == [
+        ["steps", "60", "120"],
+        ["version of jax", "0.10", "0.11"],
+    ]
 
 
 def test_numbers_stand_side_by_side_with_their_intervals(runs, result):
-    compared, _ = report.write_comparison(runs)
-    found: list[Any] = compared.numbers["SGD, constant, validation loss"]
-    short, long = found
-    losses = result["methods"]["sgd"]["constant"]["validation_loss"]
-    assert short.value == pytest.approx(np.mean(losses))
-    assert long.value == pytest.approx(np.mean(losses) / 2)
+    rows = {row[0]: row[1:] for row in tables(report.compare(runs))["Every number"]}
+    losses = np.array(result["methods"]["sgd"]["constant"]["validation_loss"])
+    kind = "Validation loss, constant rate"
+    assert rows[f"{kind}: SGD"] == tuple(
+        map(str, map(over_seeds, (losses, losses / 2)))
+    )
+    assert rows[f"{kind}: Adam"][1] == "–"
     interval = scipy.stats.ttest_1samp(losses, 0).confidence_interval(0.95)
-    assert (short.low, short.high) == pytest.approx((interval.low, interval.high))
-    assert compared.numbers["Adam, constant, validation loss"][1] is None
+    found = over_seeds(losses)
+    assert found.mean == pytest.approx(losses.mean())
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
 
 
 def test_what_diverged_is_left_out_of_a_mean():
-    assert over_seeds([1.0, None, 3.0]).value == 2
-    assert math.isnan(over_seeds([None, None]).value)
+    assert over_seeds([1.0, None, 3.0]).mean == 2
+    assert math.isnan(over_seeds([None, None]).mean)
     assert str(over_seeds([0.5])) == "0.500"
 
 
-def test_the_command_draws_every_run_and_says_what_differs(runs, tmp_path, capsys):
+def test_the_command_says_what_differs_and_what_came_out(runs, tmp_path, capsys):
     out = tmp_path / "both"
     assert main(["report", *map(str, runs), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "What differs" in said
-    assert "validation loss" in said
+    assert "Validation loss" in said
     assert f"Comparison: {out / 'comparison.html'}" in said
-    assert all((folder / "report.html").exists() for folder in runs)
+    assert {path.name for path in out.iterdir()} == {
+        "comparison.html",
+        "comparison_comparison.png",
+        "comparison_curves.png",
+    }
     page = (out / "comparison.html").read_text()
     assert "2 runs of rllc" in page
     assert "--steps 120" in page
-    assert not re.search(r"<script|https?://", page)
+    assert not re.search(r"<script|https?://(?!www\.w3\.org)", page)
 
 
 def test_without_a_folder_the_page_lies_beside_the_first_run(runs):
-    _, page = report.write_comparison(runs)
+    page = report.write_comparison(runs)
     assert page == runs[0] / "comparison.html"
 
 
@@ -105,9 +117,9 @@ def test_runs_that_cannot_be_compared_are_refused(runs, capsys):
 
 @pytest.mark.parametrize("folder", RESULTS, ids=[folder.name for folder in RESULTS])
 def test_a_committed_result_is_equal_to_itself_and_has_numbers(folder):
-    result = json.loads((folder / "result.json").read_text())
-    compared = compare({"one": result, "other": result})
-    assert compared.different == {}
-    assert compared.numbers
-    for one, other in compared.numbers.values():
-        assert str(one) == str(other)
+    result = read(folder)
+    found = tables(_comparison.page({"one": result, "other": result}))
+    assert "What differs" not in found
+    assert found["Every number"]
+    for _, one, other in found["Every number"]:
+        assert one == other
