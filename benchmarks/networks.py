@@ -16,12 +16,12 @@ from flax import linen as nn
 from jaxtyping import Bool, Float, Int
 
 from benchmarks import data, models, weights
+from benchmarks._arrays_file import read_arrays
 from benchmarks._precision import Dtype, module_dtype
 from benchmarks._ranges import check_counts
 from benchmarks.models import Network, network
 from benchmarks.runs import RunError, write_atomically
 from benchmarks.training import Optimizer, fit, for_each_run
-from combinability._arrays_file import read_arrays
 
 # Rows that are evaluated at once.
 _CHUNK = 250

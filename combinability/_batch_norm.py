@@ -1,4 +1,4 @@
-"""Reset of BatchNorm's running statistics of a combination."""
+"""BatchNorm statistics of a combination."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,22 +18,21 @@ def reset_batch_norm(
     *,
     collection: str = "batch_stats",
 ) -> PyTree:
-    r"""Replaces running statistics by those of calibration data.
+    r"""Return variables with running statistics of calibration data.
 
-    A combination's running statistics are those of no network. With :math:`\mu_j` and
-    :math:`\sigma_j^2` the statistics of batch j of m, in training mode, the new ones
-    are those of all batches pooled (not a moving average):
+    The combined running statistics of two networks are not those of the combination.
+    With :math:`\mu_j` and :math:`\sigma_j^2` the statistics of batch j of m in training
+    mode, the new statistics are those of all batches pooled (not a moving average):
 
     .. math::
 
         \mu = \frac1m \sum_j \mu_j, \qquad
         \sigma^2 = \frac1m \sum_j \left(\sigma_j^2 + (\mu_j - \mu)^2\right)
 
-    In training mode each layer sees activations that the layers before it normalised by
-    the batch's own statistics; so one batch that holds all of the calibration data
-    gives exactly what the network sees when it is evaluated. Calibrate on training
-    data, never on what the combination is judged by. A pure function, for use inside of
-    a metric of `evaluate` too.
+    In training mode the layers before normalise by the batch's own statistics; with one
+    batch of all calibration data the result is exactly what the network sees when it is
+    evaluated. Calibrate on training data, never on the data that the combination is
+    evaluated on. A pure function, which may be used in a metric of `evaluate`.
 
     Args:
         apply: `apply(variables, x)` in training mode; gives the output and a dictionary
@@ -117,9 +116,7 @@ def _check(statistics: PyTree, batches: PyTree, collection: str) -> None:
                 f"got {path!r}"
             )
         if path.endswith("var") and path[: -len("var")] + "mean" not in paths:
-            raise ValueError(
-                f"variables[{collection!r}]: {path!r} has no mean beside it"
-            )
+            raise ValueError(f"variables[{collection!r}]: {path!r} has no mean")
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batches)]
     if not shapes or any(len(shape) < 2 or 0 in shape[:2] for shape in shapes):
         raise ValueError(

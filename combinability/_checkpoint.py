@@ -43,7 +43,7 @@ class Checkpoint:
         Raises:
             OSError: if it cannot be written; the file is then as it was before.
         """
-        arrays = {
+        arrays: dict[str, Any] = {
             f"leaf_{number}": leaf.view(_stored(leaf.dtype))
             for number, leaf in enumerate(values)
         }

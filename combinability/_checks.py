@@ -1,4 +1,4 @@
-"""Single arguments that are refused at the door, each by its name."""
+"""Validation of arguments: counts, numbers, functions, permutations and keys."""
 
 import itertools
 import math
@@ -8,10 +8,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, UInt32
+from jaxtyping import Key as TypedKey
+
+Key = TypedKey[Array, ""] | UInt32[Array, "2"]
+
+_IMPLEMENTATION = "threefry2x32"
+# Of raw keys, which do not say what they are keys of.
+_OF_SHAPE = {(2,): _IMPLEMENTATION, (4,): "rbg"}
 
 
 def check_count(name: str, value: Any, least: int) -> int:
-    """An integer that is large enough.
+    """Return an integer that is large enough.
 
     Raises:
         TypeError: if it is not an integer.
@@ -29,7 +37,7 @@ def check_count(name: str, value: Any, least: int) -> int:
 
 
 def check_number(name: str, value: Any, above: float = -math.inf) -> float:
-    """A finite number that is large enough.
+    """Return a finite number that is large enough.
 
     Raises:
         TypeError: if it is not a number.
@@ -46,7 +54,7 @@ def check_number(name: str, value: Any, above: float = -math.inf) -> float:
 
 
 def check_fraction(name: str, value: Any) -> float:
-    """A number in [0, 1].
+    """Return a number in [0, 1].
 
     Raises:
         TypeError: if it is not a number.
@@ -59,11 +67,11 @@ def check_fraction(name: str, value: Any) -> float:
 
 
 def check_function(name: str, value: Any, called: str) -> None:
-    """Refuses what cannot be called.
+    """Check that a value can be called.
 
     Args:
         name: what the argument is called.
-        value: what came.
+        value: what was given.
         called: how it would be called, for the error.
 
     Raises:
@@ -130,3 +138,43 @@ def named_leaves(name: str, tree: Any) -> list[tuple[str, Any]]:
             )
         leaves.append((path_name(path), leaf))
     return leaves
+
+
+def check_any_key(key: Any) -> TypedKey[Array, ""]:
+    """Return a single PRNG key, of any implementation, as a typed key.
+
+    Raises:
+        TypeError: if it is not a key.
+        ValueError: if there are several keys.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype is None:
+        raise TypeError(f"key: expected a PRNG key as jax.random.key(0), got {key!r}")
+    if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        if dtype != jnp.uint32 or key.shape not in _OF_SHAPE:
+            raise TypeError(
+                "key: expected a PRNG key as jax.random.key(0), got an array of "
+                f"{dtype} of shape {key.shape}"
+            )
+        return jax.random.wrap_key_data(key, impl=_OF_SHAPE[key.shape])
+    if key.shape != ():
+        raise ValueError(f"key: expected one key, got keys of shape {key.shape}")
+    return key
+
+
+def check_key(key: Any) -> TypedKey[Array, ""]:
+    """Return a single PRNG key whose draws do not depend on the batch, as a typed key.
+
+    Raises:
+        TypeError: if it is not a key, or draws with it would depend on the batch.
+        ValueError: if there are several keys.
+    """
+    key = check_any_key(key)
+    implementation = str(jax.random.key_impl(key))
+    if implementation != _IMPLEMENTATION:
+        raise TypeError(
+            f"key: expected one of {_IMPLEMENTATION}, got {implementation}, whose "
+            "draws depend on how many samples are drawn together; make it by "
+            f"jax.random.key(0, impl={_IMPLEMENTATION!r})"
+        )
+    return key

@@ -96,12 +96,12 @@ def combine_many(models: Sequence[PyTree], coefficients: PyTree) -> PyTree:
 
 
 def is_combined(leaf: Any) -> bool:
-    """Whether a leaf holds real or complex numbers; the others stay as they are."""
+    """Return whether a leaf holds real or complex numbers, which are combined."""
     return jnp.issubdtype(dtype_of(leaf), jnp.inexact)
 
 
 def dtype_of(leaf: Any) -> Any:
-    """The dtype that JAX gives a leaf: an array, a key array or a Python number."""
+    """Return the dtype of a leaf: an array, a key array or a Python number."""
     return leaf.dtype if hasattr(leaf, "dtype") else jnp.asarray(leaf).dtype
 
 

@@ -18,11 +18,12 @@ Labels = Int[ArrayLike, "*samples"]
 
 
 class ErrorOverlap(NamedTuple):
-    """How far two networks err on the same samples.
+    """Overlap of the samples that two networks get wrong.
 
     Attributes:
-        overlap: samples that both get wrong over samples that any gets wrong.
-        by_chance: what independent errors of the same two rates would give.
+        overlap: samples that both get wrong over samples that at least one gets wrong;
+            larger is more alike.
+        by_chance: the overlap of independent errors of the same two rates.
     """
 
     overlap: Float[Array, ""]
@@ -30,15 +31,18 @@ class ErrorOverlap(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """All that `difference` measures; the first four of the outputs.
+    """Differences of two networks: the first four of outputs, the others of weights.
 
     Attributes:
-        disagreement: share of the samples with another predicted class.
-        jensen_shannon: mean Jensen-Shannon divergence in nats, in [0, ln 2].
-        cka: linear CKA of the outputs; NaN where one network's are constant.
+        disagreement: share of the samples with different predicted classes; larger is
+            more different.
+        jensen_shannon: mean Jensen-Shannon divergence in nats, in [0, ln 2]; larger is
+            more different.
+        cka: linear CKA of the outputs, larger is more alike; NaN where the outputs of
+            one network are constant.
         error_overlap: `ErrorOverlap`, or None without labels.
-        cosine: cosine of the angle between the weights, seen from the origin.
-        l2: Euclidean distance of the weights.
+        cosine: cosine similarity of the weights; larger is more alike.
+        l2: Euclidean distance of the weights; larger is more different.
     """
 
     disagreement: Float[Array, ""]
@@ -56,15 +60,16 @@ def difference(
     x: PyTree,
     labels: Labels | None = None,
 ) -> Difference:
-    """How much two networks differ, in their outputs on x and in their weights.
+    """Return how much two networks differ, in outputs on x and in weights.
 
-    None of the numbers says by itself whether a difference is large. Two networks of
-    one architecture and data, trained from different seeds, differ by what training
-    leaves to chance: measure such pairs (several, for an interval), and read the
-    difference of a combination from its parents, or of two combinations, as a fraction
-    of theirs. Weights compare only where the networks are aligned.
+    None of the numbers says by itself whether a difference is large. As a reference,
+    measure pairs of networks that were trained from different seeds (several pairs, for
+    an interval), and read the difference of a combination from its parents, or of two
+    combinations, as a fraction of theirs. Weights are comparable only where the
+    networks are aligned.
 
-    Runs inside `jit` and `vmap`, so over many combinations at once.
+    May be used inside `jit`, where equal calls are traced once, and `vmap`, over many
+    combinations at once.
 
     Args:
         apply: apply(variables, x) gives logits (..., classes); each leading index is a
@@ -110,10 +115,10 @@ def difference(
 
 
 def disagreement(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
-    """The share of samples that two networks put into different classes.
+    """Return the share of samples for which two networks predict different classes.
 
-    The predicted class is the one of the highest logit, the first of equal ones. Does
-    not depend on how sure the networks are.
+    The predicted class is the one with the largest logit, the first of equal ones. Does
+    not depend on the confidence of the networks.
 
     Args:
         logits_1: (..., classes); each leading index is a sample.
@@ -137,17 +142,17 @@ def disagreement(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
 
 
 def error_overlap(logits_1: Logits, logits_2: Logits, labels: Labels) -> ErrorOverlap:
-    r"""The overlap of the samples that two networks get wrong, and that of chance.
+    r"""Return the overlap of the samples that two networks get wrong, and by chance.
 
     .. math::
 
         J = \frac{|E_1 \cap E_2|}{|E_1 \cup E_2|}, \qquad
         J_0 = \frac{e_1 e_2}{e_1 + e_2 - e_1 e_2}
 
-    with the error rates e. :math:`J_0` is what errors would give that strike samples
-    independently; networks of one task err together far more than that, as some samples
-    are hard for all. So compare with both: `by_chance`, and the overlap of two networks
-    trained from different seeds.
+    with the error rates e. :math:`J_0` is the overlap of independent errors; networks
+    of one task have a far larger one, as some samples are hard for all of them. Compare
+    with both: `by_chance`, and the overlap of two networks trained from different
+    seeds.
 
     Args:
         logits_1: (..., classes).
@@ -155,11 +160,11 @@ def error_overlap(logits_1: Logits, logits_2: Logits, labels: Labels) -> ErrorOv
         labels: (...), the right classes.
 
     Returns:
-        `ErrorOverlap`. Where neither network errs both numbers are 1: the two empty
-        sets are equal, and could not but be. NaN if a logit is NaN.
+        `ErrorOverlap`. Where neither network makes an error both numbers are 1, as two
+        empty sets are equal. NaN if a logit is NaN.
 
     Raises:
-        ValueError: if the shapes do not fit, or a label that is not traced is no class.
+        ValueError: if the shapes do not fit, or a label (unless traced) is no class.
         TypeError: if the labels are not integers.
 
     Example:
@@ -186,7 +191,7 @@ def error_overlap(logits_1: Logits, logits_2: Logits, labels: Labels) -> ErrorOv
 
 
 def jensen_shannon(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
-    r"""The mean Jensen-Shannon divergence of two networks' predicted distributions.
+    r"""Return the mean Jensen-Shannon divergence of two predicted distributions.
 
     .. math::
 
@@ -200,8 +205,7 @@ def jensen_shannon(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
         logits_2: of the same shape.
 
     Returns:
-        A scalar in nats, in [0, ln 2]; at least in float32, where less than 10⁻⁷ is
-        rounding.
+        A scalar in nats, in [0, ln 2], in at least float32; below 10⁻⁷ it is rounding.
 
     Raises:
         ValueError: if the shapes differ or there is no sample or class.
@@ -229,19 +233,18 @@ def jensen_shannon(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
 
 
 def weight_cosine(a: PyTree, b: PyTree) -> Float[Array, ""]:
-    """The cosine of the angle between two networks' weights, seen from the origin.
+    """Return the cosine similarity of two networks' weights.
 
-    Over all numbers of the trees together; leaves of integers, booleans and keys are
-    left out. Pass the parameters alone where running statistics are not to count.
-    Complex numbers count as two real ones.
+    All numbers of a tree are one vector; leaves of integers, booleans and keys are left
+    out. Pass the parameters only to leave out running statistics. Complex numbers count
+    as two real ones.
 
     Args:
         a: variables of a network.
-        b: variables of the same structure, shapes and dtypes. Not aligned by itself:
-            permuted networks have other weights.
+        b: variables of the same structure, shapes and dtypes, aligned with a.
 
     Returns:
-        A scalar in [−1, 1], at least in float32; NaN if one network is all zeros.
+        A scalar in [−1, 1], in at least float32; NaN if one network is all zeros.
 
     Raises:
         ValueError: if the trees do not match, with the path of the first difference,
@@ -262,14 +265,14 @@ def weight_cosine(a: PyTree, b: PyTree) -> Float[Array, ""]:
 
 
 def weight_distance(a: PyTree, b: PyTree) -> Float[Array, ""]:
-    """The Euclidean distance of two networks' weights.
+    """Return the Euclidean distance of two networks' weights.
 
     Args:
         a: variables of a network, as for `weight_cosine`.
         b: variables of the same structure, shapes and dtypes.
 
     Returns:
-        A scalar, at least in float32.
+        A scalar, in at least float32.
 
     Raises:
         ValueError: as `weight_cosine`.
@@ -286,7 +289,7 @@ def weight_distance(a: PyTree, b: PyTree) -> Float[Array, ""]:
 
 
 def _logits_pair(logits_1: Logits, logits_2: Logits) -> tuple[Array, Array]:
-    """Two arrays of logits, at least in float32."""
+    """Two arrays of logits, in at least float32."""
     one, two = jnp.asarray(logits_1), jnp.asarray(logits_2)
     if one.shape != two.shape:
         raise ValueError(
@@ -332,7 +335,7 @@ def _unless_nan(value: Array, *logits: Array) -> Array:
 
 
 def _numbers(a: PyTree, b: PyTree) -> list[tuple[Array, Array]]:
-    """The leaves to compare, real and at least in float32."""
+    """The leaves to compare, real and in at least float32."""
     check_like(b, a, "b", "a")
     leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     pairs = [(_real(x), _real(y)) for x, y in leaves if is_combined(x) and np.size(x)]

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from combinability._checkpoint import Checkpoint, describe
-from combinability._checks import check_count, check_function, path_name
+from combinability._checks import Key, check_count, check_function, check_key, path_name
 from combinability._combine import check_finite, check_like, combine, combine_many
 from combinability._jaxpr import (
     captured,
@@ -22,7 +22,6 @@ from combinability._jaxpr import (
     intermediate_bytes,
 )
 from combinability._jaxpr import evaluate as run_program
-from combinability._keys import Key, check_key
 from combinability.coefficients import Coefficients, check_distribution
 
 # Programs that are kept for equal calls.

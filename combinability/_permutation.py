@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from combinability._checks import check_fraction
-from combinability._keys import check_any_key
+from combinability._checks import check_any_key, check_fraction
 from combinability.symmetry._indexing import at_parents
 from combinability.symmetry._symmetry import Permutation, Symmetry
 

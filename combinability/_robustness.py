@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from combinability._barrier import barrier
-from combinability._checks import check_bijections, check_count
+from combinability._checks import Key, check_bijections, check_count, check_key
 from combinability._combine import check_networks
 from combinability._evaluate import evaluate
-from combinability._keys import Key, check_key
 from combinability._permutation import Permutations, distance, perturb, random
 from combinability._products import vdot
 from combinability.coefficients import Coefficients, uniform

@@ -11,10 +11,9 @@ from jaxtyping import Float, Int, PyTree
 
 from combinability import matching
 from combinability._barrier import barrier
-from combinability._checks import check_bijections, check_count
+from combinability._checks import Key, check_bijections, check_count, check_key
 from combinability._combine import check_networks
 from combinability._cycles import Pair, chance_defect, cycle_defects
-from combinability._keys import Key, check_key
 from combinability._permutation import Permutations, identity, invert
 from combinability._robustness import permuted
 from combinability.matching._match import Matching

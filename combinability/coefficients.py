@@ -12,7 +12,13 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, PyTree
 
-from combinability._checks import check_count, check_fraction, check_number
+from combinability._checks import (
+    Key,
+    check_count,
+    check_fraction,
+    check_key,
+    check_number,
+)
 from combinability._grains import (
     GRANULARITIES,
     Granularity,
@@ -20,7 +26,6 @@ from combinability._grains import (
     grains,
 )
 from combinability._jaxpr import threefry_2x32
-from combinability._keys import Key, check_key
 from combinability.symmetry._symmetry import Symmetry
 
 __all__ = [

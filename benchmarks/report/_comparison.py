@@ -136,9 +136,10 @@ def _of_speed(result: Any) -> Numbers:
         for width, each in result.matching.widths.items():
             for name, way in each.matching.items():
                 found[kind, f"{name}, width {width}"] = way.ratio
-        kind = f"Speed relative to {result.combinations.baseline}"
+        kind = "Time of evaluate relative to a compiled map"
         for name, case in result.combinations.cases.items():
-            found[kind, name] = case.speedup
+            for samples, ratio in case.to_map.items():
+                found[kind, f"{name}, {samples} samples"] = ratio
     else:
         kind = f"Speed relative to {result.task_loss.baseline}"
         for name, each in result.task_loss.layers.items():

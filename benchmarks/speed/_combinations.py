@@ -1,7 +1,6 @@
-"""Combinations a second: the engine against a loop that calls a compiled step."""
+"""Speed of `combinability.evaluate` against the same evaluation written by hand."""
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +12,11 @@ import optax
 from flax import linen as nn
 
 import combinability
-from benchmarks._ranges import check_counts, check_positive
-from benchmarks.models import MLP, ResNet
+from benchmarks._ranges import check_counts
+from benchmarks.models import CNN, MLP
 from benchmarks.speed._interleaved import interleaved, ratio
-from benchmarks.speed._matmul import Matmul, flops
 
-BASELINE = "loop"
-_CLASSES = 10
+_CLASSES, _KEY = 10, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,16 +24,15 @@ class CombinationsConfig:
     """What is timed.
 
     Args:
-      rounds: How often the engine and the loop are timed for each case, in turns.
-      seconds: How long each takes of the machine in a round, about.
+      rounds: How often each program is timed, in turns; first calls 3 times.
+      samples: Numbers of combinations.
     """
 
-    rounds: int = 7
-    seconds: float = 2.0
+    rounds: int = 5
+    samples: tuple[int, ...] = (48, 300, 1000)
 
     def __post_init__(self):
         check_counts(self, rounds=3)
-        check_positive(self, "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +46,11 @@ class Case:
 
 def cases() -> dict[str, Case]:
     """What is timed, by name."""
-    networks = {
-        "mlp_3x512": (MLP(_CLASSES, (512, 512, 512)), (28, 28, 1)),
-        "resnet20_layernorm": (ResNet(_CLASSES, norm="layer"), (32, 32, 3)),
-    }
+    mlp = MLP(_CLASSES, (512, 512, 512))
     return {
-        f"{name}_{images}_images": Case(module, shape, images)
-        for name, (module, shape) in networks.items()
-        for images in (32, 512)
+        "MLP, 32 images": Case(mlp, (28, 28, 1), 32),
+        "MLP, 512 images": Case(mlp, (28, 28, 1), 512),
+        "CNN, 32 images": Case(CNN(_CLASSES), (32, 32, 3), 32),
     }
 
 
@@ -66,140 +59,117 @@ def measure_combinations(
     progress: Callable[[int, int], None] = lambda done, total: None,
     selected: dict[str, Case] | None = None,
 ) -> dict[str, Any]:
-    """Times `combinability.evaluate` and a loop over a compiled combine and metric.
+    """Time `combinability.evaluate` and two programs with the same combinations.
 
-    The loop draws and combines in one compiled call and evaluates in another, without
-    waiting for either, and fetches its results at the end. The engine is the program
-    that `evaluate` chooses by timing for many samples. Tracing, compiling and choosing
-    are left out of the ratios and told apart.
+    `map` is `jax.jit` of `jax.lax.map` over samples, `loop` a Python loop over a jitted
+    sample. All draw from the same distribution and fetch their values at the end.
+    First calls trace and compile, with new functions each time.
 
     Args:
       config: What is timed.
-      progress: Called as `progress(done, total)`, in rounds of all cases.
+      progress: Called as `progress(done, total)`, in numbers of samples of all cases.
       selected: The cases; by default `cases()`.
 
     Returns:
-      {"baseline", "cases": {NAME: {"images", "samples" (in a round), "batch" and
-      "lanes" (that the engine chose), "start_seconds" and "combinations_per_second":
-      {"engine", "loop"}, "speedup" (of the engine): {"median", "low", "high"}, "flops"
-      (of the metric, for one combination), "matmul_flops_per_second" (of a large
-      product, timed in the same turns), "matmul_share" (of that, what the engine
-      reaches)}}}.
+      {"cases": {NAME: {"images", "first_seconds" (of the smallest number of samples)
+      and, by number of samples, "seconds": medians by program; "first_ratio", and by
+      number of samples "to_map" and "to_loop": ratios of `evaluate` to the programs}}}.
     """
     selected = cases() if selected is None else selected
-    results = {}
-    for number, (name, case) in enumerate(selected.items()):
-
-        def report(done: int, total: int, before: int = number * config.rounds) -> None:
-            progress(before + done, len(selected) * config.rounds)
-
-        results[name] = _measure(case, config, report)
-    return {"baseline": BASELINE, "cases": results}
+    results, total = {}, len(selected) * (1 + len(config.samples))
+    done = iter(range(1, total + 1))
+    for name, case in selected.items():
+        first = _first_calls(case, min(config.samples))
+        progress(next(done), total)
+        results[name] = {
+            "images": case.images,
+            "first_seconds": _medians(first),
+            "first_ratio": ratio(first["evaluate"], first["map"]),
+            **{key: {} for key in ("seconds", "to_map", "to_loop")},
+        }
+        programs = _programs(case)
+        for samples in config.samples:
+            calls = {
+                program: (lambda call=call, samples=samples: call(samples))
+                for program, call in programs.items()
+            }
+            times = interleaved(calls, config.rounds)
+            found = results[name]
+            found["seconds"][str(samples)] = _medians(times)
+            found["to_map"][str(samples)] = ratio(times["evaluate"], times["map"])
+            found["to_loop"][str(samples)] = ratio(times["evaluate"], times["loop"])
+            progress(next(done), total)
+    return {"cases": results}
 
 
 def combinations_table(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """Rows of the measurement as text, a heading first."""
-    rows = [("case", "engine/s", "loop/s", "speedup", "of matmul", "batch", "lanes")]
+    programs = ("evaluate", "map", "loop")
+    rows: list[tuple[str, ...]] = [("case", "samples", *programs, "to map", "to loop")]
     for name, case in result["cases"].items():
-        speed, times = case["combinations_per_second"], case["speedup"]
-        rows.append(
-            (
-                name.replace("_layernorm", "").replace("_", " "),
-                f"{speed['engine']:.1f}",
-                f"{speed['loop']:.1f}",
-                f"{times['median']:.2f} ({times['low']:.2f} to {times['high']:.2f})",
-                f"{100 * case['matmul_share']:.0f} %" if "matmul_share" in case else "",
-                str(case["batch"]),
-                str(case["lanes"]),
-            )
-        )
+        first = [f"{case['first_seconds'][p]:.2f} s" for p in programs]
+        rows.append((name, "first call", *first, _text(case["first_ratio"]), ""))
+        for samples, times in case["seconds"].items():
+            each = [f"{1e3 * times[p] / int(samples):.2f} ms" for p in programs]
+            ratios = [_text(case[kind][samples]) for kind in ("to_map", "to_loop")]
+            rows.append((name, samples, *each, *ratios))
     return rows
 
 
-def _measure(
-    case: Case, config: CombinationsConfig, progress: Callable[[int, int], None]
-) -> dict[str, Any]:
+def _text(found: dict[str, float]) -> str:
+    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def _medians(times: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def _first_calls(case: Case, samples: int) -> dict[str, np.ndarray]:
+    """Seconds of first calls, (3,) each, in turns; nothing is read from a cache."""
+    times: dict[str, list[float]] = {}
+    config: Any = jax.config
+    cached = config.jax_enable_compilation_cache
+    config.update("jax_enable_compilation_cache", False)
+    try:
+        for _ in range(3):
+            for name, program in _programs(case).items():
+                start = time.perf_counter()
+                program(samples)
+                times.setdefault(name, []).append(time.perf_counter() - start)
+    finally:
+        config.update("jax_enable_compilation_cache", cached)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def _programs(case: Case) -> dict[str, Callable[[int], Any]]:
+    """New programs that evaluate so many combinations, by name."""
     inputs = jax.random.normal(jax.random.key(0), (case.images, *case.shape))
     labels = jnp.arange(case.images) % _CLASSES
     init = jax.jit(case.module.init)
-    models = tuple(init(jax.random.key(seed), inputs[:1]) for seed in (1, 2))
+    a, b = (init(jax.random.key(seed), inputs[:1]) for seed in (1, 2))
+    key, distribution = jax.random.key(_KEY), combinability.uniform()
 
     def metric(variables):
         logits = jnp.asarray(case.module.apply(variables, inputs))
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean()
 
-    starts, runs = {}, {}
-    for name, make in (("engine", _Engine), (BASELINE, _Loop)):
-        began = time.perf_counter()
-        runs[name] = make(metric, models)
-        runs[name](1)
-        starts[name] = time.perf_counter() - began
-    samples = _samples(runs[BASELINE], config.seconds)
-    programs = {name: functools.partial(run, samples) for name, run in runs.items()}
-    matmul, each = Matmul(), flops(metric, models[0])
-    times = interleaved({**programs, "matmul": matmul}, config.rounds, progress)
-    ceiling = matmul.flops / float(np.median(times["matmul"]))
-    return {
-        "images": case.images,
-        "samples": samples,
-        "batch": runs["engine"].batch,
-        "lanes": runs["engine"].lanes,
-        "start_seconds": starts,
-        "combinations_per_second": {
-            name: samples / float(np.median(times[name])) for name in programs
-        },
-        "speedup": ratio(times[BASELINE], times["engine"]),
-        "flops": each,
-        "matmul_flops_per_second": ceiling,
-        "matmul_share": each * samples / float(np.median(times["engine"])) / ceiling,
-    }
+    def one(index, a, b):
+        drawn = distribution.sample(index, a, key=key)
+        return metric(combinability.combine(a, b, drawn))
 
+    jitted = jax.jit(one)
+    mapped = jax.jit(lambda indices, a, b: jax.lax.map(lambda i: one(i, a, b), indices))
 
-def _samples(run: Callable[[int], object], seconds: float) -> int:
-    """How many samples take so long, about."""
-    began = time.perf_counter()
-    run(2)
-    return max(2, round(2 * seconds / (time.perf_counter() - began)))
-
-
-class _Engine:
-    """`combinability.evaluate`."""
-
-    batch, lanes = 1, 1
-
-    def __init__(self, metric, models):
-        self._metric, self._models = metric, models
-
-    def __call__(self, samples: int) -> Any:
+    def evaluate(samples):
         return combinability.evaluate(
-            self._metric,
-            self._models[0],
-            self._models[1],
-            combinability.uniform(),
-            key=jax.random.key(3),
-            samples=samples,
+            metric, a, b, distribution, key=key, samples=samples
         )
 
+    def by_map(samples):
+        return jax.device_get(mapped(jnp.arange(samples, dtype=jnp.uint32), a, b))
 
-class _Loop:
-    """A Python loop over a compiled combine and a compiled evaluation."""
+    def by_loop(samples):
+        return jax.device_get([jitted(np.uint32(i), a, b) for i in range(samples)])
 
-    def __init__(self, metric, models):
-        @jax.jit
-        def combine(key, a, b):
-            leaves, structure = jax.tree.flatten(a)
-            keys = jax.tree.unflatten(structure, jax.random.split(key, len(leaves)))
-
-            def mixed(key, x, y):
-                coefficients = jax.random.uniform(key, x.shape, x.dtype)
-                return coefficients * x + (1 - coefficients) * y
-
-            return jax.tree.map(mixed, keys, a, b)
-
-        self._combine, self._metric, self._models = combine, jax.jit(metric), models
-
-    def __call__(self, samples: int) -> Any:
-        keys = jax.random.split(jax.random.key(3), samples)
-        values = [self._metric(self._combine(key, *self._models)) for key in keys]
-        return jax.device_get(values)
+    return {"evaluate": evaluate, "map": by_map, "loop": by_loop}

@@ -90,10 +90,11 @@ class LargeMatching(Record):
     objective: Number
 
 
-class EngineLoop(Record):
-    """A number of `combinability.evaluate` and of a Python loop."""
+class Programs(Record):
+    """A number of `combinability.evaluate` and of two programs written by hand."""
 
-    engine: Number
+    evaluate: Number
+    map: Number
     loop: Number
 
 
@@ -101,27 +102,24 @@ class CombinationCase(Record):
     """Combining one network on some images.
 
     Attributes:
-      flops: Of the metric for one combination.
-      matmul_flops_per_second: Of a large matrix product in the same turns.
-      matmul_share: Which share of that combining reaches.
+      first_seconds: Of first calls, which trace and compile.
+      first_ratio: Of the time of `evaluate` to that of `map`.
+      seconds: Of later calls, by number of samples.
+      to_map: Ratio of the time of `evaluate` to that of `map`, likewise.
+      to_loop: To that of `loop`.
     """
 
     images: int
-    samples: int
-    batch: int
-    lanes: int
-    start_seconds: EngineLoop
-    combinations_per_second: EngineLoop
-    speedup: Ratio
-    flops: Number | None = None
-    matmul_flops_per_second: Number | None = None
-    matmul_share: Number | None = None
+    first_seconds: Programs
+    first_ratio: Ratio
+    seconds: dict[str, Programs]
+    to_map: dict[str, Ratio]
+    to_loop: dict[str, Ratio]
 
 
 class Combinations(Record):
     """Speed of combining, by network."""
 
-    baseline: str
     cases: dict[str, CombinationCase]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from combinability._arrays_file import read_arrays
+from benchmarks._arrays_file import read_arrays
 
 _DTYPES = {
     "BOOL": np.bool_,

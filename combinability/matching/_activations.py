@@ -7,8 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from combinability._checks import check_count
-from combinability._keys import check_any_key
+from combinability._checks import check_any_key, check_count
 from combinability.matching._ascent import Ascent
 from combinability.matching._match import (
     Choice,

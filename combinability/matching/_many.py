@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from combinability import _permutation
-from combinability._checks import check_count
-from combinability._keys import check_any_key
+from combinability._checks import check_any_key, check_count
 from combinability.matching._ascent import Ascent
 from combinability.matching._match import (
     Groups,

@@ -9,8 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from combinability._checks import check_count, check_number
-from combinability._keys import check_any_key
+from combinability._checks import check_any_key, check_count, check_number
 from combinability.matching._ascent import Ascent
 from combinability.matching._objective import Objective, Plan, plan
 from combinability.matching._starts import annealed, pinned_sides, signatures

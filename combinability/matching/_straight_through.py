@@ -10,9 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from combinability._checks import check_bijections, check_count
+from combinability._checks import check_any_key, check_bijections, check_count
 from combinability._combine import check_like, combine
-from combinability._keys import check_any_key
 from combinability._permutation import identity
 from combinability.matching._ascent import Ascent
 from combinability.matching._match import (

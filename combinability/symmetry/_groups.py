@@ -249,7 +249,7 @@ def _parents(within: Within) -> dict[Label, tuple[Label, ...]]:
 
 
 class Fusion:
-    """Join neighbouring factors that nothing distinguishes, in any array.
+    """Joins neighbouring factors that are never told apart, in any array.
 
     Args:
         within: for each free variable those that it may lie within.

@@ -119,16 +119,16 @@ def test_matching_and_combining_are_timed_into_one_result(tmp_path, monkeypatch)
         "baseline": "loop",
         "widths": {"4": {"parameters": 7, "matching": {"loop": one, "identity": one}}},
     }
+    programs = {"evaluate": 1.0, "map": 1.0, "loop": 1.1}
     case = {
         "images": 32,
-        "samples": 5,
-        "batch": 1,
-        "lanes": 2,
-        "start_seconds": {"engine": 1.0, "loop": 1.0},
-        "combinations_per_second": {"engine": 20.0, "loop": 10.0},
-        "speedup": {"median": 2.0, "low": 1.9, "high": 2.1},
+        "first_seconds": programs,
+        "first_ratio": ratio,
+        "seconds": {"48": programs},
+        "to_map": {"48": {"median": 2.0, "low": 1.9, "high": 2.1}},
+        "to_loop": {"48": ratio},
     }
-    combining = {"baseline": "loop", "cases": {"mlp": case}}
+    combining = {"cases": {"mlp": case}}
     asked = {}
     for name, value in (("matching", matching), ("combinations", combining)):
 
@@ -138,11 +138,11 @@ def test_matching_and_combining_are_timed_into_one_result(tmp_path, monkeypatch)
             return value
 
         monkeypatch.setattr(f"benchmarks.speed._run.measure_{name}", measure)
-    config = CombinabilitySpeedConfig(widths=(4,), rounds=3, seconds=0.5, seed=2)
+    config = CombinabilitySpeedConfig(widths=(4,), rounds=3, samples=(48,), seed=2)
     folder, _ = run_combinability(config, tmp_path / "run")
     result = read_result(folder)
     assert (asked["matching"].widths, asked["matching"].seed) == ((4,), 2)
-    assert asked["combinations"].seconds == 0.5
+    assert asked["combinations"].samples == (48,)
     assert (result["matching"], result["combinations"]) == (matching, combining)
     asked.clear()
     run_combinability(config, folder)

@@ -1,59 +1,44 @@
-"""Combinations a second, against a loop and against what a matrix product reaches."""
+"""Combinations are timed against two programs that evaluate the same combinations."""
+
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import pytest
+import numpy as np
 
-from benchmarks.models import MLP, ResNet
-from benchmarks.speed import _matmul, combinations_table, measure_combinations
+from benchmarks.models import MLP
+from benchmarks.speed import _combinations, combinations_table, measure_combinations
 from benchmarks.speed._combinations import Case, CombinationsConfig
-from benchmarks.speed._matmul import Matmul, flops
+
+CASE = Case(MLP(10, (16,)), (8, 8, 1), images=4)
 
 
-def counted(module, shape):
-    inputs = jnp.ones(shape)
-    variables = jax.eval_shape(module.init, jax.random.key(0), inputs)
-    return flops(module.apply, variables, inputs)
+def test_all_programs_evaluate_the_same_combinations():
+    values = {
+        name: np.asarray(program(5))
+        for name, program in _combinations._programs(CASE).items()
+    }
+    assert len(np.unique(values["loop"])) == 5
+    for name in ("evaluate", "map"):
+        np.testing.assert_allclose(values[name], values["loop"], rtol=1e-5)
 
 
-def test_operations_are_those_counted_by_hand():
-    products = 2 * 7 * (64 * 32 + 32 * 16 + 16 * 10)
-    beside = 7 * (2 * (32 + 16) + 10)  # biases, and ReLU
-    assert counted(MLP(10, (32, 16)), (7, 8, 8, 1)) == products + beside
-
-
-def test_operations_of_convolutions_are_counted():
-    # 3×3 kernels on 32×32 pixels, a stride of two with each doubling of the channels.
-    stages = 9 * (3 * 16 + 6 * 16**2) * 32**2
-    stages += 9 * (16 * 32 + 5 * 32**2) * 16**2 + 9 * (32 * 64 + 5 * 64**2) * 8**2
-    shortcuts = 16 * 32 * 16**2 + 32 * 64 * 8**2
-    found = counted(ResNet(10, norm="layer"), (1, 32, 32, 3))
-    # Padding is not counted, normalisation and ReLU are.
-    assert 0.9 < found / (2 * (stages + shortcuts + 640)) < 1.1
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    monkeypatch.setattr(_matmul, "_SECONDS", 0.0)
-    case = Case(MLP(10, (16,)), (8, 8, 1), images=4)
-    config = CombinationsConfig(rounds=3, seconds=0.01)
-    return measure_combinations(config, selected={"small_mlp": case})
-
-
-def test_the_share_is_the_rate_of_evaluation_relative_to_a_product(measured):
-    found = measured["cases"]["small_mlp"]
-    reached = found["flops"] * found["combinations_per_second"]["engine"]
-    assert found["flops"] > 2 * 4 * (64 * 16 + 16 * 10)
-    share = reached / found["matmul_flops_per_second"]
-    assert found["matmul_share"] == pytest.approx(share)
-    heading, row = combinations_table(measured)
-    assert row[heading.index("of matmul")] == f"{100 * share:.0f} %"
-
-
-def test_a_product_is_as_large_as_it_must_be_to_be_timed(monkeypatch):
-    monkeypatch.setattr(_matmul, "_SMALLEST", 8)
-    monkeypatch.setattr(_matmul, "_LARGEST", 32)
-    matmul = Matmul()
-    assert matmul.size == 32
-    assert matmul.flops == 2 * 32**3 * len(jax.local_devices())
-    assert matmul().shape == (len(jax.local_devices()), 32, 32)
+def test_first_calls_and_each_number_of_samples_have_ratios():
+    config: Any = jax.config
+    cached, calls = config.jax_enable_compilation_cache, []
+    found = measure_combinations(
+        CombinationsConfig(rounds=3, samples=(2, 4)),
+        progress=lambda *done: calls.append(done),
+        selected={"small": CASE},
+    )
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert config.jax_enable_compilation_cache == cached
+    case = found["cases"]["small"]
+    # Compiling takes longer than evaluating.
+    for program, seconds in case["first_seconds"].items():
+        assert seconds > case["seconds"]["4"][program]
+    heading, first, *rows = combinations_table(found)
+    assert first[:2] == ("small", "first call")
+    for row, samples in zip(rows, ("2", "4"), strict=True):
+        median = case["to_map"][samples]["median"]
+        assert row[:2] == ("small", samples)
+        assert row[heading.index("to map")].startswith(f"{median:.2f} (")

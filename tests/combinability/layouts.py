@@ -1,14 +1,14 @@
-"""Expected symmetries, written as one line per leaf.
+"""Expected symmetries, written as one line a leaf.
 
-    Dense_0/kernel      _ h              an axis is a group, or `_`: stays where it is
+    Dense_0/kernel      _ h              an axis is a class, or `_`: stays where it is
     Dense_0/bias        h
     query/kernel        r (h d=4)        a product, row-major; a size where needed
     Conv_0/kernel       _ _ a|b c        a sum of segments
     BatchNorm_0/*       c                several leaves, by pattern
     d within h                           each unit of h has its own permutation of d
 
-Lower-case names are groups. Capital names stay; they are there so that a group may lie
-within them. A number is a factor or segment of that size that stays. Leaves that
+Lower-case classes are groups. Capital ones stay; they are named so that a group may
+lie within them. A number is a factor or segment of that size that stays. Leaves that
 are not mentioned stay.
 """
 
@@ -19,11 +19,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-Coordinate = tuple[tuple[str, int], ...]  # (group, unit) of each factor
+Coordinate = tuple[tuple[str, int], ...]  # (class, unit) of each factor
 
 
 class Atom(NamedTuple):
-    """One group, or something that stays."""
+    """One class, or something that stays."""
 
     name: str
     given: int | None = None
@@ -121,7 +121,7 @@ def parse_axis(text: str) -> Atom | Many:
 
 
 class Layout(NamedTuple):
-    """What is expected of each leaf, and which groups lie within which."""
+    """What is expected of each leaf, and which classes lie within which."""
 
     leaves: dict[str, tuple[Atom | Many, ...]]
     within: dict[str, tuple[str, ...]]
@@ -150,7 +150,7 @@ def matches(path: str, pattern: str) -> bool:
 
 
 def solve_sizes(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> dict:
-    """The size of each group, from the shapes of the leaves."""
+    """The size of each class, from the shapes of the leaves."""
     sizes: dict[str, int] = {}
     for _ in range(4):
         for path, labels in layout.leaves.items():

@@ -56,7 +56,7 @@ def block_of(coordinate: Coordinate, parents: tuple[str, ...]) -> tuple[int, ...
 
 
 def exchange(coordinate: Coordinate, name: str, i: int) -> Coordinate:
-    """The coordinate with the units i and i + 1 of a group exchanged."""
+    """The coordinate with the units i and i + 1 of a class exchanged."""
     swap = {i: i + 1, i + 1: i}
     return tuple(
         (label, swap.get(unit, unit) if label == name else unit)

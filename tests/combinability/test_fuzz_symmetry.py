@@ -49,7 +49,7 @@ def beyond_labels(program, symmetry) -> bool:
     """Whether a network may be one of those that a tree of labels cannot describe.
 
     Cuts across units that belong together (half a head), or between those that others
-    lie within (one head of two), cost part of the symmetry. A group inside of one that
+    lie within (one head of two), cost part of the symmetry. A class inside of one that
     is on two axes of the same array has one permutation.
     """
     for block in symmetry.blocks:

@@ -340,7 +340,7 @@ BAD = {
     ),
     "a variance alone": (
         lambda: reset(statistics={"norm": {"var": 0.0}}),
-        "'norm/var' has no mean beside it",
+        "'norm/var' has no mean",
     ),
 }
 

@@ -186,28 +186,6 @@ def test_random_numbers_are_drawn_in_the_type_that_the_program_says(dtype, varia
     assert sizes(combinability.infer_symmetry(network, variables, X, key)) == [5]
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int4", "uint8", "int16"])
-def test_inputs_and_leaves_may_be_integers_of_any_width(dtype, variables):
-    def network(variables, x):
-        shift = variables["table"].astype(jnp.float32).sum()
-        return mlp(variables, x.astype(jnp.float32)) + shift
-
-    table = {"table": struct((2, 3), dtype)}
-    x = struct(X.shape, dtype)
-    found = combinability.infer_symmetry(network, variables | table, x)
-    assert sizes(found) == [5]
-
-
-@pytest.mark.parametrize("decide", [lambda y: y.argmax(-1), lambda y: y > 0])
-def test_a_network_may_return_decisions(decide, variables):
-    """They change less often than scores, but they do."""
-
-    def network(variables, x):
-        return decide(mlp(variables, x))
-
-    assert sizes(combinability.infer_symmetry(network, variables, X)) == [5]
-
-
 def test_an_array_without_entries_has_no_groups_and_does_no_harm(variables):
     empty = combinability.infer_symmetry(mlp, variables, X[:0])
     assert not empty.groups

@@ -15,7 +15,7 @@ def transpose(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
 
 @register_rule("squeeze")
 def squeeze(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
-    """Axes of size 1 are removed."""
+    """Axes of size 1 go."""
     gone = equation.params["dimensions"]
     return [[label for axis, label in enumerate(x) if axis not in gone]]
 

@@ -236,7 +236,7 @@ def fused_qkv_by_split():
 
 @family
 def fused_qkv_by_reshape():
-    """(3, heads, size), then indexed: one group of head sizes for all three is enough.
+    """(3, heads, size), then indexed: one class of head sizes for all three is enough.
 
     Complete would be another one for the values.
     """
@@ -420,7 +420,7 @@ def talking_heads():
 
 @family
 def pairs_of_heads():
-    """Differences of all pairs: the dimensions are one group for all heads."""
+    """Differences of all pairs: the dimensions are one class for all heads."""
 
     def apply(v, x):
         heads = jnp.tanh(x @ v["in"]).reshape(2, 3, 5)
@@ -437,7 +437,7 @@ def pairs_of_heads():
 
 @family
 def shared_weights_across_heads():
-    """A layer that each head applies to itself: its inputs are one group for all."""
+    """A layer that each head applies to itself: its inputs are one class for all."""
 
     def apply(v, x):
         heads = jnp.tanh(x @ v["in"]).reshape(2, 3, 5)
@@ -479,7 +479,7 @@ def alibi():
 
 @family
 def gated_linear_unit():
-    """The two halves of a layer multiplied: one group on both segments."""
+    """The two halves of a layer multiplied: one class on both segments."""
 
     def body(x):
         x = dense(7, "stem")(x)

@@ -26,7 +26,7 @@ def slices():
 
 @family
 def shifted_sum():
-    """x[:-3] + x[3:] of nine units: one group of three units, three times."""
+    """x[:-3] + x[3:] of nine units: one class of three units, three times."""
 
     def apply(v, x):
         h = x @ v["in"]
@@ -67,7 +67,7 @@ def rolled_by_one():
 
 @family
 def reversed_axis():
-    """h + its mirror image; pairs of units could be exchanged, but that is no group."""
+    """h + its mirror image; pairs of units could be exchanged, but that is no class."""
 
     def apply(v, x):
         h = x @ v["in"]
@@ -79,7 +79,7 @@ def reversed_axis():
 
 @family
 def rotate_half():
-    """The two halves change places: one group on both."""
+    """The two halves change places: one class on both."""
 
     def apply(v, x):
         h = x @ v["in"]
@@ -224,7 +224,7 @@ def units_on_a_grid_with_column_means():
 
 @family
 def outer_product():
-    """All products of two units of a layer, flattened: one group as both factors."""
+    """All products of two units of a layer, flattened: one class as both factors."""
 
     def apply(v, x):
         h = jnp.tanh(x @ v["in"])

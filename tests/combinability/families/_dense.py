@@ -205,7 +205,7 @@ def tied_autoencoder():
 
 @family
 def repeated_layer():
-    """The same weights four times: one group on both axes."""
+    """The same weights four times: one class on both axes."""
 
     def apply(v, x):
         h = x @ v["in"]

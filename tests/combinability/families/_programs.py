@@ -14,7 +14,7 @@ from tests.combinability.families._family import (
 
 @family
 def branches():
-    """`cond`: a group of its own in one branch, one that goes through both."""
+    """`cond`: a class of its own in one branch, one that goes through both."""
 
     def apply(v, x):
         h = jnp.tanh(x @ v["in"])

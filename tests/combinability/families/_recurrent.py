@@ -17,7 +17,7 @@ def recurrent(cell, layout):
 
 @family
 def simple_cell():
-    """One group on both axes of the recurrent kernel."""
+    """One class on both axes of the recurrent kernel."""
     layout = """
         cell/i/kernel  _ h
         cell/i/bias    h

@@ -21,7 +21,7 @@ def with_heads(mixed, layout, **shapes):
 
 @family
 def heads_mixed_by_a_matrix():
-    """Each output gets dimension d of all heads: d is one group for all of them."""
+    """Each output gets dimension d of all heads: d is one class for all of them."""
     layout = """
         in   h _ d
         out  h d _
@@ -250,7 +250,7 @@ def tiled_layer():
 
 @family
 def reshaped_and_back():
-    """Nothing happens in between: one group of fifteen."""
+    """Nothing happens in between: one class of fifteen."""
 
     def apply(v, x):
         h = jnp.tanh((x @ v["in"]).reshape(2, 3, 5)).reshape(2, 15)
