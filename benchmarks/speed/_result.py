@@ -1,7 +1,7 @@
 """Results of measurements of speed, as `result.json` holds them.
 
 Programs are timed in turns. Times are medians over rounds; ratios are taken round by
-round.
+round. Optional fields are left out of JSON where they were not measured.
 """
 
 from benchmarks import runs
@@ -98,7 +98,7 @@ class Programs(Record):
     loop: Number
 
 
-class CombinationCase(Record):
+class CombinationCase(Record, omit_defaults=True):
     """Combining one network on some images.
 
     Attributes:
@@ -123,7 +123,7 @@ class Combinations(Record):
     cases: dict[str, CombinationCase]
 
 
-class CombinabilityResult(runs.Result):
+class CombinabilityResult(runs.Result, omit_defaults=True):
     """Speed of matching and combining."""
 
     matching: Matching
@@ -131,7 +131,7 @@ class CombinabilityResult(runs.Result):
     large: dict[str, LargeMatching] | None = None
 
 
-class TaskLossLayer(Record):
+class TaskLossLayer(Record, omit_defaults=True):
     """Task-loss matching at one layer.
 
     Attributes:
