@@ -221,7 +221,7 @@ class Studies:
         def audited(method: Callable) -> dict[str, Any]:
             back = functools.partial(layer.cut.back, b)
             return _audit_numbers(
-                report.audit(
+                report.audit_activations(
                     method,
                     source,
                     own,

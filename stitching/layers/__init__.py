@@ -1,5 +1,5 @@
 """Stitching layers: affine maps of channels, each within a class of its own, as Flax
-modules that train.
+modules that train: Linen, and NNX by `to_nnx`.
 
 | layer | its weight, at every step | its nearest member of a weight |
 |---|---|---|
@@ -16,6 +16,7 @@ from stitching.layers._affine import Affine, MaskedAffine
 from stitching.layers._initialisers import from_fit, identity, random_permutation
 from stitching.layers._low_rank import LowRank
 from stitching.layers._matching import FixedMatching, Matching
+from stitching.layers._nnx import to_nnx
 from stitching.layers._orthogonal import Orthogonal
 from stitching.layers._proximal import proximal_l1
 from stitching.layers._shapes import (
@@ -43,5 +44,6 @@ __all__ = [
     "random_permutation",
     "resize",
     "resize_tokens",
+    "to_nnx",
     "tokens_to_map",
 ]

@@ -1,4 +1,4 @@
-"""What a stitch gives where the answer is known."""
+"""What a procedure of stitching gives where the answer is known."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,19 +17,20 @@ Split = tuple[Any, Any]
 
 
 class Controls(NamedTuple):
-    """What `controls` finds: for each control, what the procedure gave.
+    """What the procedure gave for each control of `controls`.
 
     Attributes:
-        self_stitch: network 2 stitched to itself. Anything but a relative accuracy
-            near 1 is the method's own failure: too few samples, a class of maps that
-            is too small, too few steps.
-        shuffled: activations of network 1 on *other* inputs. Each by itself is a
-            perfect one, but tells nothing of the input: at chance, or the labels leak.
+        self_stitch: network 2 stitched to itself. A shortfall from a relative accuracy
+            of 1 is the method's own error: too few samples, too small a class of maps,
+            too few steps.
+        shuffled: activations of network 1 on *other* inputs. Each is a genuine
+            activation, but carries no information about the input: at chance, or the
+            labels leak.
         noise: Gaussian noise of network 1's mean and covariance. At chance as well;
-            where it is above, map and back do the task without network 1.
-        untrained: network 1 with fresh variables, or None. Random features tell
-            something of the input; only what a trained network 1 has above them is
-            due to what it learned.
+            above it, map and back do the task without network 1.
+        untrained: network 1 with fresh variables, or None. Random features carry some
+            information about the input; only what a trained network 1 achieves beyond
+            them is due to training.
     """
 
     self_stitch: Any
@@ -46,19 +47,19 @@ def controls(
     key: PRNGKeyArray,
     untrained: Split | None = None,
 ) -> Controls:
-    """Runs a procedure of stitching where it must succeed and where it must fail.
+    """Run a procedure of stitching where it must succeed and where it must fail.
 
     Args:
         stitch: stitch(seen, held_out) takes activations in place of network 1's, fits
-            its map on the first (to the own activations or the labels of the same
-            samples), and gives what it measures on the second: `Measures`, an accuracy,
-            any tree.
+            its map on the first (to network 2's activations or the labels of the same
+            samples), and returns what it measures on the second: `Measures`, an
+            accuracy, any tree.
         source: network 1's activations (seen, held_out) at its cut, (images, ...,
             channels).
         own: network 2's at its cut, of the same samples: the source of `self_stitch`.
         key: for shuffling and noise.
         untrained: the activations (seen, held_out) of network 1 with fresh variables,
-            say `module.init` of another key; left out, there is no such control.
+            say `module.init` of another key; by default there is no such control.
 
     Returns:
         `Controls`.
@@ -90,9 +91,9 @@ def controls(
 def shuffled(
     key: PRNGKeyArray, activation: Float[ArrayLike, "n *features"]
 ) -> Float[Array, "n *features"]:
-    """The activations of the same inputs in another order.
+    """Permute the activations of images.
 
-    Their distribution is exactly what it was; what each says of its input is gone.
+    Their distribution stays exactly as it was; what each says of its input is lost.
 
     Args:
         key: a random key.
@@ -117,10 +118,10 @@ def shuffled(
 def gaussian_noise(
     key: PRNGKeyArray, activation: Float[ArrayLike, "*samples p"]
 ) -> Float[Array, "*samples p"]:
-    """Gaussian noise with the mean and the covariance of an activation's channels.
+    """Draw Gaussian noise with the mean and covariance of an activation's channels.
 
-    Each position of a map is drawn by itself: how neighbours depend on each other is
-    gone, as is what is not Gaussian (values are negative behind a ReLU, too).
+    Each position of a map is drawn independently: dependence between neighbours is
+    lost, as is all that is not Gaussian (values are negative behind a ReLU, too).
 
     Args:
         key: a random key.

@@ -18,7 +18,7 @@ class Identification(NamedTuple):
         accuracy: share of the layers whose counterpart scores highest; a counterpart
             that ties with others counts by its chance among them.
         mean_rank: mean rank of the counterparts, 1 the best; ties share the mean.
-        chance: the accuracy of scores that say nothing, 1 / layers.
+        chance: the accuracy of scores without information, 1 / layers.
         chance_rank: their mean rank, (layers + 1) / 2.
         ranks: rank of the counterpart, layer by layer.
         best: for each layer, the one that scores highest.
@@ -37,17 +37,17 @@ def layer_scores(
     layers_1: Sequence[PyTree],
     layers_2: Sequence[PyTree],
 ) -> Float[Array, "k l"]:
-    """The scores of every layer of network 1 with every layer of network 2.
+    """Return the scores of every layer of network 1 with every layer of network 2.
 
     Args:
-        score: score(one, two) gives a number, larger for a better match: a similarity
+        score: score(one, two) returns a number, larger for a better match: a similarity
             index, the held-out R² of a fit, the relative accuracy of a stitch.
         layers_1: what `score` takes of each layer of network 1, an activation for
             instance, or a cut.
         layers_2: the same of network 2.
 
     Returns:
-        The scores, one row a layer of network 1.
+        The scores, one row per layer of network 1.
 
     Raises:
         ValueError: if there is no layer, or a score is no scalar.
@@ -75,22 +75,22 @@ def layer_scores(
 
 
 def identification(scores: Float[ArrayLike, "layers layers"]) -> Identification:
-    """Whether each layer of network 1 is matched best by the same layer of network 2.
+    """Ask whether each layer is matched best by the same layer of the other network.
 
     A sanity check of a *measure of similarity*: networks of one architecture that
-    differ by their seed do, by all we know, the same at the same depth, so a measure
-    that finds another layer more similar measures something else. Within one network,
-    with its own layers as network 2, nothing may beat the layer itself. Task-loss
-    matching fails here: its maps leave the distribution that the back knows, and rate
-    distant layers as similar.
+    differ only in their seed are expected to do the same at the same depth, so a
+    measure that finds another layer more similar measures something else. Within one
+    network, with its own layers as network 2, no other layer may score higher than the
+    layer itself. Task-loss matching fails here: its maps leave the distribution on
+    which the back was trained, and rate distant layers as similar.
 
     Args:
         scores: (layers, layers), larger for a better match (a distance: negative);
             rows are layers of network 1, columns those of network 2 in the same order.
-            The transposed scores ask the other way round. NaN is the worst score.
+            The transposed scores ask the converse. NaN is the worst score.
 
     Returns:
-        `Identification`, to be read beside its chance levels.
+        `Identification`, to be compared with its chance levels.
 
     Raises:
         ValueError: if the scores are not square, or there are none.

@@ -1,25 +1,281 @@
-"""All measures of a stitched network against another, together."""
+"""How well a stitched network does the task, and how close it is to another."""
 
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from stitching.report._accuracy import (
-    accuracy,
-    agreement,
-    hits_table,
-    relative_accuracy,
-)
-from stitching.report._cross_entropy import cross_entropy
-from stitching.report._logits import Labels, Logits, fitting, pair, positive
+from stitching._moments import real
+from stitching._weights import sample_weights
+
+# Each leading index is a sample.
+Logits = Float[ArrayLike, "*samples classes"]
+Labels = Int[ArrayLike, "*samples"]
+Values = Float[ArrayLike, "*samples channels"]
+Weights = Float[ArrayLike, "*leading"] | None
+
+
+def accuracy(
+    logits: Logits, labels: Labels, *, weights: Weights = None
+) -> Float[Array, ""]:
+    """Return the share of samples whose highest logit is that of the right class.
+
+    A sample with a NaN among its logits is a miss, so a stitch that diverged has
+    accuracy 0 and a sweep over many goes on.
+
+    Args:
+        logits: (..., classes); each leading index is a sample.
+        labels: (...), the right classes.
+        weights: of the samples, at least 0, over the leading axes or the first of them;
+            all 1 by default. A mask leaves samples out, whatever they hold.
+
+    Returns:
+        A scalar in [0, 1].
+
+    Raises:
+        TypeError: if the labels are not integers, or the logits not real.
+        ValueError: if shapes do not fit, a label that is not traced is no class, or
+            weights are negative, not finite or all 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import report
+        >>> logits = jnp.array([[2.0, 1.0], [0.0, 3.0]])
+        >>> float(report.accuracy(logits, jnp.array([0, 0])))
+        0.5
+    """
+    logits = checked("logits", logits)
+    weights = checked_weights(weights, logits.shape[:-1])
+    return _accuracy(logits, fitting(labels, logits, weights), weights)
+
+
+@jax.jit
+def _accuracy(logits: Array, labels: Array, weights: Array | None) -> Array:
+    return _share(predicted(logits) == labels, logits.dtype, weights)
+
+
+def relative_accuracy(
+    stitched: Logits, reference: Logits, labels: Labels, *, weights: Weights = None
+) -> Float[Array, ""]:
+    """Return the accuracy of the stitched network relative to another network's.
+
+    Against network 2 it is the share of its performance that is left when mapped
+    activations of network 1 replace its own; 1 is all. The map may add to what network
+    1 knows, so values above 1 occur. It alone does not say that the activations are
+    similar: see `audit`.
+
+    Args:
+        stitched: (..., classes), logits of the stitched network.
+        reference: of the same samples, those of network 2 (or of network 1).
+        labels: (...), the right classes.
+        weights: as for `accuracy`.
+
+    Returns:
+        A scalar, not negative; NaN where the reference is never right.
+
+    Raises:
+        TypeError, ValueError: as for `accuracy`, or if the shapes of the logits differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import report
+        >>> own = jnp.array([[2.0, 1.0], [0.0, 3.0]])
+        >>> stitched = jnp.array([[2.0, 1.0], [4.0, 3.0]])
+        >>> float(report.relative_accuracy(stitched, own, jnp.array([0, 1])))
+        0.5
+
+    References:
+        Csiszárik et al., 2021, arXiv 2110.14633.
+    """
+    stitched, reference = pair(stitched, reference)
+    weights = checked_weights(weights, stitched.shape[:-1])
+    labels = fitting(labels, stitched, weights)
+    return _relative_accuracy(stitched, reference, labels, weights)
+
+
+@jax.jit
+def _relative_accuracy(
+    stitched: Array, reference: Array, labels: Array, weights: Array | None
+) -> Array:
+    own = _accuracy(reference, labels, weights)
+    return _ratio(_accuracy(stitched, labels, weights), own)
+
+
+def agreement(
+    stitched: Logits, reference: Logits, *, weights: Weights = None
+) -> Float[Array, ""]:
+    """Return the share of samples for which two networks predict the same class.
+
+    Stricter than accuracy: a stitched network that is as good as network 2 but makes
+    other errors computes another function. Two networks that were trained on one task
+    from different seeds agree on nearly all that both get right; compare with their
+    agreement.
+
+    Args:
+        stitched: (..., classes), logits of the stitched network.
+        reference: of the same samples, those of network 2 (or of network 1).
+        weights: as for `accuracy`.
+
+    Returns:
+        A scalar in [0, 1]; a sample with a NaN among its logits agrees with none.
+
+    Raises:
+        TypeError, ValueError: if the logits are not real, or shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import report
+        >>> own = jnp.array([[2.0, 1.0], [0.0, 3.0]])
+        >>> float(report.agreement(5 * own, own)), float(report.agreement(-own, own))
+        (1.0, 0.0)
+
+    References:
+        Csiszárik et al., 2021, arXiv 2110.14633.
+    """
+    stitched, reference = pair(stitched, reference)
+    weights = checked_weights(weights, stitched.shape[:-1])
+    return _agreement(stitched, reference, weights)
+
+
+@jax.jit
+def _agreement(stitched: Array, reference: Array, weights: Array | None) -> Array:
+    classes = predicted(stitched)
+    same = (classes == predicted(reference)) & (classes >= 0)
+    return _share(same, stitched.dtype, weights)
+
+
+def hits_table(
+    *networks: Logits, labels: Labels, weights: Weights = None
+) -> Int[Array, "2 2"]:
+    """Count the samples that each of some networks gets right or wrong.
+
+    Of two networks, `table[i, j]` counts the samples with outcome i of the first and j
+    of the second, 0 a miss and 1 a hit: `table[1, 0]` is what only the first gets
+    right. Of three (stitched, network 1, network 2) `table[1, 1, 0]` are the samples
+    where the stitched network is right with network 1 against network 2: the knowledge
+    of network 1 that came through. Counts of batches add up to those of all samples.
+
+    Args:
+        *networks: logits (..., classes) of each, on the same samples.
+        labels: (...), the right classes.
+        weights: as for `accuracy`; samples count as much.
+
+    Returns:
+        Whole numbers (sums of weights, if there are any), of shape (2, 2) for two
+        networks, (2, 2, 2) for three, and so on.
+
+    Raises:
+        TypeError: if the labels are not integers, or logits not real.
+        ValueError: if there is no network, shapes do not fit, or a label that is not
+            traced is no class.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import report
+        >>> own = jnp.array([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]])
+        >>> stitched = jnp.array([[2.0, 1.0], [4.0, 3.0], [1.0, 0.0]])
+        >>> report.hits_table(stitched, own, labels=jnp.array([0, 1, 1])).tolist()
+        [[1, 1], [0, 1]]
+
+    References:
+        Csiszárik et al., 2021, arXiv 2110.14633. Of three networks: ours.
+    """
+    if not networks:
+        raise ValueError("networks: expected logits of at least one network, got none")
+    arrays = [checked(f"networks[{i}]", each) for i, each in enumerate(networks)]
+    shapes = {each.shape for each in arrays}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"networks: expected logits of the same samples and classes, got shapes "
+            f"{', '.join(map(str, sorted(shapes)))}"
+        )
+    weights = checked_weights(weights, arrays[0].shape[:-1])
+    return _hits_table(arrays, fitting(labels, arrays[0], weights), weights)
+
+
+@jax.jit
+def _hits_table(networks: list[Array], labels: Array, weights: Array | None) -> Array:
+    cell = jnp.zeros(labels.shape, jnp.int32)
+    for each in networks:
+        cell = 2 * cell + (predicted(each) == labels)
+    counted = cell.reshape(-1, 1) == jnp.arange(2 ** len(networks))
+    if weights is not None:
+        counted = counted * weights.reshape(-1, 1)
+    return counted.sum(axis=0).reshape((2,) * len(networks))
+
+
+def cross_entropy(
+    stitched: Logits,
+    reference: Logits,
+    temperature: Any = 1.0,
+    *,
+    weights: Weights = None,
+) -> Float[Array, ""]:
+    r"""Return the mean cross-entropy against another network's soft outputs.
+
+    .. math::
+
+        -\frac1n \sum_i \sum_c p_{ic} \log q_{ic}, \qquad
+        p = \operatorname{softmax}(r / T), \quad q = \operatorname{softmax}(s / T)
+
+    with the logits r of the reference and s of the stitched network. At least the
+    entropy of the reference, `cross_entropy(reference, reference)`, which it reaches
+    where the distributions are equal; what is above is their Kullback-Leibler
+    divergence.
+
+    Args:
+        stitched: (..., classes), logits of the stitched network.
+        reference: of the same samples, those of network 2 (or of network 1).
+        temperature: T, above 0; a large one emphasises classes that are not predicted.
+        weights: as for `accuracy`.
+
+    Returns:
+        A scalar in nats, not negative.
+
+    Raises:
+        TypeError, ValueError: if the logits are not real, shapes differ, or a
+            temperature that is not traced is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import report
+        >>> own = jnp.log(jnp.array([[0.75, 0.25]]))
+        >>> round(float(report.cross_entropy(jnp.zeros((1, 2)), own)), 4)  # ln 2
+        0.6931
+        >>> round(float(report.cross_entropy(own, own)), 4)  # the entropy
+        0.5623
+
+    References:
+        Csiszárik et al., 2021, arXiv 2110.14633.
+    """
+    positive("temperature", temperature)
+    stitched, reference = pair(stitched, reference)
+    weights = checked_weights(weights, stitched.shape[:-1])
+    return _cross_entropy(stitched, reference, temperature, weights)
+
+
+@jax.jit
+def _cross_entropy(
+    stitched: Array, reference: Array, temperature: Any, weights: Array | None
+) -> Array:
+    stitched, reference = (
+        jax.nn.log_softmax(each / temperature) for each in (stitched, reference)
+    )
+    # What has no probability does not count, though its logarithm be infinite.
+    probabilities = jnp.exp(reference)
+    terms = jnp.where(probabilities == 0, 0, probabilities * stitched)
+    return -_mean(terms.sum(axis=-1)[..., None], weights)[0]
 
 
 class Measures(NamedTuple):
     """What `measures` finds.
 
     Attributes:
-        accuracy: of the stitched network.
+        accuracy: of the stitched network; larger is better.
         reference_accuracy: of the other.
         relative_accuracy: the first over the second; NaN where the second is 0.
         agreement: share of samples with the same predicted class.
@@ -38,13 +294,18 @@ class Measures(NamedTuple):
 
 
 def measures(
-    stitched: Logits, reference: Logits, labels: Labels, *, temperature: Any = 1.0
+    stitched: Logits,
+    reference: Logits,
+    labels: Labels,
+    *,
+    temperature: Any = 1.0,
+    weights: Weights = None,
 ) -> Measures:
-    """How a stitched network does the task, and how near it is to another network.
+    """Measure how well a stitched network classifies, and how close it is to another.
 
     The logits of a whole test set are small: compute them in batches, put them
     together, and measure once. Runs under `jit` and `vmap`, so over many stitches at
-    once, and wherever the samples lie.
+    once, and on sharded samples.
 
     Args:
         stitched: (..., classes), logits of the stitched network; each leading index is
@@ -53,6 +314,7 @@ def measures(
             network 1 to learn what came from there.
         labels: (...), the right classes.
         temperature: of the cross-entropy, above 0.
+        weights: as for `accuracy`.
 
     Returns:
         `Measures`.
@@ -71,19 +333,259 @@ def measures(
     """
     stitched, reference = pair(stitched, reference)
     positive("temperature", temperature)
-    return _measures(stitched, reference, fitting(labels, stitched), temperature)
+    weights = checked_weights(weights, stitched.shape[:-1])
+    labels = fitting(labels, stitched, weights)
+    return _measures(stitched, reference, labels, temperature, weights)
 
 
 @jax.jit
-def _measures(
-    stitched: Array, reference: Array, labels: Array, temperature: Any
-) -> Measures:
+def _measures(stitched, reference, labels, temperature, weights) -> Measures:
     return Measures(
-        accuracy=accuracy(stitched, labels),
-        reference_accuracy=accuracy(reference, labels),
-        relative_accuracy=relative_accuracy(stitched, reference, labels),
-        agreement=agreement(stitched, reference),
-        cross_entropy=cross_entropy(stitched, reference, temperature),
-        reference_entropy=cross_entropy(reference, reference, temperature),
-        hits=hits_table(stitched, reference, labels=labels),
+        accuracy=_accuracy(stitched, labels, weights),
+        reference_accuracy=_accuracy(reference, labels, weights),
+        relative_accuracy=_relative_accuracy(stitched, reference, labels, weights),
+        agreement=_agreement(stitched, reference, weights),
+        cross_entropy=_cross_entropy(stitched, reference, temperature, weights),
+        reference_entropy=_cross_entropy(reference, reference, temperature, weights),
+        hits=_hits_table([stitched, reference], labels, weights),
     )
+
+
+class RegressionMeasures(NamedTuple):
+    """What `regression_measures` finds; R² is larger where a network is better.
+
+    Attributes:
+        r_squared: of the stitched network.
+        reference_r_squared: of the other.
+        relative_r_squared: the first over the second; NaN where the second is not
+            above 0.
+        agreement: R² of the stitched network's outputs against the other's.
+        squared_error: mean over samples and channels, of the stitched network.
+        reference_squared_error: of the other.
+        samples: the number of outputs, or the sum of their weights.
+    """
+
+    r_squared: Float[Array, ""]
+    reference_r_squared: Float[Array, ""]
+    relative_r_squared: Float[Array, ""]
+    agreement: Float[Array, ""]
+    squared_error: Float[Array, ""]
+    reference_squared_error: Float[Array, ""]
+    samples: Float[Array, ""]
+
+
+def regression_measures(
+    stitched: Values, reference: Values, values: Values, *, weights: Weights = None
+) -> RegressionMeasures:
+    """Measure how well a stitched network regresses, and how close it is to another.
+
+    Args:
+        stitched: (..., channels), or (samples,), outputs of the stitched network.
+        reference: of the same samples, those of network 2.
+        values: the right ones.
+        weights: as for `r_squared`.
+
+    Returns:
+        `RegressionMeasures`.
+
+    Raises:
+        TypeError, ValueError: as for `r_squared`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import report
+        >>> values = jnp.array([0.0, 1.0, 2.0])
+        >>> own, stitched = jnp.array([0.0, 1.0, 2.0]), jnp.array([0.0, 1.0, 1.0])
+        >>> found = report.regression_measures(stitched, own, values)
+        >>> float(found.relative_r_squared), float(found.agreement)
+        (0.5, 0.5)
+    """
+    stitched, values, weights = _regression("stitched", stitched, values, weights)
+    reference, *_ = _regression("reference", reference, values, None)
+    return _regression_measures(stitched, reference, values, weights)
+
+
+@jax.jit
+def _regression_measures(stitched, reference, values, weights) -> RegressionMeasures:
+    found, own = (_r_squared(each, values, weights) for each in (stitched, reference))
+    outputs = _outputs(values) if weights is None else weights
+    return RegressionMeasures(
+        r_squared=found,
+        reference_r_squared=own,
+        relative_r_squared=_ratio(found, own),
+        agreement=_r_squared(stitched, reference, weights),
+        squared_error=_squares(stitched, values, weights).mean(),
+        reference_squared_error=_squares(reference, values, weights).mean(),
+        samples=outputs.sum(),
+    )
+
+
+def r_squared(
+    outputs: Values, values: Values, *, weights: Weights = None
+) -> Float[Array, ""]:
+    r"""Return the share of the variance of values that outputs explain.
+
+    .. math::
+
+        R^2 = 1 - \frac{\sum_i w_i \|z_i - y_i\|^2}{\sum_i w_i \|y_i - \bar y\|^2}
+
+    with the weighted mean of each channel, all channels together. On samples that
+    something was fitted on it is too high.
+
+    Args:
+        outputs: (..., channels), or (samples,), of a network for regression.
+        values: of the same shape: the right ones, or another network's outputs.
+        weights: as for `accuracy`, over the leading axes but that of channels.
+
+    Returns:
+        A scalar, at most 1; negative where the mean of the values is closer, NaN where
+        they do not vary.
+
+    Raises:
+        TypeError: if an array is not real.
+        ValueError: if shapes do not fit, there are no samples, or weights are negative,
+            not finite or all 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from stitching import report
+        >>> values = jnp.array([0.0, 1.0, 2.0])
+        >>> float(report.r_squared(jnp.array([0.0, 1.0, 1.0]), values))
+        0.5
+    """
+    return _r_squared(*_regression("outputs", outputs, values, weights))
+
+
+@jax.jit
+def _r_squared(outputs: Array, values: Array, weights: Array | None) -> Array:
+    mean = jnp.broadcast_to(_mean(values, weights), values.shape)
+    variance = _squares(values, mean, weights).mean()
+    error = _squares(outputs, values, weights).mean()
+    return jnp.where(variance > 0, 1 - error / variance, jnp.nan)
+
+
+def _share(seen: Array, dtype: Any, weights: Array | None) -> Array:
+    """The share of samples that are so."""
+    return _mean(seen.astype(dtype)[..., None], weights)[0]
+
+
+def _squares(one: Array, other: Array, weights: Array | None) -> Array:
+    """The mean squared difference of each channel."""
+    return _mean((one - other) ** 2, weights)
+
+
+def _mean(values: Array, weights: Array | None) -> Array:
+    """The mean over samples: all axes that weights have, or would have."""
+    axes = tuple(range(max(1, values.ndim - 1)))
+    if weights is None:
+        return values.mean(axis=axes)
+    weights = weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim))
+    terms = jnp.where(weights > 0, weights * values, 0)
+    return terms.sum(axis=axes) / weights.sum()
+
+
+def _ratio(found: Array, own: Array) -> Array:
+    """One measure relative to another, which should be above 0."""
+    return jnp.where(own > 0, found / jnp.where(own > 0, own, 1), jnp.nan)
+
+
+def _regression(name: str, outputs: Any, values: Any, weights: Any) -> Any:
+    """Outputs, values and weights that fit each other."""
+    outputs, values = real(name, outputs), real("values", values)
+    if outputs.ndim < 1 or outputs.size == 0 or outputs.shape != values.shape:
+        raise ValueError(
+            f"{name} and values: expected the same shape (samples, ...), not empty, "
+            f"got {outputs.shape} and {values.shape}"
+        )
+    return outputs, values, checked_weights(weights, _outputs(values).shape)
+
+
+def _outputs(values: Array) -> Array:
+    """A one for each sample of values."""
+    return jnp.ones(values.shape[: max(1, values.ndim - 1)], values.dtype)
+
+
+def checked_weights(weights: Any, samples: tuple[int, ...]) -> Array | None:
+    """Weights of all samples.
+
+    Raises:
+        TypeError, ValueError: if they do not fit, or none is above 0.
+    """
+    if weights is None:
+        return None
+    weights = sample_weights(weights, samples)
+    if not isinstance(weights, Tracer) and not bool((weights > 0).any()):
+        raise ValueError("weights: expected at least one above 0, got none")
+    return weights
+
+
+def checked(name: str, logits: Any) -> Array:
+    """Logits, at least in float32.
+
+    Raises:
+        TypeError: if they are complex or not numeric.
+        ValueError: if there is no sample axis, no sample or no class.
+    """
+    logits = real(name, logits)
+    if logits.ndim < 2 or logits.size == 0:
+        raise ValueError(
+            f"{name}: expected logits of shape (samples, classes), neither empty, got "
+            f"{logits.shape}"
+        )
+    return logits
+
+
+def pair(stitched: Any, reference: Any) -> tuple[Array, Array]:
+    """Logits of two networks on the same samples; raises as `checked` does."""
+    stitched, reference = (
+        checked("stitched", stitched),
+        checked("reference", reference),
+    )
+    if stitched.shape != reference.shape:
+        raise ValueError(
+            f"stitched and reference: expected logits of the same samples and classes, "
+            f"got shapes {stitched.shape} and {reference.shape}"
+        )
+    return stitched, reference
+
+
+def fitting(labels: Any, logits: Array, weights: Array | None = None) -> Array:
+    """Labels of the samples of some logits; 0 where a sample has no weight.
+
+    Raises:
+        TypeError: if they are not integers.
+        ValueError: if there are more or fewer than samples, or one that is not traced
+            is no class.
+    """
+    labels, classes = jnp.asarray(labels), logits.shape[-1]
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(
+            f"labels: expected integers, got {labels.dtype}; from one-hot labels take "
+            f"labels.argmax(-1)"
+        )
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"labels: expected shape {logits.shape[:-1]}, that of the logits without "
+            f"classes, got {labels.shape}"
+        )
+    if weights is not None:
+        labels = jnp.where(weights > 0, labels, 0)
+    if not isinstance(labels, Tracer):
+        known = np.asarray(labels)
+        low, high = int(known.min()), int(known.max())
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"labels: expected classes from 0 to {classes - 1}, got {low} to {high}"
+            )
+    return labels
+
+
+def positive(name: str, value: Any) -> None:
+    """Raise a ValueError unless a number is above 0 and finite, or traced."""
+    if not isinstance(value, Tracer) and not 0 < value < np.inf:
+        raise ValueError(f"{name}: expected a positive number, got {value}")
+
+
+def predicted(logits: Array) -> Int[Array, "*samples"]:
+    """The class of the highest logit, the first of equal ones; −1 where one is NaN."""
+    return jnp.where(jnp.isnan(logits).any(axis=-1), -1, logits.argmax(axis=-1))

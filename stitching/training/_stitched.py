@@ -6,9 +6,11 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from stitching.cutting import Cut
+from stitching.layers._nnx import FromNNX
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +21,12 @@ class Stitched:
 
     Attributes:
         cut_1: its front is used.
-        layer: the stitching layer.
+        layer: the stitching layer, as functions `init` and `apply`.
         cut_2: its back is used.
     """
 
     cut_1: Cut
-    layer: nn.Module
+    layer: nn.Module | FromNNX
     cut_2: Cut
 
     def __hash__(self) -> int:
@@ -32,7 +34,12 @@ class Stitched:
         return hash((self.cut_1, type(self.layer), self.cut_2))
 
     def init(self, key: PRNGKeyArray, variables_1: PyTree, x: PyTree) -> PyTree[Array]:
-        """Initialise the layer for the activation of network 1 at x."""
+        """Initialise the layer for the activation of network 1 at x.
+
+        The variables of an NNX layer are those that it had when it was stitched.
+        """
+        if isinstance(self.layer, FromNNX):
+            return self.layer.variables
         return _init(self, key, variables_1, x)
 
     def apply(
@@ -50,7 +57,7 @@ class Stitched:
         return self.back(variables_2, activation, x)
 
     def back(self, variables_2: PyTree, activation: PyTree, x: PyTree) -> PyTree[Array]:
-        """What network 2 makes of a mapped activation (and of x beside the cut)."""
+        """The output of network 2 for a mapped activation (and x, if it needs it)."""
         if self.cut_2.is_bottleneck:
             return self.cut_2.back(variables_2, activation)
         return self.cut_2.back(variables_2, activation, x)
@@ -63,13 +70,14 @@ def _init(stitched, key, variables_1, x):
     return stitched.layer.init(key, zeros)
 
 
-def stitch(cut_1: Cut, layer: nn.Module, cut_2: Cut) -> Stitched:
+def stitch(cut_1: Cut, layer: nn.Module | nnx.Module, cut_2: Cut) -> Stitched:
     """Joins the front of network 1 to the back of network 2.
 
     Args:
         cut_1: network 1, cut.
-        layer: a stitching layer, or any Flax module from one activation to the other;
-            what trains is its collection "params".
+        layer: a stitching layer, or any Flax module from one activation to the other,
+            Linen or NNX. What trains is the collection "params", or the `nnx.Param`s;
+            `nnx.update(layer, trained.variables["params"])` puts them back.
         cut_2: network 2, cut; may be the same cut, if the networks differ only in their
             variables. Where the cut is no bottleneck, x passes beside it.
 
@@ -77,7 +85,7 @@ def stitch(cut_1: Cut, layer: nn.Module, cut_2: Cut) -> Stitched:
         The `Stitched` network; `train` trains its layer.
 
     Raises:
-        TypeError: if a cut is none, or the layer is no Linen module.
+        TypeError: if a cut is no `Cut`, or the layer no Flax module.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, stitching
@@ -109,9 +117,11 @@ def stitch(cut_1: Cut, layer: nn.Module, cut_2: Cut) -> Stitched:
                 f"{name}: expected a stitching.Cut, got {type(each).__name__}; make "
                 "one with stitching.cut(module, path, x)"
             )
-    if not isinstance(layer, nn.Module):
+    if isinstance(layer, nnx.Module):
+        return Stitched(cut_1, FromNNX.of(layer), cut_2)
+    if not isinstance(layer, nn.Module | FromNNX):
         raise TypeError(
-            f"layer: expected an instance of a Flax Linen module, for instance "
+            f"layer: expected an instance of a Flax module, for instance "
             f"stitching.layers.Affine(16), got {layer!r}"
         )
     return Stitched(cut_1, layer, cut_2)

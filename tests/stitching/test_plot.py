@@ -17,7 +17,7 @@ X = jax.random.normal(jax.random.key(0), (200, 4))
 @pytest.fixture(scope="module")
 def audited():
     one, two = X @ jnp.tri(4), jnp.tanh(X)
-    return report.audit(
+    return report.audit_activations(
         lambda x, y: stitching.least_squares(stitching.moments(x, y)),
         source=(one[:100], one[100:]),
         own=(two[:100], two[100:]),

@@ -6,11 +6,13 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.stats
+from flax import linen as nn
 
 import stitching
-from stitching import report, similarity
+from stitching import layers, report, similarity
 
 moments = jax.jit(stitching.moments)
 CLASSES, SEEN, HELD_OUT = 4, 300, 200
@@ -43,7 +45,7 @@ class World:
 
     def audit(self, method=least_squares, key=0, **changed):
         given = {"source": self.source, "own": self.own} | changed
-        return report.audit(
+        return report.audit_activations(
             method,
             back=self.back,
             labels=self.labels,
@@ -172,6 +174,156 @@ class TestAudit:
         shown = re.search(r"<!-- audit -->\n```text\n(.*?)\n```", guide, re.DOTALL)
         assert shown
         assert without_numbers(shown[1]) == without_numbers(str(found))
+
+
+class TestAuditOfNetworks:
+    """`audit` does by itself what one would do by hand with `audit_activations`."""
+
+    def networks(self, width=6, outputs=4):
+        layers = [nn.Dense(5), nn.tanh, nn.Dense(width), nn.tanh, nn.Dense(outputs)]
+        return nn.Sequential(layers)
+
+    def setup(self, width=6, outputs=4):
+        x = jax.random.normal(jax.random.key(0), (300, 4))
+        one, two = self.networks(width, outputs), self.networks(6, outputs)
+        a, b, fresh = (
+            m.init(jax.random.key(i), x) for i, m in enumerate((one, two, one))
+        )
+        halves = [stitching.cut(module, "layers_2", x) for module in (one, two)]
+        stitched = stitching.stitch(halves[0], layers.Affine(6), halves[1])
+        return x, a, b, fresh, stitched, jax.jit(two.apply)(b, x)
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_it_is_the_audit_of_their_activations(self, weighted):
+        x, a, b, fresh, stitched, logits = self.setup()
+        labels = (logits + jax.random.normal(jax.random.key(9), logits.shape)).argmax(
+            -1
+        )
+        rows = slice(0, 200), slice(200, 300)
+        key = jax.random.key(3)
+        mask = jnp.arange(300) % 3 > 0 if weighted else None
+
+        def method(x, y, weights=None):
+            assert (weights is None) == (mask is None)
+            seen = slice(None) if weights is None else np.asarray(weights) > 0
+            return stitching.least_squares(stitching.moments(x[seen], y[seen]))
+
+        train, test = (
+            (x[r], labels[r], *(() if mask is None else (mask[r],))) for r in rows
+        )
+        found = report.audit(
+            stitched, method, a, b, train, test, key=key, untrained=fresh, batch_size=64
+        )
+        # By hand, without the samples that are masked.
+        kept = [np.arange(300)[r] for r in rows]
+        if mask is not None:
+            kept = [each[np.asarray(mask)[each]] for each in kept]
+        fronts = [
+            tuple(cut.front(variables, x[r]) for r in kept)
+            for cut, variables in (
+                (stitched.cut_1, a),
+                (stitched.cut_2, b),
+                (stitched.cut_1, fresh),
+            )
+        ]
+        expected = report.audit_activations(
+            lambda x, y: stitching.least_squares(stitching.moments(x, y)),
+            fronts[0],
+            fronts[1],
+            lambda activation: stitched.cut_2.back(b, activation),
+            labels[kept[1]],
+            key=key,
+            untrained=fronts[2],
+        )
+        parts = [
+            (
+                each.measures,
+                each.chance,
+                each.r_squared,
+                each.distance,
+                each.energy,
+                each.controls.self_stitch,
+                each.controls.untrained,
+            )
+            for each in (found, expected)
+        ]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-5), *parts)
+
+    def test_task_loss_trains_the_layer_between_networks_that_differ(self):
+        x, a, b, _, stitched, logits = self.setup(width=9)
+        labels = logits.argmax(-1)
+        method = report.TaskLoss(optax.adam(0.05), steps=200, batch_size=50)
+        found = report.audit(
+            stitched,
+            method,
+            a,
+            b,
+            (x[:200], labels[:200]),
+            (x[200:], labels[200:]),
+            key=jax.random.key(1),
+        )
+        assert found.controls.self_stitch.relative_accuracy > 0.85
+        assert found.measures.relative_accuracy > found.chance + 0.1
+
+    @pytest.mark.parametrize("method", ["task loss", "least squares"])
+    def test_a_regression_is_measured_by_its_r_squared(self, method):
+        x, a, b, _, stitched, values = self.setup(outputs=2)
+        whole = stitched.cut_2
+        outputs = stitching.Cut(
+            whole.front, lambda variables, y: {"place": whole.back(variables, y)}
+        )
+        stitched = stitching.stitch(stitched.cut_1, stitched.layer, outputs)
+        noise = 0.1 * jax.random.normal(jax.random.key(5), values.shape)
+        values = values + noise
+        methods = {
+            "task loss": report.TaskLoss(optax.adam(0.05), steps=300, batch_size=50),
+            "least squares": least_squares,
+        }
+        found = report.audit(
+            stitched,
+            methods[method],
+            a,
+            b,
+            (x[:200], values[:200]),
+            (x[200:], values[200:]),
+            key=jax.random.key(1),
+            pick=lambda outputs: outputs["place"],
+        )
+        assert found.energy is None
+        assert found.chance == 0
+        assert found.controls.self_stitch.relative_r_squared > 0.9
+        assert found.controls.noise.relative_r_squared < 0.2
+        assert (
+            found.measures.relative_r_squared > found.controls.noise.relative_r_squared
+        )
+        assert "relative R²" in str(found)
+
+    @pytest.mark.parametrize(
+        ("train", "test", "error", "says"),
+        [
+            (
+                slice(0, 200),
+                slice(150, 300),
+                ValueError,
+                "not in train, got 50 that are",
+            ),
+            (
+                slice(0, 300),
+                slice(200, 300),
+                ValueError,
+                "not in train, got 100 that are",
+            ),
+            (3, slice(200, 300), TypeError, r"train: expected \(x, labels\) or"),
+        ],
+    )
+    def test_nothing_is_scored_on_what_it_was_fitted_on(self, train, test, error, says):
+        x, a, b, _, stitched, logits = self.setup()
+        data = [
+            (x[rows], logits.argmax(-1)[rows]) if isinstance(rows, slice) else rows
+            for rows in (train, test)
+        ]
+        with pytest.raises(error, match=says):
+            report.audit(stitched, least_squares, a, b, *data, key=jax.random.key(1))
 
 
 def without_numbers(text):

@@ -26,7 +26,7 @@ def audit(**changed):
         "back": lambda activation: activation,
         "labels": LABELS,
     }
-    return call(report.audit, **(given | changed), key=KEY)
+    return call(report.audit_activations, **(given | changed), key=KEY)
 
 
 BAD = {
@@ -155,6 +155,26 @@ BAD = {
         ValueError,
         r"score: expected a function to a scalar, got one to shape \(8, 8\)",
     ),
+    "weights of other samples": (
+        call(report.accuracy, LOGITS, LABELS, weights=np.ones(3)),
+        ValueError,
+        r"weights: expected one per sample, of shape \(4,\) .* got \(3,\)",
+    ),
+    "negative weights": (
+        call(report.agreement, LOGITS, LOGITS, weights=-np.ones(4)),
+        ValueError,
+        "weights: expected finite numbers, at least 0",
+    ),
+    "no weight at all": (
+        call(report.r_squared, X, X, weights=np.zeros(8)),
+        ValueError,
+        "weights: expected at least one above 0, got none",
+    ),
+    "values of another shape": (
+        call(report.regression_measures, X, X, X[:, :2]),
+        ValueError,
+        r"stitched and values: expected the same shape .* \(8, 3\) and \(8, 2\)",
+    ),
     "shuffling a vector": (
         call(report.shuffled, KEY, X[0]),
         ValueError,
@@ -168,7 +188,7 @@ BAD = {
     "an audit on the samples of the fit": (
         audit(own=(X[:4], X[:4])),
         ValueError,
-        "own: expected held-out activations of other samples .* same ones twice",
+        "own: expected held-out activations of other samples .* got 4 that are all",
     ),
     "an audit of two layers": (
         audit(source=(X[:4], X[4:, :2])),

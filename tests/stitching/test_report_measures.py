@@ -172,3 +172,81 @@ def test_samples_may_be_sharded(kind):
         measures(*placed),
         measures(one, two, labels),
     )
+
+
+RANDOM = np.random.default_rng(5)
+STITCHED, REFERENCE = RANDOM.normal(size=(2, 40, 5)).astype(np.float32)
+RIGHT = RANDOM.integers(5, size=40)
+VALUES = RANDOM.normal(size=(40, 5)).astype(np.float32)
+MEASURES = {
+    "accuracy": lambda s, r, y, v, **o: report.accuracy(s, y, **o),
+    "relative_accuracy": lambda s, r, y, v, **o: report.relative_accuracy(s, r, y, **o),
+    "agreement": lambda s, r, y, v, **o: report.agreement(s, r, **o),
+    "cross_entropy": lambda s, r, y, v, **o: report.cross_entropy(s, r, 2.0, **o),
+    "hits_table": lambda s, r, y, v, **o: report.hits_table(s, r, labels=y, **o),
+    "measures": lambda s, r, y, v, **o: report.measures(s, r, y, **o),
+    "r_squared": lambda s, r, y, v, **o: report.r_squared(s, v, **o),
+    "regression": lambda s, r, y, v, **o: report.regression_measures(s, r, v, **o),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_weights_leave_samples_out_or_repeat_them(name):
+    measure = MEASURES[name]
+    weights = RANDOM.integers(3, size=40)
+    rows = np.repeat(np.arange(40), weights)
+    arrays = (STITCHED, REFERENCE, RIGHT, VALUES)
+    expected = measure(*(each[rows] for each in arrays))
+    padded = [each.copy() for each in arrays]
+    for each, bad in zip(padded, (np.nan, np.nan, -100, np.nan), strict=True):
+        each[weights == 0] = bad
+    for same in (weights, weights.astype(np.float32)):
+        found = measure(*padded, weights=same)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, 2e-5), found, expected
+        )
+    mask = weights > 0
+    expected = measure(*(each[mask] for each in arrays))
+    # Sequences of tokens, masked token by token and sequence by sequence.
+    tokens = [each.reshape(8, 5, *each.shape[1:]) for each in padded]
+    found = measure(*tokens, weights=mask.reshape(8, 5))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 2e-5), found, expected)
+    whole = [each.reshape(8, 5, *each.shape[1:]) for each in arrays]
+    found = measure(*whole, weights=np.arange(8) < 3)
+    expected = measure(*(each[:15] for each in arrays))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 2e-5), found, expected)
+
+
+def test_r_squared_is_that_of_scikit_learn():
+    weights = RANDOM.random(40)
+    for outputs, values in ((STITCHED, VALUES), (STITCHED[:, 0], VALUES[:, 0])):
+        expected = metrics.r2_score(
+            values, outputs, sample_weight=weights, multioutput="variance_weighted"
+        )
+        found = report.r_squared(outputs, values, weights=weights)
+        np.testing.assert_allclose(found, expected, 1e-5)
+
+
+def test_measures_of_a_regression_are_those_of_its_parts():
+    found = report.regression_measures(STITCHED, REFERENCE, VALUES)
+    one, two = (report.r_squared(each, VALUES) for each in (STITCHED, REFERENCE))
+    np.testing.assert_allclose(found[:2], (one, two))
+    assert np.isnan(found.relative_r_squared) == (two <= 0)
+    own = report.regression_measures(VALUES, 0.9 * VALUES, VALUES)
+    own_share = report.r_squared(0.9 * VALUES, VALUES)
+    np.testing.assert_allclose(own.relative_r_squared, 1 / own_share, 1e-5)
+    np.testing.assert_allclose(
+        found.agreement, report.r_squared(STITCHED, REFERENCE), 1e-5
+    )
+    np.testing.assert_allclose(
+        found.squared_error, np.mean((STITCHED - VALUES) ** 2), 1e-5
+    )
+    assert np.isnan(report.r_squared(STITCHED, np.ones_like(VALUES)))
+
+
+def test_positions_of_an_image_are_weighted():
+    scores = RANDOM.normal(size=(3, 4))
+    mask = np.array([[1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]])
+    padded = np.where(mask == 1, scores, np.nan)
+    expected = [scores[0, :2].mean(), scores[1, 1:].mean(), 0]
+    np.testing.assert_allclose(report.per_image(padded, weights=mask), expected, 1e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from flax import nnx
 from scipy.optimize import minimize
 
 import rllc
@@ -456,6 +457,57 @@ def test_a_step_computes_no_gradient_of_network_2():
     assert flops(back.apply, b, x) == pytest.approx(2 * product, rel=0.05)
     # Of the layer forwards and for its weight, of the back both ways.
     assert flops(taken, run, data) == pytest.approx(6 * product, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["Affine", "Orthogonal", "Matching"])
+def test_a_stitching_layer_trains_alike_in_linen_and_nnx(mlp, name):
+    layer = getattr(layers, name)(7)
+    stitched, a, _, x, _ = mlp
+    linen = stitching.stitch(stitched.cut_1, layer, stitched.cut_2)
+    initial = linen.init(KEY, a, x)
+    module = layers.to_nnx(layer, initial)
+    activation = stitched.cut_1.front(a, x)
+    close(module(activation), layer.apply(initial, activation))
+    expected = train((linen, *mlp[1:]), initial=initial, record=(5,))
+    joined = stitching.stitch(stitched.cut_1, module, stitched.cut_2)
+    found = train((joined, *mlp[1:]), record=(5,))
+    close((found.fit, found.losses, found.recorded), expected[1:])
+    close(module.fit(), layer.fit(initial))  # as it was
+    nnx.update(module, found.variables["params"])
+    close(module.fit(), expected.fit)
+
+
+def test_any_nnx_module_trains(mlp):
+    stitched, _, _, _, target = mlp
+
+    class Layer(nnx.Module):
+        def __init__(self, rngs):
+            self.first = nnx.Linear(9, 12, rngs=rngs)
+            self.norm = nnx.BatchNorm(12, rngs=rngs)
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+            self.last = nnx.Linear(12, 7, rngs=rngs)
+
+        def __call__(self, x):
+            return self.last(nnx.relu(self.drop(self.norm(self.first(x)))))
+
+    losses = []
+    for seed in (0, 1):
+        module = Layer(nnx.Rngs(seed))
+        joined = stitching.stitch(stitched.cut_1, module, stitched.cut_2)
+        found = train((joined, *mlp[1:]))
+        assert found.fit is None
+        assert (
+            target.loss(joined.apply(found.variables, *mlp[1:4]), None)
+            < found.losses[0]
+        )
+        losses.append(found.losses)
+        # The rest is frozen, and equal structures do not share their arrays.
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            nnx.to_pure_dict(nnx.state(module, nnx.BatchStat)),
+            nnx.to_pure_dict(nnx.state(Layer(nnx.Rngs(seed)), nnx.BatchStat)),
+        )
+    assert abs(losses[0][0] - losses[1][0]) > 1e-3
 
 
 @pytest.mark.usefixtures("x64")
