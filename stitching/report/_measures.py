@@ -9,8 +9,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from stitching._moments import real
-from stitching._weights import sample_weights
+from stitching._moments import real, sample_weights
 
 # Each leading index is a sample.
 Logits = Float[ArrayLike, "*samples classes"]

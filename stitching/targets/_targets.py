@@ -12,8 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from stitching import similarity
-from stitching._moments import real
-from stitching._weights import sample_weights
+from stitching._moments import real, sample_weights
 
 Pick = Callable[[Any], Any]
 Weights = Float[ArrayLike, "*leading"]
@@ -231,7 +230,10 @@ def squared_error(
 
 
 def cka(
-    activation: Float[ArrayLike, "*n q"], view: View = similarity.positions
+    activation: Float[ArrayLike, "*n q"],
+    view: View = similarity.positions,
+    *,
+    weights: Weights | None = None,
 ) -> Target:
     r"""Dissimilarity of the mapped activation and network 2's own, as a target.
 
@@ -249,14 +251,16 @@ def cka(
             variables_2, x)`.
         view: makes samples × features of an activation: `similarity.positions` or
             `similarity.flattened`.
+        weights: as for `hard`; for views other than `positions` one per sample, shape
+            (samples,).
 
     Returns:
         The `Target`.
 
     Raises:
         TypeError: if the activation is not real.
-        ValueError: if it has fewer than two axes; when trained on, if its shape is not
-            that of the stitching layer's output.
+        ValueError: if it has fewer than two axes, or weights do not fit; when trained
+            on, if its shape is not that of the stitching layer's output.
 
     Example:
         >>> import jax.numpy as jnp
@@ -275,7 +279,9 @@ def cka(
             f"activation: expected shape (samples, ..., channels), got "
             f"{activation.shape}"
         )
-    return CKA(activation, view)
+    axes = activation.ndim - 1 if view is similarity.positions else 1
+    activation, weights = _masked(activation, weights, activation.shape[:axes])
+    return CKA(activation, weights, view)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -386,12 +392,17 @@ class CKA(Target):
     """1 − CKA of the mapped activation and network 2's own."""
 
     activation: Float[Array, "*n q"]
+    weights: Float[Array, "*leading"] | None
     view: View = dataclasses.field(metadata={"static": True})
 
     def loss(self, outputs, activation):
         del outputs
-        index = similarity.cka(self.view(activation), self.view(self.activation))
-        return 1 - jnp.asarray(index)
+        weights = self.weights
+        if weights is not None:
+            activation = jnp.where(_over(weights, activation.ndim) > 0, activation, 0)
+            weights = weights.ravel()
+        views = self.view(activation), self.view(self.activation)
+        return 1 - jnp.asarray(similarity.cka(*views, weights=weights))
 
     def check(self, outputs, activation):
         del outputs

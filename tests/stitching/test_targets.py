@@ -138,6 +138,16 @@ def test_a_weight_of_two_is_a_sample_seen_twice(name):
     np.testing.assert_allclose(loss(whole), loss(part, LOGITS[repeated]))
 
 
+@pytest.mark.parametrize("view", [similarity.positions, similarity.flattened])
+def test_cka_leaves_masked_samples_out(view):
+    given, own = RNG.normal(size=(2, 8, 3, 4))
+    seen = np.flatnonzero(MASK)
+    given[MASK == 0] = np.nan
+    target = targets.cka(own, view, weights=MASK)
+    expected = 1 - similarity.cka(view(given[seen]), view(own[seen]))
+    np.testing.assert_allclose(target.loss(None, jnp.asarray(given)), expected)
+
+
 def test_weights_of_sequences_and_of_tokens():
     tokens, labels = LOGITS.reshape(2, 4, 5), LABELS.reshape(2, 4)
     sequences = targets.hard(labels, weights=np.array([0, 1]))
