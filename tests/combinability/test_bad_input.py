@@ -1,4 +1,4 @@
-"""What is wrong is refused at the door: the argument, what came, what was expected.
+"""Bad input raises: the argument, what was expected, what was given.
 
 One table for the whole library; `test_nothing_is_left_out` keeps it complete.
 """
@@ -604,7 +604,7 @@ def evaluated_many(models, distribution):
 
 
 @each_row(BAD)
-def test_bad_input_is_refused_by_name(row):
+def test_bad_input_raises(row):
     check_refused(row, combinability)
 
 

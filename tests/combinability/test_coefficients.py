@@ -254,7 +254,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_has_no_meaning_is_refused(case):
+def test_bad_input_raises(case):
     call, error, message = BAD[case]
     with pytest.raises(error, match=message):
         call()

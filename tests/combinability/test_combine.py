@@ -147,7 +147,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_does_not_fit_is_refused(case):
+def test_bad_input_raises(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call(network(1))

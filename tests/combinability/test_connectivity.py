@@ -640,7 +640,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_users_get_wrong_is_refused_with_what_was_expected(case):
+def test_bad_input_raises(case):
     call, kind, message = BAD[case]
     with pytest.raises(kind, match=message):
         call()

@@ -234,6 +234,6 @@ TREE = {"w": jnp.ones(3)}
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(call, error, words):
+def test_bad_input_raises(call, error, words):
     with pytest.raises(error, match=words):
         call()

@@ -351,7 +351,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, checkpoint, name):
+def test_a_checkpoint_of_another_run_raises(tmp_path, checkpoint, name):
     file = tmp_path / "file"
     file.write_bytes(checkpoint)
     options = {
@@ -364,7 +364,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, checkpoint, name):
     assert file.read_bytes() == checkpoint
 
 
-def test_a_checkpoint_of_another_closed_over_array_is_refused(tmp_path):
+def test_a_checkpoint_of_another_closed_over_array_raises(tmp_path):
     for data in (jnp.ones(3), jnp.zeros(3)):
         call = lambda: evaluate(  # noqa: E731
             lambda v: (v * data).sum(), jnp.ones(3), jnp.zeros(3), uniform(),  # noqa: B023
@@ -377,7 +377,7 @@ def test_a_checkpoint_of_another_closed_over_array_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["short", "noise", "empty", "array"])
-def test_a_damaged_checkpoint_is_refused(tmp_path, checkpoint, damage):
+def test_a_damaged_checkpoint_raises(tmp_path, checkpoint, damage):
     file = tmp_path / "file"
     noise = np.random.default_rng(0).bytes(500)
     contents = {"short": checkpoint[:-90], "noise": noise, "empty": b"", "array": b""}
@@ -438,7 +438,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_has_no_meaning_is_refused(case):
+def test_bad_input_raises(case):
     change, error, message = BAD[case]
     options = {
         "metric": metric, "a": network(1), "b": network(2),
@@ -459,7 +459,7 @@ MANY = {
 
 
 @pytest.mark.parametrize("case", MANY)
-def test_models_that_do_not_fit_are_refused(case):
+def test_models_that_do_not_fit_raise(case):
     models, message = MANY[case]
     with pytest.raises(ValueError, match=message):
         evaluate_many(metric, models, simplex(3), key=KEY, samples=2)

@@ -346,7 +346,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_repaired_is_refused(case):
+def test_bad_input_raises(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call()
