@@ -26,7 +26,7 @@ class Affine(StitchingLayer):
 
     @nn.compact
     def map(self, channels: int) -> Fit:
-        """The map as it is, of so many input channels."""
+        """Return the current map, for this number of input channels."""
         initial = self.initial(channels)
         return Fit(self.param("kernel", lambda _: initial), self.bias())
 
@@ -59,7 +59,7 @@ class MaskedAffine(StitchingLayer):
 
     @nn.compact
     def map(self, channels: int) -> Fit:
-        """The map as it is, of so many input channels."""
+        """Return the current map, for this number of input channels."""
         initial = self.initial(channels)
 
         def mask():

@@ -14,7 +14,7 @@ from stitching.layers._stitching_layer import StitchingLayer
 def identity(
     key: PRNGKeyArray, shape: tuple[int, int], dtype: Any = float
 ) -> Float[Array, "p q"]:
-    """An initialiser: channel i goes to channel i, as far as both have so many.
+    """Initialise a map of channel i to channel i, as far as both exist.
 
     Example:
         >>> import jax
@@ -33,7 +33,7 @@ def identity(
 def random_permutation(
     key: PRNGKeyArray, shape: tuple[int, int], dtype: Any = float
 ) -> Float[Array, "p q"]:
-    """An initialiser: a uniformly random one-to-one matching of channels.
+    """Initialise a uniformly random one-to-one matching of channels.
 
     For p ≠ q, of all of the fewer channels with a random choice of the others.
 
@@ -59,7 +59,7 @@ def _check_shape(shape: tuple[int, int]) -> None:
 
 
 def from_fit(layer: StitchingLayer, fit: Fit) -> dict[str, Any]:
-    """The variables of a layer that starts at a fit.
+    """Return the variables of a layer that starts at a fit.
 
     If the fit is in the layer's class, the layer computes it: a least squares fit in
     `Affine`, an orthogonal one in `Orthogonal` (`scaled` if it is), one of reduced rank
@@ -69,7 +69,7 @@ def from_fit(layer: StitchingLayer, fit: Fit) -> dict[str, Any]:
 
     Args:
         layer: any stitching layer.
-        fit: any direct fit of so many output channels; may be traced or vmapped.
+        fit: any direct fit with as many output channels; may be traced or vmapped.
 
     Returns:
         Its variables, as `layer.init` gives them.

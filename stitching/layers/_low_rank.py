@@ -43,7 +43,7 @@ class LowRank(StitchingLayer, kw_only=True):
     rows = ("params", "left")
 
     def map(self, channels: int) -> Fit:
-        """The map as it is, of so many input channels."""
+        """Return the current map, for this number of input channels."""
         left, right, bias = self.factors(channels)
         return Fit(times(left, right), bias)
 

@@ -45,7 +45,7 @@ class Matching(StitchingLayer):
 
     @nn.compact
     def map(self, channels: int) -> Fit:
-        """The map as it is, of so many input channels."""
+        """Return the current map, for this number of input channels."""
         initial = self.initial(channels)
         scores = self.param("scores", lambda _: initial)
         fixed = jax.lax.stop_gradient(scores)
@@ -74,7 +74,7 @@ class FixedMatching(StitchingLayer):
 
     @nn.compact
     def map(self, channels: int) -> Fit:
-        """The map as it is, of so many input channels."""
+        """Return the current map, for this number of input channels."""
         initial = self.initial(channels)
         taken = self.variable(
             "fixed",

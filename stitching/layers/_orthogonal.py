@@ -48,7 +48,7 @@ class Orthogonal(StitchingLayer):
 
     @nn.compact
     def map(self, channels: int) -> Fit:
-        """The map as it is, of so many input channels."""
+        """Return the current map, for this number of input channels."""
         initial = self.initial(channels)
         base = self.variable("fixed", "base", lambda: _polar(initial)[0]).value
         size = max(initial.shape)

@@ -27,7 +27,7 @@ class ProximalState(NamedTuple):
 def proximal_l1(
     penalty: ArrayLike, learning_rate: Rate, mask: Any = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Changes updates so that parameters land where an L1 penalty wants them.
+    r"""Follow updates by the proximal step of an L1 penalty.
 
     .. math::
 

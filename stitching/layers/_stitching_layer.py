@@ -39,11 +39,11 @@ class StitchingLayer(nn.Module):
     bias_init: Initializer = zeros
     convert: Callable[[Any], Any] | None = None
 
-    # The array that has one row an input channel: its collection and name.
+    # The array that has one row per input channel: its collection and name.
     rows: ClassVar[tuple[str, str]] = ("params", "kernel")
 
     def map(self, channels: int) -> Fit:
-        """The map as it is, of so many input channels."""
+        """Return the current map, for this number of input channels."""
         raise NotImplementedError
 
     def __call__(self, activation: Float[ArrayLike, "*n p"]) -> Float[Array, "*n q"]:
