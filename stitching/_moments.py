@@ -137,33 +137,33 @@ def _moments(x: Array, y: Array, weights: Array | None) -> Moments:
         weights = weights.reshape(count).astype(dtype)
         total = weights.sum()
         weights = weights / jnp.where(total > 0, total, 1)
-    x, mean_x = centre(x, weights)
-    y, mean_y = centre(y, weights)
+    x, mean_x, spread_x = _centred(x, weights)
+    y, mean_y, spread_y = _centred(y, weights)
+    # Large numbers are divided before they are squared, by a power of 2: exactly.
+    half = 2.0 ** -((count.bit_length() + 1) // 2)
+    unit_x, unit_y = (
+        jnp.where(spread.max(initial=0) > 1, jnp.asarray(half, dtype), 1)
+        for spread in (spread_x, spread_y)
+    )
+    x, y = x * unit_x, y * unit_y
+    left_x, left_y, number = x, y, jnp.asarray(count, dtype)
+    if weights is not None:
+        left_x, left_y, number = x * weights[:, None], y * weights[:, None], 1
     return Moments(
         jnp.asarray(total, dtype),
         mean_x,
         mean_y,
-        _none_lost(_mean_product(x, x, weights), x),
-        _mean_product(x, y, weights),
-        _none_lost(_mean_product(y, y, weights), y),
+        _none_lost(product(left_x, x) / (number * unit_x**2), spread_x),
+        product(left_x, y) / (number * unit_x * unit_y),
+        _none_lost(product(left_y, y) / (number * unit_y**2), spread_y),
     )
 
 
-def _mean_product(x: Array, y: Array, weights: Array | None) -> Array:
-    if weights is not None:
-        return product(x * weights[:, None], y)
-    # The sum of large squares is divided before, by a power of 2, which is exact.
-    count = x.shape[0]
-    large = jnp.abs(x).max(initial=0) > 1
-    share = jnp.where(large, jnp.asarray(2.0 ** -count.bit_length(), x.dtype), 1)
-    return product(x * share, y) / (count * share)
-
-
-def _none_lost(second: Array, x: Array) -> Array:
+def _none_lost(second: Array, spread: Array) -> Array:
     """NaN in place of variances that are all too small for the dtype, but not zero."""
     highest = jnp.diagonal(second).max(initial=0)
-    limits = jnp.finfo(x.dtype)
-    lost = (highest < limits.tiny / limits.eps) & (x != 0).any()
+    limits = jnp.finfo(second.dtype)
+    lost = (highest < limits.tiny / limits.eps) & (spread > 0).any()
     return jnp.where(lost, jnp.nan, second)
 
 
@@ -275,6 +275,12 @@ def centre(
     that one. A column whose entries are all equal becomes exactly zero. With weights,
     whose sum is 1 or 0, rows of weight 0 become zero.
     """
+    x, mean, _ = _centred(x, weights)
+    return x, mean
+
+
+def _centred(x: Array, weights: Array | None) -> tuple[Array, Array, Array]:
+    """As `centre`, with the difference of the largest and the least of each column."""
     if weights is None:
         lowest, highest, seen = x.min(axis=0), x.max(axis=0), True
     else:
@@ -291,7 +297,8 @@ def centre(
     shift = jnp.where(varies, mean(x), lowest)
     x = x - shift
     rest = jnp.where(varies, mean(x), 0)
-    return jnp.where(seen, x - rest, 0), shift + rest
+    x = x - rest if weights is None else jnp.where(seen, x - rest, 0)
+    return x, shift + rest, jnp.where(varies, highest - lowest, 0)
 
 
 def product(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, "p q"]:
@@ -313,3 +320,16 @@ def _summed_over_devices(x: Array, y: Array) -> NamedSharding | None:
             spec = PartitionSpec(left.spec[1], right.spec[1])
             return NamedSharding(sharding.mesh, spec)
     return None
+
+
+def finite(*arrays: Array) -> list[bool]:
+    """Which arrays are traced, or have no NaN and no infinity; by one program."""
+    known = [None if isinstance(array, Tracer) else array for array in arrays]
+    # One that is known may meet others that are traced.
+    with jax.ensure_compile_time_eval():
+        return [found is None or bool(found) for found in _finite(known)]
+
+
+@jax.jit
+def _finite(arrays: list[Array | None]) -> list[Array | None]:
+    return jax.tree.map(lambda array: jnp.isfinite(array).all(), arrays)

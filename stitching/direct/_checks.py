@@ -6,8 +6,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from stitching._finite import finite
-from stitching._moments import Moments, real
+from stitching._moments import Moments, finite, real
 
 
 def pair_moments(moments: Any) -> Moments:

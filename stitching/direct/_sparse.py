@@ -1,6 +1,6 @@
 """Maps with few entries other than zero: the lasso, from moments."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from stitching._moments import Moments
-from stitching._soft_threshold import soft_threshold
 from stitching._whitening import varying
 from stitching.direct._checks import nonnegative, pair_moments
 from stitching.direct._fit import Fit, times, with_means
@@ -230,3 +229,11 @@ def _violation(problem: _Lasso, penalty: Array, weight: Array) -> Array:
     if_zero = jnp.maximum(jnp.abs(pull) - penalty, 0)
     if_not = jnp.abs(pull - penalty * jnp.sign(weight))
     return (jnp.where(weight == 0, if_zero, if_not) / problem.units).max()
+
+
+def soft_threshold(array: Array, threshold: Any) -> Array:
+    r"""Move each entry towards zero: :math:`\operatorname{sign}(a) (|a| - t)_+`.
+
+    Entries not larger than the threshold become exactly zero.
+    """
+    return array - jnp.clip(array, -threshold, threshold)

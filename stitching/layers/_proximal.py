@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
 from stitching._moments import real
-from stitching._soft_threshold import soft_threshold
+from stitching.direct._sparse import soft_threshold
 
 Rate = ArrayLike | Callable[[Array], ArrayLike]
 

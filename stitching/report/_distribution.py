@@ -10,8 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from stitching._finite import finite
-from stitching._moments import Moments, real
+from stitching._moments import Moments, finite, real
 from stitching.direct._fit import times
 from stitching.report._measures import (
     Logits,

@@ -9,8 +9,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from stitching._finite import finite
-from stitching._moments import Moments, moments, one_array, real, sample_weights
+from stitching._moments import Moments, finite, moments, one_array, real, sample_weights
 
 Activation = Float[ArrayLike, "n p"]
 Weights = Float[ArrayLike, " n"] | None
