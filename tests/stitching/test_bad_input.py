@@ -267,6 +267,7 @@ BAD = {
             "activation: expected 16 tokens for a map of size (4, 4)",
         ),
     ],
+    "to_nnx": [(lambda: ly.to_nnx(3, {}), TypeError, "layer: expected a stitching")],
     "tokens_to_map": [
         (
             lambda: ly.tokens_to_map(TOKENS, (4, 4), class_token="drop"),
