@@ -114,8 +114,10 @@ def _sums(products: Sequence[Array]) -> Sequence[Array]:
     """
     rows = _rows(products[0].size)
     if rows and on_one_cpu(products[0]):
-        zeros = [jnp.zeros([], product.dtype) for product in products]
-        tables = [product.reshape(rows, -1) for product in products]
+        # XLA takes no reduction of several precisions.
+        dtype = jnp.result_type(*products)
+        zeros = [jnp.zeros([], dtype)] * len(products)
+        tables = [product.reshape(rows, -1).astype(dtype) for product in products]
         products = lax.reduce(tables, zeros, _add, (1,))
     return [jnp.sum(product) for product in products]
 
