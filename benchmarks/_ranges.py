@@ -1,4 +1,4 @@
-"""Refusing options that are out of range."""
+"""Options that are out of range."""
 
 import math
 from typing import Any
@@ -7,29 +7,26 @@ LARGEST = 2**31 - 1  # counters and seeds have 32 bits on a device
 
 
 def check_counts(options: Any, **least: int) -> None:
-    """Refuses counts that are too small, or larger than a counter can hold.
+    """Raise if a count is too small, or larger than a counter can hold.
 
     Args:
-        options: what has the counts as attributes, each an integer or a tuple of them.
-        **least: the smallest allowed, by name.
-
-    Raises:
-        ValueError: naming the option, what came and what was expected.
+      options: What has the counts as attributes, each an integer or a tuple of them.
+      **least: The smallest allowed, by name.
     """
     for name, minimum in least.items():
         value = getattr(options, name)
         counts = value if isinstance(value, tuple) else (value,)
         if not counts:
-            raise ValueError(f"{name} is (): expected one or more integers.")
+            raise ValueError(f"{name}: expected one or more integers, got none")
         if min(counts) < minimum:
-            raise ValueError(f"{name} is {value}: expected at least {minimum}.")
+            raise ValueError(f"{name}: expected at least {minimum}, got {value}")
         if max(counts) > LARGEST:
-            raise ValueError(f"{name} is {value}: expected at most {LARGEST}.")
+            raise ValueError(f"{name}: expected at most {LARGEST}, got {value}")
 
 
 def check_positive(options: Any, *names: str) -> None:
-    """Refuses numbers that are not positive and finite."""
+    """Raise if a number is not positive and finite."""
     for name in names:
         value = getattr(options, name)
         if not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}: expected a positive, finite number.")
+            raise ValueError(f"{name}: expected a positive, finite number, got {value}")

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks._names import import_object
+
 Hyper = Mapping[str, Any]
 
 
@@ -288,3 +290,49 @@ BASELINES = {
         Method("muon", _muon, ADAM_RATE, {"consistent_rms": 0.2}),
     )
 }
+
+
+def own_method(optimizer: str | Callable[..., optax.GradientTransformation]) -> Method:
+    """Return your own optimizer as a method of a comparison.
+
+    A cosine schedule scales its updates, so the learning rate that it is given is a
+    (traced) number. What is tuned is in its attribute `space`, if it has one: by
+    argument `(low, high)`, or `(low, high, "linear")`; else `learning_rate` from 10⁻⁴
+    to 10⁻¹. The learning rate, whose range decides on `at_border`, comes first.
+
+    Args:
+      optimizer: A function of the names in its space, by default of `learning_rate`,
+        that returns an Optax transformation; or its import path.
+
+    Raises:
+      ValueError: If there is no such function, or its space is not as described.
+
+    Example:
+      >>> method = own_method(optax.adamax)
+      >>> method.name, list(method.space)
+      ('adamax', ['learning_rate'])
+    """
+    make: Any = optimizer
+    name = getattr(optimizer, "__name__", type(optimizer).__name__)
+    if isinstance(optimizer, str):
+        make, name = import_object("methods", optimizer), optimizer.replace(":", ".")
+    if not callable(make):
+        raise ValueError(f"methods: expected {name!r} to be a function, got {make!r}")
+    given = getattr(make, "space", {"learning_rate": (1e-4, 1e-1)})
+    try:
+        space = {argument: Range(*bounds) for argument, bounds in given.items()}
+        valid = all(one.low < one.high for one in space.values()) and bool(space)
+        valid &= all(one.scale == "linear" or one.low > 0 for one in space.values())
+    except (TypeError, AttributeError):
+        space, valid = {}, False
+    if not valid:
+        raise ValueError(
+            f"methods: expected the attribute space of {name!r} to be like "
+            f"{{'learning_rate': (1e-4, 1e-1)}}, got {given!r}"
+        )
+
+    def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
+        own = make(**{argument: hyper[argument] for argument in space})
+        return optax.chain(own, optax.scale_by_schedule(horizon.schedule(1.0)))
+
+    return Method(name, build, space)

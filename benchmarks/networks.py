@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,16 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from jaxtyping import Bool, Float, Int
 
 from benchmarks import data, models, weights
-from benchmarks._arrays_file import read_arrays
 from benchmarks._precision import Dtype, module_dtype
 from benchmarks._ranges import check_counts
 from benchmarks.models import Network, network
-from benchmarks.runs import RunError, write_atomically
+from benchmarks.runs import RunError
 from benchmarks.training import Optimizer, fit, for_each_run
+from benchmarks.weights import save_networks as save_networks
 
 # Rows that are evaluated at once.
 _CHUNK = 250
@@ -481,130 +479,51 @@ def scores_of(
 
 
 def module_of(
-    model: str, width: int | None, dataset: data.Dataset, dtype: Dtype = "float32"
-) -> nn.Module:
-    """A model for a dataset, as wide as an experiment asks.
-
-    Args:
-      model: Its name, of `benchmarks.models.NAMES`.
-      width: Hidden units of each of an MLP's three hidden layers, or multiplier of a
-        ResNet's channels; other models have one size. None for `models.build`'s own.
-      dataset: What it classifies.
-      dtype: What all layers but the last compute in.
-    """
+    model: str,
+    width: int | None,
+    dataset: data.Dataset,
+    dtype: Dtype = "float32",
+    options: Mapping[str, Any] | str = "{}",
+) -> Any:
+    """Return `benchmarks.models.build` of these options."""
     computed = module_dtype(dtype)
-    if width is not None and model == "mlp":
-        return models.MLP(dataset.classes, features=(width,) * 3, dtype=computed)
-    if width is not None and model in ("resnet20", "resnet20_layernorm"):
-        norm = "layer" if model == "resnet20_layernorm" else "batch"
-        return models.ResNet(dataset.classes, width=width, norm=norm, dtype=computed)
-    return models.build(model, dataset, computed)
-
-
-def save_networks(path: Path, networks: list[Any]) -> None:
-    """Writes the variables of networks of one structure, whole or not at all."""
-    arrays = {
-        f"{number}/{place}": np.asarray(leaf)
-        for number, variables in enumerate(networks)
-        for place, leaf in enumerate(jax.tree.leaves(variables))
-    }
-    file = io.BytesIO()
-    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-    write_atomically(path, file.getvalue())
+    return models.build(model, dataset, computed, width=width, options=options)
 
 
 def load_networks(path: Path, like: Any, count: int) -> list[Any]:
-    """Reads what `save_networks` wrote.
+    """Return the variables of the networks that `save_networks` kept.
 
     Args:
       path: The file.
       like: Variables of the structure and shapes that are expected.
       count: How many networks.
 
-    Returns:
-      The variables of each network.
-
     Raises:
       RunError: If the file is missing, damaged or of other networks.
     """
-    leaves, structure = jax.tree.flatten(like)
     try:
-        stored = read_arrays(path)
-        found = [
-            [stored[f"{number}/{place}"] for place in range(len(leaves))]
-            for number in range(count)
-        ]
-    except (ValueError, KeyError) as error:
+        return weights.load_like(path, like, count)
+    except weights.WeightsError as error:
         raise RunError(
-            f"cannot read the networks in {path}: {error}; delete this run folder and "
-            "give the command again"
+            f"cannot read the networks of this run: {error}; delete the run folder and "
+            "repeat the command"
         ) from error
-    for network_leaves in found:
-        for leaf, expected in zip(network_leaves, leaves, strict=True):
-            found_here = (leaf.shape, leaf.dtype)
-            if found_here != (expected.shape, expected.dtype):
-                raise RunError(
-                    f"{path} holds an array of shape {leaf.shape} and dtype "
-                    f"{leaf.dtype} where the model has {expected.shape} and "
-                    f"{expected.dtype}; delete this run folder and start again"
-                )
-    return [jax.tree.unflatten(structure, arrays) for arrays in found]
 
 
 def read_networks(
     paths: Sequence[str],
     task: Task,
     data_directory: str | os.PathLike[str] | None = None,
+    mapping: str | None = None,
 ) -> list[Any]:
-    """The variables of trained networks, from files.
+    """Return the variables of trained networks, as `weights.read_networks` does.
 
     Args:
-      paths: Of published networks, one each, or of several that a run has kept.
+      paths: Files and folders.
       task: The network that they are of.
       data_directory: Where relative paths are looked for that are not here.
-
-    Returns:
-      The variables of every network, in order.
-
-    Raises:
-      RunError: If a file is missing, damaged or of other networks.
+      mapping: Import path of a function that reads them.
     """
-    like = jax.eval_shape(task.init, jax.random.key(0))
-    example = jax.ShapeDtypeStruct(task.train.inputs[:1].shape, "float32")
-    found: list[Any] = []
-    for name in paths:
-        path = _found(name, data_directory)
-        count = _kept_by_a_run(path)
-        if count:
-            found += load_networks(path, like, count)
-        else:
-            found.append(weights.load(path, task.module, example))
-    return [jax.tree.map(jnp.asarray, variables) for variables in found]
-
-
-def _found(name: str, data_directory: str | os.PathLike[str] | None) -> Path:
-    here = Path(name).expanduser()
-    places = [here]
-    chosen = data_directory or os.environ.get("BENCHMARKS_DATA")
-    if chosen:
-        places.append(Path(chosen).expanduser() / name)
-    for place in places:
-        if place.is_file():
-            return place
-    raise RunError(
-        f"weights: there is no file {' nor '.join(map(str, places))}; give paths from "
-        "here or from the data folder"
-    )
-
-
-def _kept_by_a_run(path: Path) -> int:
-    """How many networks a run has kept in a file; 0 if it is of another kind."""
-    if path.suffix != ".npz":
-        return 0
-    try:
-        numbers = [name.split("/")[0] for name in read_arrays(path)]
-    except ValueError:
-        return 0  # the reader of published networks says what is wrong with it
-    if not all(number.isdecimal() for number in numbers):
-        return 0
-    return 1 + max(map(int, numbers), default=-1)
+    inputs = task.train.inputs
+    example = jax.ShapeDtypeStruct(inputs[:1].shape, inputs.dtype)
+    return weights.read_networks(paths, task.module, example, data_directory, mapping)

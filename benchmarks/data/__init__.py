@@ -1,6 +1,6 @@
-"""Datasets: found in the data directory or downloaded, checked and standardised."""
+"""Datasets: published ones by name, or your own from a NumPy archive."""
 
-from ._dataset import DataError, Dataset, Split
-from ._load import NAMES, load
+from benchmarks.data._dataset import DataError, Dataset, Split
+from benchmarks.data._load import NAMES, check, load
 
-__all__ = ["NAMES", "DataError", "Dataset", "Split", "load"]
+__all__ = ["NAMES", "DataError", "Dataset", "Split", "check", "load"]

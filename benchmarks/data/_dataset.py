@@ -19,10 +19,10 @@ class Split:
     """One part of a dataset.
 
     Attributes:
-      inputs: images, float32 of shape (n, height, width, channels), standardised;
-        or text, int32 character ids of shape (n, context).
-      targets: int32, the classes (n,) of images; for text, the following
-        character at each position (n, context).
+      inputs: Images, float32 of shape (n, height, width, channels); vectors, float32
+        (n, features); or token ids, int32 (n, length).
+      targets: Int32, a class (n,); for text, the next token at each position (n,
+        length).
     """
 
     inputs: np.ndarray
@@ -34,12 +34,13 @@ class Dataset:
     """A dataset in three parts that share no example.
 
     Attributes:
-      name: the name it was loaded by.
-      train: what is trained on.
-      validation: what choices are made on.
-      test: what is reported.
-      classes: the number of classes, or of distinct characters.
-      kind: `"image"` or `"text"`.
+      name: The name it was loaded by.
+      train: What is trained on.
+      validation: What choices are made on.
+      test: What is reported.
+      classes: The number of classes, or of distinct tokens.
+      kind: "image", "vector", "text" (a target for each token) or "tokens" (one class
+        for all).
     """
 
     name: str
@@ -47,7 +48,7 @@ class Dataset:
     validation: Split
     test: Split
     classes: int
-    kind: Literal["image", "text"]
+    kind: Literal["image", "vector", "text", "tokens"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,19 +72,19 @@ def image_dataset(
     """Hold out validation examples and standardise.
 
     Args:
-      name: the dataset's name.
-      train: integer images (n, height, width, channels) and classes (n,).
-      test: the same for the test part.
-      validation: the number of training examples to hold out.
-      classes: the number of classes.
-      statistics: of the training images.
-      white: the largest pixel value.
+      name: The dataset's name.
+      train: Integer images (n, height, width, channels) and classes (n,).
+      test: The same for the test part.
+      validation: The number of training examples to hold out.
+      classes: The number of classes.
+      statistics: Of the training images.
+      white: The largest pixel value.
     """
     images, labels = train
     kept, held_out = hold_out(len(images), validation)
 
     def split(images: np.ndarray, labels: np.ndarray) -> Split:
-        return Split(_standardise(images, statistics, white), labels.astype(np.int32))
+        return Split(standardise(images, statistics, white), labels.astype(np.int32))
 
     return Dataset(
         name=name,
@@ -95,13 +96,16 @@ def image_dataset(
     )
 
 
-def hold_out(total: int, held_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices kept and those held out, both ascending, always the same."""
-    order = np.random.default_rng(_SPLIT_SEED).permutation(total)
+def hold_out(
+    total: int, held_out: int, seed: int = _SPLIT_SEED
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices kept and those held out, both ascending."""
+    order = np.random.default_rng(seed).permutation(total)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-def _standardise(images: np.ndarray, statistics: Statistics, white: int) -> np.ndarray:
+def standardise(images: np.ndarray, statistics: Statistics, white: int) -> np.ndarray:
+    """Scale pixels to [0, 1], then each channel to mean 0 and deviation 1."""
     # In place: a float32 copy of CIFAR-10 is 600 MB, and one is enough.
     pixels = images.astype(np.float32)
     pixels /= white

@@ -1,4 +1,4 @@
-"""Loading a dataset by name."""
+"""Loading a dataset by name or file."""
 
 import os
 from collections.abc import Callable
@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pooch
 
-from .._names import lookup
-from ._cifar import CIFAR10, CIFAR100
-from ._dataset import DataError, Dataset
-from ._digits import load_digits
-from ._mnist import FASHION_MNIST, MNIST
-from ._text import TINY_SHAKESPEARE
+from benchmarks._names import check_name
+from benchmarks.data._dataset import DataError, Dataset
+from benchmarks.data._own import read_own
+from benchmarks.data._published import (
+    CIFAR10,
+    CIFAR100,
+    FASHION_MNIST,
+    MNIST,
+    TINY_SHAKESPEARE,
+    load_digits,
+)
 
 _LOADERS: dict[str, Callable[[Path, bool], Dataset]] = {
     "digits": load_digits,
@@ -24,20 +29,17 @@ _LOADERS: dict[str, Callable[[Path, bool], Dataset]] = {
 
 NAMES = tuple(_LOADERS)
 
+Folder = str | os.PathLike[str] | None
 
-def load(
-    name: str,
-    directory: str | os.PathLike[str] | None = None,
-    *,
-    download: bool = True,
-) -> Dataset:
-    """Load a dataset, downloading its files if they are not in the data directory.
+
+def load(name: str, directory: Folder = None, *, download: bool = True) -> Dataset:
+    """Load a dataset, downloading its files if they are not in the data folder.
 
     Images are scaled to [0, 1] and standardised per channel. Validation examples are
     a fixed random part of the published training data. Text is cut into windows of 65
     characters that do not overlap: 64 inputs, and the character after each as target.
 
-    | name | files in the data directory | train / validation / test |
+    | name | files in the data folder | train / validation / test |
     |---|---|---|
     | `digits` | none: scikit-learn ships it | 1,197 / 300 / 300 |
     | `mnist` | `mnist/*-ubyte.gz` (IDX) | 50,000 / 10,000 / 10,000 |
@@ -45,34 +47,71 @@ def load(
     | `cifar10` | `cifar-10-batches-bin/*.bin` | 45,000 / 5,000 / 10,000 |
     | `cifar100` | `cifar-100-binary/*.bin` | 45,000 / 5,000 / 10,000 |
     | `tiny_shakespeare` | `tiny_shakespeare/input.txt` | 15,443 / 858 / 858 windows |
+    | `PATH.npz` | your own arrays, see `help(benchmarks.data)` | 15 % each held out |
 
-    The CIFAR folders may lie in `cifar10/` and `cifar100/`, where downloads go.
+    The CIFAR folders may be in `cifar10/` and `cifar100/`, where downloads go.
 
     Args:
-      name: one of `NAMES`.
-      directory: the data directory; by default the one that the environment variable
-        BENCHMARKS_DATA names, or else a cache directory of the user.
-      download: whether missing files may be downloaded.
-
-    Returns:
-      The dataset, as NumPy arrays.
+      name: One of `NAMES`, or a `.npz` file, looked for from here and in the data
+        folder.
+      directory: The data folder; by default the one that the environment variable
+        BENCHMARKS_DATA names, or else a cache folder of the user.
+      download: Whether missing files may be downloaded.
 
     Raises:
-      ValueError: the name is unknown.
-      DataError: a file is missing, damaged, or could not be downloaded.
+      ValueError: If the name is unknown.
+      DataError: If a file is missing, damaged, or could not be downloaded.
 
     Example:
       >>> digits = load("digits")
       >>> digits.train.inputs.shape, digits.validation.inputs.shape, digits.classes
       ((1197, 8, 8, 1), (300, 8, 8, 1), 10)
     """
-    loader = lookup(_LOADERS, name, "dataset")
-    return loader(_data_directory(directory), download)
+    check(name, directory)
+    if name not in _LOADERS:
+        return read_own(find_file("dataset", name, directory))
+    return _LOADERS[name](_data_directory(directory), download)
 
 
-def _data_directory(directory: str | os.PathLike[str] | None) -> Path:
+def check(name: str, directory: Folder = None) -> None:
+    """Raise if `load` could not even begin: an unknown name, a missing file or folder.
+
+    Args:
+      name: As for `load`.
+      directory: As for `load`.
+    """
+    if directory is not None and not Path(directory).expanduser().is_dir():
+        raise DataError(f"data: there is no folder '{directory}'")
+    if name.endswith(".npz"):
+        find_file("dataset", name, directory)
+    else:
+        check_name("dataset", name, NAMES, ", or a .npz file")
+
+
+def find_file(option: str, name: str, directory: Folder = None) -> Path:
+    """Return a file or folder that is found from here or in the data folder.
+
+    Args:
+      option: What the error names.
+      name: A path.
+      directory: The data folder, as for `load`.
+    """
+    places = [Path(name).expanduser()]
+    chosen = directory or os.environ.get("BENCHMARKS_DATA")
+    if chosen:
+        places.append(Path(chosen).expanduser() / name)
+    for place in places:
+        if place.exists():
+            return place
+    raise DataError(
+        f"{option}: there is no file {' nor '.join(f'{str(p)!r}' for p in places)}; "
+        "give a path from here or from the data folder"
+    )
+
+
+def _data_directory(directory: Folder) -> Path:
     chosen = directory or os.environ.get("BENCHMARKS_DATA")
     path = Path(chosen or pooch.os_cache("rllc-benchmarks")).expanduser()
     if path.exists() and not path.is_dir():
-        raise DataError(f"the data directory '{path}' is a file, expected a directory")
+        raise DataError(f"data: expected a folder, got the file '{path}'")
     return path

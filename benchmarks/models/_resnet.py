@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from ._layers import Norm, check_norm, convolution, normalisation
+from benchmarks.models._layers import Norm, check_norm, convolution, normalisation
 
 
 class ResNet(nn.Module):

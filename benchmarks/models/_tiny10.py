@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from ._products import convolve_by_products
+from benchmarks.models._products import convolve_by_products
 
 _CHANNELS = (16, 16, 32, 32, 32, 64, 64, 64)
 _STRIDED = (3, 6)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from ._layers import Norm, check_norm, convolution, normalisation
+from benchmarks.models._layers import Norm, check_norm, convolution, normalisation
 
 # The convolutions of each stage, by the number of layers with weights in the original,
 # whose last three were dense.

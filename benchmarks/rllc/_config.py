@@ -2,14 +2,22 @@
 
 import dataclasses
 
-from benchmarks._names import lookup
+from benchmarks._names import check_name, is_import_path
 from benchmarks._precision import Dtype, Precision, check_precision
 from benchmarks._ranges import check_counts
-from benchmarks.baselines import BASELINES, Method
-from benchmarks.networks import Plan
-from benchmarks.rllc._variants import FROZEN, LEARNED_FROM, VARIANTS
 
-METHODS: dict[str, Method] = {**BASELINES, **VARIANTS, **FROZEN}
+BASELINES = ("sgd", "momentum", "nesterov", "adam", "adamw", "nadam", "aggmo")
+BASELINES += ("ademamix", "lion", "schedule_free", "prodigy", "muon")
+VARIANTS = ("rllc", "rllc_free", "rllc_adam")
+FROZEN = ("rllc_frozen_initial", "rllc_adam_frozen_initial")
+FROZEN += ("rllc_frozen_learned", "rllc_adam_frozen_learned")
+# Laws are learned, then frozen: methods are trained in this order.
+METHOD_NAMES = (*BASELINES, *VARIANTS, *FROZEN)
+# Methods frozen at a law that another has learned.
+LEARNED_FROM = {
+    "rllc_frozen_learned": "rllc",
+    "rllc_adam_frozen_learned": "rllc_adam",
+}
 SCHEDULES = ("constant", "cosine")
 PROBLEMS = ("quadratic", "rosenbrock")
 
@@ -20,10 +28,14 @@ class Config:
 
     Args:
       dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
-        or "tiny_shakespeare" (found in the data folder, else downloaded).
+        or "tiny_shakespeare" (found in the data folder, else downloaded), or your own
+        .npz file.
       model: "mlp", "cnn", "resnet20" (BatchNorm), "resnet20_layernorm", "vgg"
-        (BatchNorm), "vit" or "tiny10" (BatchNorm) for images, "transformer" for text.
-      methods: The optimizers compared, of `METHODS`.
+        (BatchNorm), "vit" or "tiny10" (BatchNorm) for images, "transformer" for text,
+        or your own Linen or NNX module, package.module:Class.
+      model_options: Arguments of your own module, as JSON: '{"features": 64}'.
+      methods: The optimizers compared: names, or package.module:optimizer, a function
+        of learning_rate that returns an Optax transformation.
       schedules: Learning-rate schedules, of "constant" and "cosine" (to zero).
       trials: Hyper-parameters tried for each method and schedule.
       seeds: Fresh seeds that the tuned methods are compared on.
@@ -44,7 +56,8 @@ class Config:
 
     dataset: str = "digits"
     model: str = "mlp"
-    methods: tuple[str, ...] = tuple(METHODS)
+    model_options: str = "{}"
+    methods: tuple[str, ...] = METHOD_NAMES
     schedules: tuple[str, ...] = SCHEDULES
     trials: int = 16
     seeds: int = 10
@@ -59,42 +72,30 @@ class Config:
 
     def __post_init__(self):
         check_precision(self.precision, self.dtype)
-        _check_names("methods", self.methods, METHODS)
-        _check_names("schedules", self.schedules, dict.fromkeys(SCHEDULES))
-        _check_names("problems", self.problems, dict.fromkeys(PROBLEMS))
-        if not self.methods or not self.schedules:
-            raise ValueError(
-                f"methods is {self.methods} and schedules {self.schedules}: expected at"
-                " least one of each."
-            )
+        for name, known in (
+            ("methods", METHOD_NAMES),
+            ("schedules", SCHEDULES),
+            ("problems", PROBLEMS),
+        ):
+            given = getattr(self, name)
+            besides = ", or package.module:optimizer" if name == "methods" else ""
+            for one in given:
+                if not (besides and is_import_path(one)):
+                    check_name(name, one, known, besides)
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name}: expected each name once, got {given}")
+            if not given and name != "problems":
+                raise ValueError(f"{name}: expected at least one, got none")
         for name, source in LEARNED_FROM.items():
             if name in self.methods and source not in self.methods:
                 raise ValueError(
-                    f"methods has {name!r} without {source!r}, whose learned law it"
-                    f" freezes: add {source!r}."
+                    f"methods: {name!r} freezes the law that {source!r} learns: "
+                    f"expected {source!r} too"
                 )
-        check_counts(self, trials=1, seeds=1)
-        _ = self.plan  # refuses what no training can follow
-
-    @property
-    def plan(self) -> Plan:
-        """How long a run is and when it is looked at."""
-        return Plan(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            evaluations=self.evaluations,
-            curve_rows=self.curve_rows,
-            final_rows=self.final_rows,
-        )
-
-    @property
-    def ordered_methods(self) -> tuple[Method, ...]:
-        """The methods in the order of `METHODS`: laws are learned, then frozen."""
-        return tuple(METHODS[name] for name in METHODS if name in self.methods)
-
-
-def _check_names(what: str, names: tuple[str, ...], table: dict) -> None:
-    for name in names:
-        lookup(table, name, f"entry of {what}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"{what} is {names}: a name is there twice. Name it once.")
+        counts = ("trials", "seeds", "steps", "batch_size", "evaluations")
+        check_counts(self, **dict.fromkeys((*counts, "curve_rows", "final_rows"), 1))
+        if self.evaluations > self.steps:
+            raise ValueError(
+                f"evaluations: expected at most steps={self.steps}, got "
+                f"{self.evaluations}"
+            )

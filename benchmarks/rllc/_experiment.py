@@ -8,13 +8,13 @@ import numpy as np
 
 from benchmarks import data, models
 from benchmarks._precision import computed_in, module_dtype
-from benchmarks.baselines import BASELINES, Maker, Method
-from benchmarks.networks import History, Task, make_task, train
+from benchmarks.baselines import BASELINES, Maker, Method, own_method
+from benchmarks.networks import History, Plan, Task, make_task, train
 from benchmarks.rllc import _tuning
-from benchmarks.rllc._config import Config
+from benchmarks.rllc._config import LEARNED_FROM, Config
 from benchmarks.rllc._problems import STEPS, run_problem
 from benchmarks.rllc._result import Result
-from benchmarks.rllc._variants import LEARNED_FROM, VARIANTS, response, settled_law
+from benchmarks.rllc._variants import METHODS, VARIANTS, response, settled_law
 from benchmarks.runs import Progress, Run
 
 # Stages of each method: it is tuned, then measured.
@@ -38,6 +38,7 @@ def run(
     *,
     dataset: data.Dataset | None = None,
     model: Any = None,
+    methods: Sequence[Any] = (),
     folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     data_directory: str | os.PathLike[str] | None = None,
@@ -54,6 +55,8 @@ def run(
       config: What to compare, and on what.
       dataset: A dataset in place of the one that the configuration names.
       model: A network in its place: what `benchmarks.models.network` accepts.
+      methods: More optimizers: instances of `benchmarks.baselines.Method`, or what
+        `benchmarks.baselines.own_method` accepts.
       folder: The run folder, in which an interrupted run continues.
       progress: Informed of stages.
       data_directory: Where datasets are, as for `benchmarks.data.load`.
@@ -69,18 +72,46 @@ def run(
       >>> run(config).methods["sgd"]["constant"].curves.steps
       [5, 10]
     """
+    if dataset is None:
+        data.check(config.dataset, data_directory)
+    if model is None:
+        models.check(config.model, config.model_options)
+    compared = _methods(config, methods)
     here = Run("rllc", config, folder, progress)
-    here.expect(STAGES * len(config.methods) + len(config.problems))
+    here.expect(STAGES * len(compared) + len(config.problems))
     if dataset is None:
         dataset = data.load(config.dataset, data_directory)
     if model is None:
-        model = models.build(config.model, dataset, module_dtype(config.dtype))
+        dtype, options = module_dtype(config.dtype), config.model_options
+        model = models.build(config.model, dataset, dtype, options=options)
+    rows = len(dataset.train.inputs)
+    if config.batch_size > rows:
+        raise ValueError(
+            f"batch_size: expected at most {rows}, the training rows of "
+            f"{dataset.name!r}, got {config.batch_size}"
+        )
     task = make_task(dataset, model)
-    return here.finish(Result, **compare(config, here, task))
+    return here.finish(Result, **compare(config, here, task, compared))
+
+
+def _methods(config: Config, own: Sequence[Any]) -> list[Method]:
+    """The methods in the order of `METHODS`: laws are learned, then frozen."""
+    found = [METHODS[name] for name in METHODS if name in config.methods]
+    paths = [name for name in config.methods if name not in METHODS]
+    found += [own_method(path) for path in paths]
+    found += [one if isinstance(one, Method) else own_method(one) for one in own]
+    names = [method.name for method in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"methods: expected different names, got {names}")
+    return found
 
 
 def compare(
-    config: Config, here: Run, task: Task, augment: Augment | None = None
+    config: Config,
+    here: Run,
+    task: Task,
+    compared: Sequence[Method] | None = None,
+    augment: Augment | None = None,
 ) -> dict[str, Any]:
     """Return the fields of a `Result`.
 
@@ -88,12 +119,14 @@ def compare(
       config: What to compare.
       here: Where stages are kept.
       task: What is trained.
+      compared: The methods; by default those that the configuration names.
       augment: Changes the inputs of minibatches, as for `benchmarks.networks.train`.
     """
+    compared = _methods(config, ()) if compared is None else compared
     methods: dict[str, dict[str, Any]] = {}
     laws: dict[str, dict[str, Any]] = {}
     with computed_in(config.precision):
-        for method in config.ordered_methods:
+        for method in compared:
             trainer = _Trainer(config, here, task, method, augment)
             trainer.laws = laws.get(LEARNED_FROM.get(method.name, ""))
             found = trainer.run()
@@ -102,7 +135,9 @@ def compare(
                 schedule: dict(found[column])
                 for schedule, column in trainer.columns.items()
             }
-        problems = {name: _problem(name, config, here) for name in config.problems}
+        problems = {
+            name: _problem(name, compared, config, here) for name in config.problems
+        }
     targets = {schedule: _target(methods, schedule) for schedule in config.schedules}
     for columns in methods.values():
         for schedule, result in columns.items():
@@ -131,21 +166,23 @@ def compare(
 def comparisons(
     values: Mapping[str, Any], schedule: str, metric: str
 ) -> list[dict[str, Any]]:
-    """Compare every method that learns its law with every one that does not."""
+    """Compare methods that learn their law, and your own, with all others."""
     row = {"schedule": schedule, "metric": metric}
+    ours = [name for name in values if name in VARIANTS or name not in METHODS]
     return [
         row
         | {"method": name, "against": other}
         | _tuning.paired(values[name], values[other])
-        for name in VARIANTS
-        if name in values
+        for name in ours
         for other in values
-        if other not in VARIANTS
+        if other not in VARIANTS and other != name
     ]
 
 
-def _problem(name: str, config: Config, here: Run) -> dict[str, Any]:
-    methods = here.stage(name, lambda: run_problem(name, config))
+def _problem(
+    name: str, compared: Sequence[Method], config: Config, here: Run
+) -> dict[str, Any]:
+    methods = here.stage(name, lambda: run_problem(name, compared, config))
     values = {name: found["log10_loss"] for name, found in methods.items()}
     rows = comparisons(values, "constant", "log10_loss")
     return {"steps": STEPS, "methods": methods, "comparisons": rows}
@@ -226,7 +263,13 @@ class _Trainer:
             Maker(method, config.steps),
             hyper,
             seeds,
-            config.plan,
+            Plan(
+                config.steps,
+                config.batch_size,
+                config.evaluations,
+                config.curve_rows,
+                config.final_rows,
+            ),
             eval_params=method.eval_params,
             probe=method.probe,
             augment=self._augment,

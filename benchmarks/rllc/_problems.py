@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.baselines import Maker, Method
 from benchmarks.rllc import _tuning
-from benchmarks.rllc._config import Config
-from benchmarks.rllc._variants import LEARNED_FROM, settled_law
+from benchmarks.rllc._config import LEARNED_FROM, Config
+from benchmarks.rllc._variants import settled_law
 from benchmarks.training import Fit, fit
 
 STEPS = 1000
@@ -77,7 +77,9 @@ PROBLEMS = {
 }
 
 
-def run_problem(problem: str, config: Config) -> dict[str, Any]:
+def run_problem(
+    problem: str, methods: Sequence[Method], config: Config
+) -> dict[str, Any]:
     """Compare the methods on a problem; starting points take the place of seeds.
 
     Rates are constant. Every method has the same number of trials, all from one
@@ -85,18 +87,19 @@ def run_problem(problem: str, config: Config) -> dict[str, Any]:
 
     Args:
       problem: Its name.
-      config: The comparison: its methods, trials and seeds.
+      methods: What is compared.
+      config: The comparison: its trials and seeds.
 
     Returns:
       The methods of a `Problem`, by name.
     """
-    methods: dict[str, Any] = {}
-    for method in config.ordered_methods:
+    found: dict[str, Any] = {}
+    for method in methods:
         if method.name not in _UNSUITABLE:
             source = LEARNED_FROM.get(method.name)
-            law = methods[source]["learned_law"] if source else None
-            methods[method.name] = _run_method(PROBLEMS[problem], method, config, law)
-    return methods
+            law = found[source]["learned_law"] if source else None
+            found[method.name] = _run_method(PROBLEMS[problem], method, config, law)
+    return found
 
 
 def _run_method(

@@ -1,8 +1,8 @@
 """RLLC as it is compared: learning its law, learning it freely, and frozen.
 
-The frozen laws tell what learning the law is worth: the same memory with the law that
-training starts from, and with the law that a tuned run has learned. Both have trials
-of their own for the learning rate.
+The frozen laws show what learning the law contributes: the same memory with the law
+that training starts from, and with the law that a tuned run has learned. Both have
+trials of their own for the learning rate.
 """
 
 from typing import Any
@@ -13,7 +13,14 @@ import numpy as np
 import optax
 
 import rllc
-from benchmarks.baselines import ADAM_RATE, MOMENTUM_RATE, Horizon, Hyper, Method
+from benchmarks.baselines import (
+    ADAM_RATE,
+    BASELINES,
+    MOMENTUM_RATE,
+    Horizon,
+    Hyper,
+    Method,
+)
 
 # The defaults of `rllc.rllc` and `rllc.rllc_adam`.
 MEMORY = rllc.decays(0.0, 0.9, 0.99)
@@ -65,20 +72,20 @@ def _rllc_adam_frozen_learned(horizon: Horizon, hyper: Hyper):
 
 
 def initial_law(optimizer: optax.GradientTransformation) -> np.ndarray:
-    """Returns the law, shape (k,), that an optimizer starts from."""
+    """Return the law, shape (k,), that an optimizer starts from."""
     with jax.ensure_compile_time_eval():
         state = optimizer.init(jnp.zeros(1))
         return np.asarray(rllc.diagnostics(state).law[0])
 
 
 def law_probe(opt_state: Any) -> dict[str, jax.Array]:
-    """Reads the law and its gain from an optimizer's state."""
+    """Read the law and its gain from an optimizer's state."""
     read = rllc.diagnostics(opt_state)
     return {"law": read.law[0], "gain": read.gain[0]}
 
 
 def settled_law(probes: dict[str, Any]) -> np.ndarray | None:
-    """Returns a run's mean law over the second half of its points, if it has laws."""
+    """Return a run's mean law over the second half of its points, if it has laws."""
     if "law" not in probes:
         return None
     laws = np.asarray(probes["law"])
@@ -86,7 +93,7 @@ def settled_law(probes: dict[str, Any]) -> np.ndarray | None:
 
 
 def response(laws: np.ndarray) -> np.ndarray:
-    """Returns the mean of the responses of several laws, shape (runs, k)."""
+    """Return the mean of the responses of several laws, shape (runs, k)."""
     memory = _BY_SIZE[laws.shape[-1]]
     return np.mean(rllc.response(memory, laws, RESPONSE_LENGTH), axis=0)
 
@@ -110,8 +117,4 @@ FROZEN = {
     )
 }
 
-# Methods frozen at a law that another has learned; "law" is a hyper-parameter there.
-LEARNED_FROM = {
-    "rllc_frozen_learned": "rllc",
-    "rllc_adam_frozen_learned": "rllc_adam",
-}
+METHODS: dict[str, Method] = {**BASELINES, **VARIANTS, **FROZEN}

@@ -1,0 +1,456 @@
+"""Weights of networks on disk: our own, those published from PyTorch, and yours.
+
+A file is in the safetensors format or a NumPy archive (`.npz`). The names in it are
+either Flax's, as `save` writes them::
+
+    params/conv1/kernel   params/conv1/bias   batch_stats/bn1/mean   ...
+
+or those of a PyTorch state dict, in PyTorch's layouts (kernels out × in × height ×
+width, dense weights out × in), for the two networks that are published so::
+
+    Tiny10            conv1 to conv8, bn1 to bn8, fc
+    ResNet, "batch"   conv1, bn1, layer1.0.conv1, layer1.0.bn1, layer1.0.conv2,
+                      layer1.0.bn2, layer2.0.shortcut.0 (convolution),
+                      layer2.0.shortcut.1 (norm), ..., linear
+
+each with `.weight`, `.bias` and for norms `.running_mean`, `.running_var`. Also read:
+`downsample` for `shortcut`, `fc` for `linear`, `module.` before every name, and
+residual networks whose shortcuts have no weights (option A). `num_batches_tracked` is
+ignored. A folder is an Orbax checkpoint of a network's variables or parameters. What is
+of no such kind, your own function reads: `mapping`.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from benchmarks._names import import_object
+from benchmarks.data._load import Folder, find_file
+from benchmarks.models import ResNet, Tiny10, network
+from benchmarks.runs import write_atomically
+
+# How many names of a kind an error lists.
+_LISTED = 3
+# Flax's name of a leaf in its layer, and PyTorch's.
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+# With epsilon, the variance is one.
+_COPYING_NORM = {
+    "weight": 1.0,
+    "bias": 0.0,
+    "running_mean": 0.0,
+    "running_var": 1.0 - 1e-5,
+}
+
+Variables = dict[str, Any]
+
+
+class WeightsError(ValueError):
+    """A file of weights that is missing, damaged, or of another network."""
+
+
+def save(path: str | os.PathLike[str], variables: Mapping[str, Any]) -> None:
+    """Write variables as a safetensors file or NumPy archive, complete or not at all.
+
+    Arrays keep their dtype, bfloat16 too, and are named by their paths, joined by
+    slashes. What `to_pytorch` returns is written by its names.
+
+    Args:
+      path: The file; a name that ends in `.npz` makes it a NumPy archive.
+      variables: Nested dicts of arrays.
+
+    Raises:
+      ValueError: If a leaf is no array, or of a dtype that the format does not have.
+      RunError: If the file cannot be written.
+    """
+    arrays = {}
+    for name, leaf in _named(variables).items():
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+            raise ValueError(
+                f"variables: expected arrays, got {name!r} of {type(leaf).__name__}"
+            )
+        arrays[name] = np.require(leaf, None, "C")
+    try:
+        content = safetensors.numpy.save(arrays)
+    except (KeyError, safetensors.SafetensorError) as error:
+        raise ValueError(
+            f"variables: safetensors have no such dtype: {error}"
+        ) from error
+    write_atomically(Path(path), content)
+
+
+def save_networks(path: Path, networks: Sequence[Any]) -> None:
+    """Write the variables of several networks to one file, as `load_all` reads them."""
+    save(path, {str(number): variables for number, variables in enumerate(networks)})
+
+
+def load_like(path: Path, like: Any, count: int) -> list[Variables]:
+    """Load what `save_networks` wrote, in the structure of `like`."""
+    try:
+        each = traverse_util.unflatten_dict(_read(path), sep="/")
+        if list(each) != [str(number) for number in range(count)]:
+            raise WeightsError(f"expected {count} networks, got {len(each)}")
+        return [_placed(_named(each[number]), like) for number in each]
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def load(path: str | os.PathLike[str], module: Any, inputs: Any) -> Variables:
+    """Load the variables of a network.
+
+    Args:
+      path: A safetensors file, NumPy archive or Orbax checkpoint; see
+        `benchmarks.weights`.
+      module: The network, what `benchmarks.models.network` accepts. PyTorch's names are
+        known for `Tiny10` and for `ResNet` with BatchNorm.
+      inputs: An example of its inputs, or its shape as a `jax.ShapeDtypeStruct`.
+
+    Returns:
+      The variables, of the dtypes in the file.
+
+    Raises:
+      WeightsError: If the file is missing or damaged, or of another network.
+
+    Example:
+      >>> import tempfile, jax, jax.numpy as jnp
+      >>> from benchmarks import models, weights
+      >>> module, x = models.MLP(classes=3), jnp.ones((1, 4))
+      >>> variables = module.init(jax.random.key(0), x)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     weights.save(f"{folder}/mlp.safetensors", variables)
+      ...     again = weights.load(f"{folder}/mlp.safetensors", module, x)
+      >>> bool((module.apply(again, x) == module.apply(variables, x)).all())
+      True
+    """
+    found = load_all(path, module, inputs)
+    if len(found) > 1:
+        raise WeightsError(f"{path}: expected one network, got {len(found)}")
+    return found[0]
+
+
+def load_all(
+    path: str | os.PathLike[str],
+    module: Any,
+    inputs: Any,
+    mapping: Callable[[str], Any] | None = None,
+) -> list[Variables]:
+    """Load the variables of the networks in a file, one or several.
+
+    Args:
+      path: As for `load`, or what `save_networks` wrote.
+      module: As for `load`.
+      inputs: As for `load`.
+      mapping: Reads the file instead: `mapping(path)` returns nested dicts of arrays
+        with the structure that the module initialises.
+
+    Raises:
+      WeightsError: As `load`.
+    """
+    path = Path(path)
+    like = jax.eval_shape(network(module).init, jax.random.key(0), inputs)
+    try:
+        if mapping is not None:
+            return [_placed(_named(mapping(str(path))), like)]
+        if path.is_dir():
+            return [_placed(_named(_read_orbax(path)), like)]
+        arrays = _read(path)
+        if arrays and all(name.split("/")[0].isdecimal() for name in arrays):
+            each = traverse_util.unflatten_dict(arrays, sep="/")
+            return [_placed(_named(each[number]), like) for number in each]
+        if any("/" in name for name in arrays):
+            return [_placed(arrays, like)]
+        return [from_pytorch(arrays, module, inputs)]
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def read_networks(
+    paths: Iterable[str],
+    module: Any,
+    inputs: Any,
+    directory: Folder = None,
+    mapping: str | None = None,
+) -> list[Variables]:
+    """Load all networks of several files.
+
+    Args:
+      paths: Files and folders as for `load_all`, looked for from here and in the data
+        folder.
+      module: As for `load`.
+      inputs: As for `load`.
+      directory: The data folder, as for `benchmarks.data.load`.
+      mapping: Import path of a function as for `load_all`.
+    """
+    read = None if mapping is None else import_object("weights_mapping", mapping)
+    places = [find_file("weights", name, directory) for name in paths]
+    found = [load_all(place, module, inputs, read) for place in places]
+    return [jax.tree.map(jnp.asarray, one) for several in found for one in several]
+
+
+def check_files(
+    paths: Iterable[str], directory: Folder = None, mapping: str | None = None
+) -> None:
+    """Raise if files of weights are not there, before anything is loaded.
+
+    Args:
+      paths: As for `read_networks`.
+      directory: As for `read_networks`.
+      mapping: As for `read_networks`.
+    """
+    if mapping is not None:
+        import_object("weights_mapping", mapping)
+    for name in paths:
+        path = find_file("weights", name, directory)
+        if mapping is None and path.is_file():
+            _check_suffix(path)
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in (".safetensors", ".npz"):
+        raise WeightsError(
+            "weights: expected a .safetensors or .npz file or an Orbax folder, got "
+            f"'{path}'. Write a PyTorch state dict with safetensors.torch.save_file, "
+            "or read the file by a function of your own, --weights-mapping"
+        )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return dict(archive)
+        _check_suffix(path)
+        return safetensors.numpy.load_file(path)
+    except WeightsError:
+        raise
+    except FileNotFoundError as error:
+        raise WeightsError("there is no such file") from error
+    except Exception as error:  # a parser of damaged bytes may raise anything
+        raise WeightsError(f"damaged, or of another format: {error}") from error
+
+
+def _read_orbax(path: Path) -> Any:
+    import orbax.checkpoint as ocp  # takes long to import
+
+    path = path.absolute()
+    steps = [each for each in path.iterdir() if each.name.isdecimal()]
+    if steps:  # of a checkpoint manager
+        path = max(steps, key=lambda step: int(step.name))
+    if (path / "default").is_dir():
+        path = path / "default"
+    try:
+        with ocp.PyTreeCheckpointer() as reader:
+            found = reader.restore(path)
+    except Exception as error:  # Orbax raises many kinds
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"not an Orbax checkpoint, or damaged: {first}") from error
+    return found if "params" in found else {"params": found}
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """All leaves of nested dicts, by their paths."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {"/".join(str(getattr(key, "key", key)) for key in p): x for p, x in leaves}
+
+
+def _placed(found: Mapping[str, Any], like: Any) -> Variables:
+    """Named arrays in the structure of variables."""
+    expected = _named(like)
+    _check(found, expected)
+    structure = jax.tree.structure(like)
+    return jax.tree.unflatten(structure, [found[name] for name in expected])
+
+
+def _check(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise if names, shapes or kinds of number are not those expected."""
+    missing = sorted(expected.keys() - found.keys())
+    unexpected = sorted(found.keys() - expected.keys())
+
+    def nearest(name: str, others: Iterable[str]) -> str:
+        close = difflib.get_close_matches(name, list(others), n=1)
+        return f" (nearest: {close[0]!r})" if close else ""
+
+    said = [
+        [f"{name!r} is missing{nearest(name, unexpected)}" for name in missing],
+        [f"{n!r} is unexpected{nearest(n, missing or expected)}" for n in unexpected],
+        [
+            f"{name!r} is {_described(found[name])}, expected {_described(leaf)}"
+            for name, leaf in expected.items()
+            if name in found and not _fits(found[name], leaf)
+        ],
+    ]
+    complaints = [one for each in said for one in each[:_LISTED]]
+    more = sum(len(each[_LISTED:]) for each in said)
+    if complaints:
+        complaints += [f"{more} more such"] if more else []
+        raise WeightsError(f"weights of another network: {'; '.join(complaints)}")
+
+
+def _fits(found: Any, wanted: Any) -> bool:
+    # Any precision will do, but whole numbers are no weights.
+    kinds = {jnp.issubdtype(a.dtype, jnp.floating) for a in (found, wanted)}
+    return found.shape == wanted.shape and len(kinds) == 1
+
+
+def _described(array: Any) -> str:
+    return f"{array.dtype}{list(array.shape)}"
+
+
+def from_pytorch(state: Mapping[str, Any], module: Any, inputs: Any) -> Variables:
+    """Make Flax variables of a PyTorch state dict.
+
+    Args:
+      state: Arrays by PyTorch's names, in PyTorch's layouts.
+      module: The network, a `Tiny10` or a `ResNet` with BatchNorm.
+      inputs: An example of its inputs, or its shape.
+
+    Raises:
+      WeightsError: If names or shapes are not those of the network, or its names in
+        PyTorch are not known.
+    """
+    like = jax.eval_shape(network(module).init, jax.random.key(0), inputs)
+    names = _pytorch_names(module, _named(like), state)
+    wanted = {
+        theirs: jax.eval_shape(_to_pytorch, leaf)
+        for theirs, leaf in zip(names.values(), _named(like).values(), strict=True)
+    }
+    found = _usual_names(state, module)
+    if not any(".shortcut." in name for name in found):
+        found |= _copying_shortcuts(wanted)
+    _check(found, wanted)
+    return _placed({ours: _to_flax(found[names[ours]]) for ours in names}, like)
+
+
+def to_pytorch(variables: Mapping[str, Any], module: Any) -> dict[str, np.ndarray]:
+    """Make a PyTorch state dict of Flax variables: the inverse of `from_pytorch`.
+
+    Args:
+      variables: Those of the module.
+      module: The network, a `Tiny10` or a `ResNet` with BatchNorm.
+
+    Returns:
+      Arrays by PyTorch's names, in PyTorch's layouts; for a residual network the names
+      are `shortcut` and `linear`. `save` writes them too.
+
+    Raises:
+      WeightsError: If the names in PyTorch are not known for such a module.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from benchmarks import models
+      >>> module = models.Tiny10()
+      >>> x = jnp.ones((1, 32, 32, 3))
+      >>> shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+      >>> variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
+      >>> to_pytorch(variables, module)["conv3.weight"].shape
+      (32, 16, 3, 3)
+    """
+    leaves = {name: np.asarray(leaf) for name, leaf in _named(variables).items()}
+    names = _pytorch_names(module, leaves)
+    return {theirs: _to_pytorch(leaves[ours]) for ours, theirs in names.items()}
+
+
+# Kernels are (height, width, in, out) here and (out, in, height, width) there, dense
+# ones (in, out) and (out, in).
+
+
+def _to_pytorch(array: Any) -> Any:
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def _to_flax(array: np.ndarray) -> np.ndarray:
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+
+def _pytorch_names(
+    module: Any, ours: Iterable[str], state: Iterable[str] = ()
+) -> dict[str, str]:
+    """PyTorch's name of every leaf, by Flax's."""
+    if isinstance(module, Tiny10):
+        layers = {n: n for i in range(1, 9) for n in (f"conv{i}", f"bn{i}")}
+        layers["fc"] = "fc"
+    elif isinstance(module, ResNet) and module.norm == "batch":
+        layers = _resnet_layers(module.depth)
+    else:
+        known = {"conv8.weight": "Tiny-10", "layer1.0.conv1.weight": "a ResNet"}
+        of = [what for name, what in known.items() if name in state]
+        raise WeightsError(
+            f"these are weights of {of[0] if of else 'a network from PyTorch'}, and "
+            f"the model is {type(module).__name__}: expected Tiny10 or ResNet with "
+            "norm='batch', whose names in PyTorch are known; weights of others have "
+            "Flax's names, such as 'params/Dense_0/kernel'"
+        )
+    names = {}
+    for name in ours:
+        layer, _, leaf = name.partition("/")[2].rpartition("/")
+        if layer not in layers or leaf not in _LEAVES:
+            raise WeightsError(
+                f"variables have {name!r}, which {type(module).__name__} does not"
+            )
+        names[name] = f"{layers[layer]}.{_LEAVES[leaf]}"
+    return names
+
+
+def _resnet_layers(depth: int) -> dict[str, str]:
+    blocks = (depth - 2) // 6
+    layers = {"Conv_0": "conv1", "BatchNorm_0": "bn1", "Dense_0": "linear"}
+    for i in range(3 * blocks):
+        stage, block = divmod(i, blocks)
+        ours, theirs = f"_Block_{i}", f"layer{stage + 1}.{block}"
+        for j in range(2):
+            layers[f"{ours}/Conv_{j}"] = f"{theirs}.conv{j + 1}"
+            layers[f"{ours}/BatchNorm_{j}"] = f"{theirs}.bn{j + 1}"
+        if stage > 0 and block == 0:
+            layers[f"{ours}/Conv_2"] = f"{theirs}.shortcut.0"
+            layers[f"{ours}/BatchNorm_2"] = f"{theirs}.shortcut.1"
+    return layers
+
+
+def _usual_names(state: Mapping[str, np.ndarray], module: Any) -> dict[str, np.ndarray]:
+    """The state dict under the names of `pytorch_layers`, without counters."""
+    usual = {}
+    for theirs, array in state.items():
+        name = theirs.removeprefix("module.")
+        if isinstance(module, ResNet):
+            name = name.replace(".downsample.", ".shortcut.")
+            name = re.sub("^fc[.]", "linear.", name)
+        if name in usual:
+            raise WeightsError(f"{theirs!r} is {name!r}, which is there twice")
+        if not name.endswith(".num_batches_tracked"):
+            usual[name] = np.asarray(array)
+    return usual
+
+
+def _copying_shortcuts(
+    wanted: Mapping[str, jax.ShapeDtypeStruct],
+) -> dict[str, np.ndarray]:
+    """Convolutions and norms that do what shortcuts without weights do.
+
+    Option A of He et al. takes every second position and puts as many channels of
+    zeros before the input's as after them: a 1×1 convolution that copies, and a norm
+    that changes nothing.
+    """
+    leaves = {}
+    for name, leaf in wanted.items():
+        if name.endswith(".shortcut.0.weight"):
+            before = (leaf.shape[0] - leaf.shape[1]) // 2
+            copy = np.eye(*leaf.shape[:2], k=-before, dtype=np.float32)
+            leaves[name] = copy[:, :, None, None]
+        elif ".shortcut.1." in name:
+            value = _COPYING_NORM[name.rpartition(".")[2]]
+            leaves[name] = np.full(leaf.shape, value, np.float32)
+    return leaves
