@@ -1,47 +1,29 @@
-"""The command line of the benchmarks: `python -m benchmarks --help`."""
+"""The command line of the benchmarks: `python -m benchmarks --help`.
 
+What a command needs is imported when the command is known, so that help is quick.
+"""
+
+import dataclasses
+import difflib
 import errno
+import importlib
+import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
-from benchmarks import report as reports
-from benchmarks._launch import launch
-from benchmarks._summaries import print_page
-from benchmarks.combinability import Config as CombinabilityConfig
-from benchmarks.combinability import run as run_combinability_experiment
-from benchmarks.rllc import Config
-from benchmarks.rllc import run as run_rllc
-from benchmarks.runs import read_result
-from benchmarks.speed import (
-    CombinabilitySpeedConfig,
-    SpeedConfig,
-    StitchingSpeedConfig,
-    print_combinability,
-    print_steps,
-    print_stitching,
-    run_combinability,
-    run_steps,
-    run_stitching,
-)
-from benchmarks.stitching import Config as StitchingConfig
-from benchmarks.stitching import run as run_stitching_experiment
-from benchmarks.tour import CONFIG as TOUR
-from benchmarks.tour import run as run_tour
-
-_DESCRIPTION = """Experiments on networks and what lies between, each in one command.
+_PROGRAM = "python -m benchmarks"
+_ABOUT = """Experiments on networks and what lies between, each in one command.
 
 Start with `python -m benchmarks tour`. A run writes a folder with result.json (every
-number, with configuration, versions and machine); comparisons add figures and
-report.html, which opens in any browser. Stopped runs go on when the same command is
-given again."""
-
+number, with configuration, versions and machine), figures and report.html, which opens
+in any browser. A stopped run continues when the same command is given again.
+"""
 _PACKAGES = ("benchmarks", "rllc", "combinability", "stitching")
 _OK, _USER_ERROR, _INTERRUPTED = 0, 2, 130
 # What the machine refuses: room, permission, a name too long or with links in a loop.
@@ -52,182 +34,146 @@ _Folder = Annotated[
     Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(optional)")
 ]
 
-app = tyro.extras.SubcommandApp()
-speed = tyro.extras.SubcommandApp()
 
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A command that runs an experiment into a folder.
 
-@app.command
-def tour(out: _Folder = None) -> None:
-    """From training to what lies between networks, on embedded data, in two minutes.
-
-    Args:
-        out: Folder to write; by default one under runs/ that follows from the versions.
+    Attributes:
+      about: Its help.
+      package: Where `Config` and `run` are.
+      quick: Options of `--quick`, in place of the defaults.
     """
-    _show(run_tour, "tour", TOUR, out)
+
+    about: str
+    package: str
+    quick: Mapping[str, Any]
 
 
-@app.command
-def rllc(
-    config: Annotated[Config, tyro.conf.arg(name="")],
-    out: _Folder = None,
-    data: _Folder = None,
-) -> None:
-    """Compare RLLC with the optimizers it competes with, and with itself frozen.
-
-    Every method has the same number of trials; the best is run on fresh paired seeds.
-    For instance: python -m benchmarks rllc --dataset fashion_mnist --steps 2000
-
-    Args:
-        config: The comparison.
-        out: Folder to write; by default one under runs/ that follows from the options.
-        data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
-    """
-    _show(run_rllc, "rllc", config, out, data_directory=data)
-
-
-@app.command
-def combinability(
-    config: Annotated[CombinabilityConfig, tyro.conf.arg(name="")],
-    out: _Folder = None,
-    data: _Folder = None,
-) -> None:
-    """Train networks, align them, and combine them all over the hypercube.
-
-    Shows barriers with and without matching and repair, the losses of thousands of
-    random combinations, transitivity, robustness, and how combinations differ.
-    For instance: python -m benchmarks combinability --dataset mnist --widths 32 128
-
-    Args:
-        config: The experiments.
-        out: Folder to write; by default one under runs/ that follows from the options.
-        data: Folder with the datasets; by default $BENCHMARKS_DATA or the user's cache.
-    """
-    function = run_combinability_experiment
-    _show(function, "combinability", config, out, data_directory=data)
-
-
-@app.command
-def stitching(
-    config: Annotated[StitchingConfig, tyro.conf.arg(name="")],
-    out: _Folder = None,
-    data: _Folder = None,
-) -> None:
-    """Join the front of one network to the back of another, at every layer.
-
-    Shows how well stitched networks do with maps that are fitted directly or trained on
-    the task, which ranks and sparsities are enough, whether similarity indices tell,
-    and whether the stitches may be believed.
-    For instance: python -m benchmarks stitching --dataset cifar10 --model tiny10
-    --weights tiny10/seed0.npz tiny10/seed1.npz tiny10/seed2.npz
-
-    Args:
-        config: The experiments.
-        out: Folder to write; by default one under runs/ that follows from the options.
-        data: Folder with the datasets, and with weights that are not found from here;
-            by default $BENCHMARKS_DATA or the user's cache.
-    """
-    function = run_stitching_experiment
-    _show(function, "stitching", config, out, data_directory=data)
-
-
-@speed.command(name="rllc")
-def speed_rllc(
-    config: Annotated[SpeedConfig, tyro.conf.arg(name="")], out: _Folder = None
-) -> None:
-    """Time one step of RLLC beside Adam and AdEMAMix, in turns.
-
-    Each step is compiled and works in place; what counts is its time relative to Adam's
-    in the same round, and how near it comes to the time that its memory traffic takes.
-    For instance: python -m benchmarks speed rllc --parameters 3000000
-
-    Leave the machine alone meanwhile. A finished measurement is shown again rather than
-    repeated: to measure anew, name another folder.
-
-    Args:
-        config: The measurement.
-        out: Folder to write; by default one under runs/ that follows from the options.
-    """
-    _print_measured(*run_steps(config, out), print_steps)
-
-
-@speed.command(name="combinability")
-def speed_combinability(
-    config: Annotated[CombinabilitySpeedConfig, tyro.conf.arg(name="")],
-    out: _Folder = None,
-) -> None:
-    """Time matching and combining beside plain loops, in turns.
-
-    Leave the machine alone meanwhile. A finished measurement is shown again rather than
-    repeated: to measure anew, name another folder.
-
-    Args:
-        config: The measurement.
-        out: Folder to write; by default one under runs/ that follows from the options.
-    """
-    _print_measured(*run_combinability(config, out), print_combinability)
-
-
-@speed.command(name="stitching")
-def speed_stitching(
-    config: Annotated[StitchingSpeedConfig, tyro.conf.arg(name="")],
-    out: _Folder = None,
-) -> None:
-    """Time task-loss matching and measures from moments beside the usual ways.
-
-    Leave the machine alone meanwhile. A finished measurement is shown again rather than
-    repeated: to measure anew, name another folder.
-
-    Args:
-        config: The measurement.
-        out: Folder to write; by default one under runs/ that follows from the options.
-    """
-    _print_measured(*run_stitching(config, out), print_stitching)
-
-
-app.command(
-    speed,
-    name="speed",
-    help="Time what is meant to be fast, against named baselines: `speed rllc`, "
-    "`speed combinability`, `speed stitching`.",
+EXPERIMENTS = {
+    "rllc": Experiment(
+        "Compare RLLC with the optimizers it competes with, and with itself frozen.\n\n"
+        "Every method has the same number of trials; the best is run on fresh paired "
+        "seeds. For instance: python -m benchmarks rllc --dataset fashion_mnist "
+        "--steps 2000",
+        "benchmarks.rllc",
+        {
+            "methods": ("momentum", "adam", "rllc", "rllc_adam", "rllc_frozen_initial"),
+            "trials": 4,
+            "seeds": 3,
+            "steps": 200,
+            "evaluations": 10,
+        },
+    ),
+    "combinability": Experiment(
+        "Train networks, align them, and combine them all over the hypercube.\n\n"
+        "Shows barriers with and without matching and repair, losses of thousands of "
+        "random combinations, transitivity, robustness, and how combinations differ. "
+        "For instance: python -m benchmarks combinability --dataset mnist --widths 32 "
+        "128",
+        "benchmarks.combinability",
+        {
+            "widths": (64,),
+            "networks": 3,
+            "steps": 300,
+            "rows": 200,
+            "calibration": 100,
+            "samples": 60,
+            "points": 5,
+            "fractions": (0.0, 0.2, 1.0),
+            "resolution": 7,
+        },
+    ),
+    "stitching": Experiment(
+        "Join the front of one network to the back of another, at every layer.\n\n"
+        "Shows how well stitched networks do with maps that are fitted directly or "
+        "trained on the task, which ranks and sparsities are enough, what similarity "
+        "indices say, and whether the stitches can be trusted. For instance: python -m "
+        "benchmarks stitching --dataset cifar10 --model tiny10 --weights "
+        "tiny10/seed0.npz tiny10/seed1.npz tiny10/seed2.npz",
+        "benchmarks.stitching",
+        {
+            "model": "mlp",
+            "networks": 2,
+            "training_steps": 200,
+            "pairs": 2,
+            "deep": 0,
+            "cross": 1,
+            "fit_rows": 500,
+            "test_rows": 300,
+            "cross_rows": 200,
+            "steps": 50,
+        },
+    ),
+}
+_SPEED_ABOUT = (
+    "\n\nLeave the machine alone meanwhile. A finished measurement is shown again "
+    "rather than repeated: to measure anew, name another folder."
 )
+# Of each: help, configuration, and what runs and prints it, in `benchmarks.speed`.
+SPEED = {
+    "rllc": (
+        "Time one step of RLLC, Adam and AdEMAMix, in turns.\n\nEach step is compiled "
+        "and works in place; ratios are to Adam's time in the same round and to the "
+        "time that its memory traffic takes.",
+        ("SpeedConfig", "run_steps", "print_steps"),
+    ),
+    "combinability": (
+        "Time matching and combining against plain loops, in turns.",
+        ("CombinabilitySpeedConfig", "run_combinability", "print_combinability"),
+    ),
+    "stitching": (
+        "Time task-loss matching and measures from moments against the usual "
+        "implementations, in turns.",
+        ("StitchingSpeedConfig", "run_stitching", "print_stitching"),
+    ),
+}
+COMMANDS = {
+    "tour": "The whole project on embedded data, in two minutes.",
+    **{name: one.about.partition("\n")[0] for name, one in EXPERIMENTS.items()},
+    "speed": "Time what is meant to be fast: speed rllc, combinability or stitching.",
+    "report": "Draw the page of finished runs again, or compare several.",
+}
 
-
-@app.command
-def report(
-    folders: Annotated[
-        tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]"), tyro.conf.Positional
-    ],
-    out: _Folder = None,
-    format: tuple[Literal["png", "svg", "pdf"], ...] = ("png",),
-) -> None:
-    """Draw the figures and the page of finished runs again, without running them.
-
-    Of several runs of one experiment it shows side by side what differed and what came
-    out, and writes that as comparison.html.
-
-    Args:
-        folders: Run folders, each of which holds result.json.
-        out: Folder for comparison.html; by default the first run's.
-        format: File formats of the figures.
-    """
-    if len(folders) == 1:
-        print(f"Report: {reports.write(folders[0], format)}")
-        return
-    path = reports.write_comparison(folders, out, format)
-    print_page(reports.compare(folders), path, Console())
+# Options by group; what is not listed is in the last.
+_GROUPS = {
+    "Data and networks": (
+        *("dataset", "model", "model_options", "weights", "weights_mapping"),
+        *("width", "widths", "networks", "methods", "layers", "problems"),
+    ),
+    "Training": (
+        *("steps", "batch_size", "learning_rate", "schedules", "trials", "seeds"),
+        *("training_steps", "training_batch_size", "training_learning_rate"),
+    ),
+    "Computing": ("precision", "dtype", "seed"),
+    "Evaluation": (),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit status.
+    """Run a command and return its exit status.
 
     Args:
-        arguments: what follows `python -m benchmarks`; by default the process's.
+      arguments: What follows `python -m benchmarks`; by default the process's.
 
     Returns:
-        0 if all went well, 2 for what the user can mend, 130 after Ctrl-C.
+      0 if all went well, 2 for what the user can correct, 130 after Ctrl-C.
     """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command, rest = (arguments or ["--help"])[0], arguments[1:]
     try:
-        app.cli(prog="python -m benchmarks", description=_DESCRIPTION, args=arguments)
+        if command in ("-h", "--help"):
+            print(_help("", _ABOUT, COMMANDS))
+        elif command == "tour":
+            _tour(rest)
+        elif command in EXPERIMENTS:
+            _experiment(command, rest)
+        elif command == "speed":
+            _speed(rest)
+        elif command == "report":
+            tyro.cli(_report, prog=f"{_PROGRAM} report", args=rest)
+        else:
+            return _unknown("command", command, COMMANDS)
     except KeyboardInterrupt:
         again = shlex.join(["python", *sys.orig_argv[1:]])
         _say(f"\nStopped. What is finished is kept; to continue, repeat\n  {again}")
@@ -240,26 +186,201 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not _is_for_the_user(error):
             raise
-        _say(f"error: {error}")
+        _say(f"error: {_with_options(str(error))}")
         return _USER_ERROR
     return _OK
+
+
+def _tour(arguments: Sequence[str]) -> None:
+    def tour(out: _Folder = None) -> Path | None:
+        """From training to what lies between networks, on embedded data.
+
+        Takes two minutes on two cores.
+
+        Args:
+          out: Folder to write; by default one under runs/ that follows from versions.
+        """
+        return out
+
+    out = tyro.cli(tour, prog=f"{_PROGRAM} tour", args=arguments)
+    from benchmarks import tour as package
+
+    _show(package.run, "tour", package.CONFIG, out)
+
+
+def _experiment(name: str, arguments: Sequence[str]) -> None:
+    experiment = EXPERIMENTS[name]
+    package = importlib.import_module(experiment.package)
+    default = package.Config()
+    if "--quick" in arguments:
+        default = dataclasses.replace(default, **experiment.quick)
+    options = _parsed(f"{_PROGRAM} {name}", experiment.about, default, arguments)
+    config = package.Config(**options.pop("config"))
+    out, data = options["out"], options["data"]
+    _show(package.run, name, config, out, data_directory=data)
+
+
+def _parsed(
+    program: str, about: str, default: Any, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """Parse options of a configuration, in groups."""
+    helps = dict(
+        re.findall(
+            r"^      (\w+): (.*?)(?=^      \w+: |^    \S|\Z)",
+            (type(default).__doc__ or "") + "\n",
+            re.DOTALL | re.MULTILINE,
+        )
+    )
+    fields: dict[str, list[Any]] = {title: [] for title in _GROUPS}
+    for field in dataclasses.fields(default):
+        title = next(
+            (t for t, names in _GROUPS.items() if field.name in names), "Evaluation"
+        )
+        help_ = " ".join(helps.get(field.name, "").split())
+        value = dataclasses.field(default=getattr(default, field.name))
+        kind = _Dataset if field.name == "dataset" else field.type
+        typed = Annotated[kind, tyro.conf.arg(help=help_)]
+        fields[title].append((field.name, typed, value))
+    groups: list[Any] = []
+    for title, members in fields.items():
+        if members:
+            group = dataclasses.make_dataclass(title.replace(" ", ""), members)
+            group.__doc__ = None
+            groups.append((title.lower().replace(" ", "_"), group, dataclasses.field()))
+    folders = [
+        ("out", Annotated[_Folder, _OUT], dataclasses.field(default=None)),
+        ("data", Annotated[_Folder, _DATA], dataclasses.field(default=None)),
+        ("quick", Annotated[bool, _QUICK], dataclasses.field(default=False)),
+    ]
+    every = dataclasses.make_dataclass("Options", groups + folders, kw_only=True)
+    found = tyro.cli(
+        every,
+        prog=program,
+        description=about,
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+    config = {
+        k: v for name, *_ in groups for k, v in vars(getattr(found, name)).items()
+    }
+    return {"config": config, "out": found.out, "data": found.data}
+
+
+# Shown as choices; a file may be named as well.
+_Dataset: Any = (
+    Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
+    | Literal["tiny_shakespeare"]
+    | str
+)
+_OUT = tyro.conf.arg(
+    metavar="DIR",
+    help="Folder to write; by default one under runs/ that follows from the options.",
+)
+_DATA = tyro.conf.arg(
+    metavar="DIR",
+    help="Folder with datasets and weights; by default $BENCHMARKS_DATA or the user's "
+    "cache.",
+)
+_QUICK = tyro.conf.arg(help="Small defaults, for a first look in about a minute.")
+
+
+def _speed(arguments: Sequence[str]) -> None:
+    name = (list(arguments) or ["--help"])[0]
+    about = {kind: one.partition("\n")[0] for kind, (one, _) in SPEED.items()}
+    if name in ("-h", "--help"):
+        print(_help(" speed", "Time what is meant to be fast, in turns.\n", about))
+        return
+    if name not in SPEED:
+        sys.exit(_unknown("measurement", name, SPEED))
+    from benchmarks import speed
+
+    text, (config_type, run, show) = SPEED[name]
+    config_type: Any = getattr(speed, config_type)
+
+    def measure(
+        config: Annotated[config_type, tyro.conf.arg(name="")], out: _Folder = None
+    ) -> tuple[Any, Path | None]:
+        return config, out
+
+    program, text = f"{_PROGRAM} speed {name}", text + _SPEED_ABOUT
+    config, out = tyro.cli(
+        measure, prog=program, description=text, args=list(arguments)[1:]
+    )
+    folder, _ = getattr(speed, run)(config, out)
+    from rich.console import Console
+
+    from benchmarks.runs import read_result
+
+    console = Console()
+    getattr(speed, show)(read_result(folder), console)
+    path = folder / "result.json"
+    console.print(f"\nNumbers: {path}", markup=False, soft_wrap=True)
+
+
+def _report(
+    folders: Annotated[
+        tuple[Path, ...], tyro.conf.arg(metavar="DIR [DIR ...]"), tyro.conf.Positional
+    ],
+    out: _Folder = None,
+    format: tuple[Literal["png", "svg", "pdf"], ...] = ("png",),
+) -> None:
+    """Draw the figures and the page of finished runs again, without running them.
+
+    Of several runs of one experiment it shows side by side what differed and what came
+    out, and writes that as comparison.html.
+
+    Args:
+      folders: Run folders, each of which holds result.json.
+      out: Folder for comparison.html; by default the first run's.
+      format: File formats of the figures.
+    """
+    from rich.console import Console
+
+    from benchmarks import report
+    from benchmarks._summaries import print_page
+
+    if len(folders) == 1:
+        print(f"Report: {report.write(folders[0], format)}")
+        return
+    path = report.write_comparison(folders, out, format)
+    print_page(report.compare(folders), path, Console())
 
 
 def _show(
     run: Callable[..., Any], name: str, config: Any, out: Path | None, **options: Any
 ) -> None:
     """Run an experiment, write its page, and print what came out."""
+    from rich.console import Console
+
+    from benchmarks import report
+    from benchmarks._launch import launch
+    from benchmarks._summaries import print_page
+
     folder, result = launch(run, name, config, out, **options)
-    reports.write(folder)
-    print_page(reports.page(result), folder / "report.html", Console())
+    report.write(folder)
+    print_page(report.page(result), folder / "report.html", Console())
 
 
-def _print_measured(
-    folder: Path, _: Any, show: Callable[[dict[str, Any], Console], None]
-) -> None:
-    console = Console()
-    show(read_result(folder), console)
-    console.print(f"\nNumbers: {folder / 'result.json'}", markup=False, soft_wrap=True)
+def _help(command: str, about: str, commands: Mapping[str, str]) -> str:
+    rows = [f"  {name:<15}{text}" for name, text in commands.items()]
+    usage = f"usage: {_PROGRAM}{command} COMMAND [OPTIONS]"
+    more = f"`{_PROGRAM}{command} COMMAND --help` lists the options of a command."
+    return "\n".join([usage, "", about, *rows, "", more])
+
+
+def _unknown(what: str, name: str, known: Mapping[str, Any]) -> int:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    _say(f"error: unknown {what} {name}{hint} (there are {', '.join(known)})")
+    return _USER_ERROR
+
+
+def _with_options(message: str) -> str:
+    """A message that begins with an option's name in code, as users know it."""
+    name, colon, rest = message.partition(":")
+    if colon and re.fullmatch(r"[a-z]+(_[a-z]+)*", name):
+        return f"--{name.replace('_', '-')}:{rest}"
+    return message
 
 
 def _is_for_the_user(error: ValueError) -> bool:

@@ -332,7 +332,7 @@ def own_method(optimizer: str | Callable[..., optax.GradientTransformation]) -> 
         )
 
     def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
-        own = make(**{argument: hyper[argument] for argument in space})
+        own: Any = make(**{argument: hyper[argument] for argument in space})
         return optax.chain(own, optax.scale_by_schedule(horizon.schedule(1.0)))
 
     return Method(name, build, space)

@@ -4,9 +4,9 @@
 take your own objects.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchmarks._lazy import lazy
 from benchmarks.rllc._config import Config
 
 if TYPE_CHECKING:
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "Config", "Result", "run"]
 
-_WHERE = {"METHODS": "_variants", "Result": "_result", "run": "_experiment"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what takes long only where it is used."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+__getattr__ = lazy(
+    __name__, {"METHODS": "_variants", "Result": "_result", "run": "_experiment"}
+)

@@ -1,25 +1,53 @@
 """What a comparison is asked."""
 
 import dataclasses
+from typing import Literal, get_args
 
 from benchmarks._names import check_name, is_import_path
 from benchmarks._precision import Dtype, Precision, check_precision
 from benchmarks._ranges import check_counts
 
-BASELINES = ("sgd", "momentum", "nesterov", "adam", "adamw", "nadam", "aggmo")
-BASELINES += ("ademamix", "lion", "schedule_free", "prodigy", "muon")
-VARIANTS = ("rllc", "rllc_free", "rllc_adam")
-FROZEN = ("rllc_frozen_initial", "rllc_adam_frozen_initial")
-FROZEN += ("rllc_frozen_learned", "rllc_adam_frozen_learned")
+Baseline = Literal[
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adam",
+    "adamw",
+    "nadam",
+    "aggmo",
+    "ademamix",
+    "lion",
+    "schedule_free",
+    "prodigy",
+    "muon",
+]
+Variant = Literal["rllc", "rllc_free", "rllc_adam"]
+Frozen = Literal[
+    "rllc_frozen_initial",
+    "rllc_adam_frozen_initial",
+    "rllc_frozen_learned",
+    "rllc_adam_frozen_learned",
+]
+Model = Literal[
+    "mlp",
+    "cnn",
+    "resnet20",
+    "resnet20_layernorm",
+    "vgg",
+    "vit",
+    "tiny10",
+    "transformer",
+]
+Schedule = Literal["constant", "cosine"]
+Problem = Literal["quadratic", "rosenbrock"]
 # Laws are learned, then frozen: methods are trained in this order.
-METHOD_NAMES = (*BASELINES, *VARIANTS, *FROZEN)
+METHOD_NAMES = (*get_args(Baseline), *get_args(Variant), *get_args(Frozen))
 # Methods frozen at a law that another has learned.
 LEARNED_FROM = {
     "rllc_frozen_learned": "rllc",
     "rllc_adam_frozen_learned": "rllc_adam",
 }
-SCHEDULES = ("constant", "cosine")
-PROBLEMS = ("quadratic", "rosenbrock")
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +83,10 @@ class Config:
     """
 
     dataset: str = "digits"
-    model: str = "mlp"
+    model: Model | str = "mlp"
     model_options: str = "{}"
-    methods: tuple[str, ...] = METHOD_NAMES
-    schedules: tuple[str, ...] = SCHEDULES
+    methods: tuple[Baseline | Variant | Frozen | str, ...] = METHOD_NAMES
+    schedules: tuple[Schedule, ...] = SCHEDULES
     trials: int = 16
     seeds: int = 10
     steps: int = 1200
@@ -66,7 +94,7 @@ class Config:
     evaluations: int = 24
     curve_rows: int = 2000
     final_rows: int = 10_000
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     precision: Precision = "default"
     dtype: Dtype = "float32"
 
@@ -75,7 +103,7 @@ class Config:
         for name, known in (
             ("methods", METHOD_NAMES),
             ("schedules", SCHEDULES),
-            ("problems", PROBLEMS),
+            ("problems", get_args(Problem)),
         ):
             given = getattr(self, name)
             besides = ", or package.module:optimizer" if name == "methods" else ""

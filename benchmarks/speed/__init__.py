@@ -1,39 +1,19 @@
-"""Ratios of times against named baselines, measured side by side in one run."""
+"""Ratios of times against named baselines, measured in turns in one run."""
 
-from benchmarks.speed._combinations import combinations_table, measure_combinations
-from benchmarks.speed._matching import matching_table, measure_matching
-from benchmarks.speed._moments import measure_moments, moments_table
-from benchmarks.speed._optimizer_step import SpeedConfig, measure_steps, step_table
-from benchmarks.speed._run import (
-    CombinabilitySpeedConfig,
-    StitchingSpeedConfig,
-    print_combinability,
-    print_steps,
-    print_stitching,
-    run_combinability,
-    run_steps,
-    run_stitching,
+from benchmarks._lazy import lazy
+
+_WHERE = {
+    "_combinations": ("combinations_table", "measure_combinations"),
+    "_matching": ("matching_table", "measure_matching"),
+    "_moments": ("moments_table", "measure_moments"),
+    "_optimizer_step": ("SpeedConfig", "measure_steps", "step_table"),
+    "_config": ("CombinabilitySpeedConfig", "StitchingSpeedConfig"),
+    "_run": (
+        *("run_steps", "run_combinability", "run_stitching"),
+        *("print_steps", "print_combinability", "print_stitching"),
+    ),
+    "_task_loss": ("measure_task_loss", "task_loss_table"),
+}
+__getattr__ = lazy(
+    __name__, {name: file for file, names in _WHERE.items() for name in names}
 )
-from benchmarks.speed._task_loss import measure_task_loss, task_loss_table
-
-__all__ = [
-    "CombinabilitySpeedConfig",
-    "SpeedConfig",
-    "StitchingSpeedConfig",
-    "combinations_table",
-    "matching_table",
-    "measure_combinations",
-    "measure_matching",
-    "measure_moments",
-    "measure_steps",
-    "measure_task_loss",
-    "moments_table",
-    "print_combinability",
-    "print_steps",
-    "print_stitching",
-    "run_combinability",
-    "run_steps",
-    "run_stitching",
-    "step_table",
-    "task_loss_table",
-]
