@@ -297,10 +297,10 @@ def _speed(arguments: Sequence[str]) -> None:
     text, (config_type, run, show) = SPEED[name]
     config_type: Any = getattr(speed, config_type)
 
-    def measure(
-        config: Annotated[config_type, tyro.conf.arg(name="")], out: _Folder = None
-    ) -> tuple[Any, Path | None]:
+    def measure(config: Any, out: _Folder = None) -> tuple[Any, Path | None]:
         return config, out
+
+    measure.__annotations__["config"] = Annotated[config_type, tyro.conf.arg(name="")]
 
     program, text = f"{_PROGRAM} speed {name}", text + _SPEED_ABOUT
     config, out = tyro.cli(

@@ -21,6 +21,7 @@ of no such kind, your own function reads: `mapping`.
 """
 
 import difflib
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -84,13 +85,19 @@ def save(path: str | os.PathLike[str], variables: Mapping[str, Any]) -> None:
                 f"variables: expected arrays, got {name!r} of {type(leaf).__name__}"
             )
         arrays[name] = np.require(leaf, None, "C")
+    path = Path(path)
+    if path.suffix == ".npz":
+        file = io.BytesIO()
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+        write_atomically(path, file.getvalue())
+        return
     try:
         content = safetensors.numpy.save(arrays)
     except (KeyError, safetensors.SafetensorError) as error:
         raise ValueError(
-            f"variables: safetensors have no such dtype: {error}"
+            f"variables: expected dtypes that safetensors have, got {error}"
         ) from error
-    write_atomically(Path(path), content)
+    write_atomically(path, content)
 
 
 def save_networks(path: Path, networks: Sequence[Any]) -> None:
@@ -102,9 +109,10 @@ def load_like(path: Path, like: Any, count: int) -> list[Variables]:
     """Load what `save_networks` wrote, in the structure of `like`."""
     try:
         each = traverse_util.unflatten_dict(_read(path), sep="/")
-        if list(each) != [str(number) for number in range(count)]:
+        numbers = [str(number) for number in range(count)]
+        if each.keys() != set(numbers):
             raise WeightsError(f"expected {count} networks, got {len(each)}")
-        return [_placed(_named(each[number]), like) for number in each]
+        return [_placed(_named(each[number]), like) for number in numbers]
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
 
@@ -170,7 +178,8 @@ def load_all(
         arrays = _read(path)
         if arrays and all(name.split("/")[0].isdecimal() for name in arrays):
             each = traverse_util.unflatten_dict(arrays, sep="/")
-            return [_placed(_named(each[number]), like) for number in each]
+            numbers = sorted(each, key=int)
+            return [_placed(_named(each[number]), like) for number in numbers]
         if any("/" in name for name in arrays):
             return [_placed(arrays, like)]
         return [from_pytorch(arrays, module, inputs)]

@@ -211,7 +211,7 @@ WRONG = {
     "samples": ({"samples": 2}, "samples is 2"),
     "fractions": ({"fractions": (0.0, 1.5)}, "fractions"),
     "widths": ({"widths": (0,)}, "widths"),
-    "rows": ({"rows": 0}, "rows is 0"),
+    "rows": ({"rows": 0}, "rows: expected at least 1, got 0"),
     "width of tiny10": ({"model": "tiny10", "widths": (2,)}, "tiny10"),
     "widths of weights": ({"weights": ("a.npz",)}, "expected one"),
 }

@@ -1,18 +1,32 @@
 """Claims about the comparison: that it is fair, resumable, and says what it found."""
 
-import re
-from typing import Any
+import dataclasses
+import sys
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import linen as nn
+from flax import nnx
 from scipy import stats
 
+import benchmarks.__main__ as command_line
 import rllc
-from benchmarks import data, models, networks, runs, training
+from benchmarks import baselines, data, models, networks, runs, training
 from benchmarks.baselines import BASELINES, Maker
-from benchmarks.rllc import METHODS, Config, _experiment, _problems, _tuning, _variants
+from benchmarks.rllc import (
+    METHODS,
+    Config,
+    _config,
+    _experiment,
+    _problems,
+    _tuning,
+    _variants,
+)
 from benchmarks.rllc import run as run_rllc
 
 CONFIG = Config(
@@ -292,25 +306,133 @@ def test_descent_on_a_problem_is_what_a_plain_loop_computes(result):
     assert np.log10(problem.loss(x)) == pytest.approx(found.log10_loss[0], rel=1e-3)
 
 
-def test_the_help_names_every_dataset_and_model():
-    assert Config.__doc__ is not None
-    for option, names in (("dataset", data.NAMES), ("model", models.NAMES)):
-        entry = re.search(rf"{option}: (.*?)\n +\w+: ", Config.__doc__, re.DOTALL)
-        assert entry is not None
-        assert sorted(re.findall(r'"(\w+)"', entry[1])) == sorted(names)
+def test_the_choices_of_options_are_what_there_is():
+    assert set(get_args(_config.Model)) == set(models.NAMES)
+    named = [get_args(kind) for kind in get_args(command_line._Dataset)]
+    assert tuple(name for names in named for name in names) == data.NAMES
+    assert tuple(METHODS) == _config.METHOD_NAMES
+    assert set(get_args(_config.Problem)) == set(_problems.PROBLEMS)
+    assert [*get_args(_config.Baseline)] == [*BASELINES]
+
+
+# Your own.
+
+
+class Own(nnx.Module):
+    """An NNX model for digits."""
+
+    def __init__(self, features, classes, *, rngs):
+        self.hidden = nnx.Linear(64, features, rngs=rngs)
+        self.last = nnx.Linear(features, classes, rngs=rngs)
+
+    def __call__(self, inputs):
+        x = inputs.reshape(len(inputs), -1)
+        return self.last(nnx.relu(self.hidden(x)))
+
+
+def momentum(learning_rate, decay):
+    return optax.sgd(learning_rate, decay)
+
+
+momentum.space = {"learning_rate": (1e-3, 1.0), "decay": (0.5, 0.9, "linear")}
+
+
+def test_your_own_data_model_and_optimizer_are_compared_in_one_command(
+    tmp_path, monkeypatch, capsys
+):
+    rows = np.random.default_rng(0)
+    arrays = {"x": rows.random((60, 8, 8)).astype("f"), "y": np.arange(60) % 3}
+    np.savez(tmp_path / "own.npz", **arrays)
+    monkeypatch.setitem(sys.modules, "own_things", sys.modules[Own.__module__])
+    monkeypatch.setattr(
+        "benchmarks._names.importlib.import_module",
+        lambda name: SimpleNamespace(Own=Own, momentum=momentum),
+    )
+    monkeypatch.setattr("benchmarks.report.write", lambda folder: None)
+    monkeypatch.chdir(tmp_path)
+    asked = "rllc --dataset own.npz --model own_things:Own --schedules cosine"
+    asked += " --methods adam rllc own_things:momentum --trials 2 --seeds 2 --steps 6"
+    asked += " --evaluations 2 --batch-size 8 --out run"
+    options = [*asked.split(), "--model-options", '{"features": 5}']
+    assert command_line.main(options) == 0
+    found = runs.read("run")
+    assert list(found.methods) == ["adam", "rllc", "own_things.momentum"]
+    own = found.methods["own_things.momentum"]["cosine"]
+    assert own.space["decay"] == [0.5, 0.9, "linear"]
+    pairs = {(row.method, row.against) for row in found.comparisons}
+    assert ("own_things.momentum", "adam") in pairs
+    assert "own_things.momentum" in capsys.readouterr().out
+
+
+def test_your_own_objects_are_compared_from_python(digits):
+    config = dataclasses.replace(CONFIG, methods=("sgd",), problems=(), trials=1)
+    given = {"dataset": digits, "model": nn.Sequential([Flat(), nn.Dense(10)])}
+    found = run_rllc(config, methods=[momentum, optax.adamax], **given)
+    assert list(found.methods) == ["sgd", "momentum", "adamax"]
+
+
+class Flat(nn.Module):
+    def __call__(self, inputs):
+        return inputs.reshape(len(inputs), -1)
+
+
+def test_a_cosine_schedule_scales_your_own_updates():
+    method = baselines.own_method(optax.sgd)
+    hyper = {"learning_rate": 0.5, "cosine": True}
+    optimizer = Maker(method, 4)(hyper)
+    updates = updates_of(optimizer)
+    rates = 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4))
+    gradients = np.random.default_rng(0).normal(size=(4, 3)).astype("f")
+    np.testing.assert_allclose(updates, -rates[:, None] * gradients, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--dataset", "none.npz"], "--dataset: there is no file 'none.npz'"),
+        (["--dataset", "mnits"], "got 'mnits'; did you mean 'mnist'"),
+        (["--data", "nowhere"], "--data: there is no folder 'nowhere'"),
+        (["--model", "mpl"], "--model: expected one of"),
+        (["--model", "no_such:Net"], "--model: there is no module 'no_such'"),
+        (["--model", "optax:Net"], "--model: 'optax' has no 'Net'"),
+        (["--model-options", "{"], "--model-options: expected JSON"),
+        (["--model-options", '{"a": 1}'], "--model-options: expected none for model"),
+        (["--methods", "adam", "optax:none"], "--methods: 'optax' has no 'none'"),
+        (["--model", "cnn", "--dataset", "tiny_shakespeare"], "is not there"),
+    ],
+)
+def test_mistakes_name_the_option_before_a_folder_is_made(
+    options, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BENCHMARKS_DATA", str(tmp_path))
+    monkeypatch.setattr("pooch.retrieve", offline)
+    assert command_line.main(["rllc", *options]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def offline(*_, **__):
+    raise OSError("no network")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"methods": ("sgdd",)}, "unknown entry of methods 'sgdd'; did you mean 'sgd'"),
-        ({"methods": ("rllc_frozen_learned",)}, "without 'rllc', whose learned law"),
+        (
+            {"methods": ("sgdd",)},
+            "methods: expected .* got 'sgdd'; did you mean 'sgd'",
+        ),
+        (
+            {"methods": ("rllc_frozen_learned",)},
+            "that 'rllc' learns: expected 'rllc'",
+        ),
         ({"methods": ()}, "at least one"),
-        ({"schedules": ("linear",)}, "unknown entry of schedules 'linear'"),
+        ({"schedules": ("linear",)}, "schedules: expected one of .* got 'linear'"),
         ({"problems": ("rosenbrok",)}, "did you mean 'rosenbrock'"),
-        ({"methods": ("sgd", "sgd")}, "a name is there twice"),
-        ({"trials": 0}, "trials is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"methods": ("sgd", "sgd")}, "methods: expected each name once"),
+        ({"trials": 0}, "trials: expected at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"steps": 5}, "evaluations: expected at most steps=5, got 24"),
     ],
 )

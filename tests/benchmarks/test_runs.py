@@ -266,9 +266,7 @@ def test_a_damaged_result_is_rejected_by_name(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "folder",
-    [path.parent for path in RESULTS.glob("*/result.json")],
-    ids=lambda p: p.name,
+    "name", sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
 )
 def test_every_committed_result_has_its_type(name):
     result = read(RESULTS / name)

@@ -80,10 +80,18 @@ def test_measures_from_moments_have_the_values_of_their_definitions():
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        (TaskLossSpeedConfig, {"rounds": 2}, "rounds is 2"),
-        (TaskLossSpeedConfig, {"seconds": 0.0}, r"seconds is 0\.0"),
-        (TaskLossSpeedConfig, {"batch_size": 0}, "batch_size is 0"),
-        (MomentsSpeedConfig, {"rounds": 1}, "rounds is 1"),
+        (TaskLossSpeedConfig, {"rounds": 2}, "rounds: expected at least 3, got 2"),
+        (
+            TaskLossSpeedConfig,
+            {"seconds": 0.0},
+            r"seconds: expected a positive.* got 0\.0",
+        ),
+        (
+            TaskLossSpeedConfig,
+            {"batch_size": 0},
+            "expected at least 1, got 0",
+        ),
+        (MomentsSpeedConfig, {"rounds": 1}, "rounds: expected at least"),
         (MomentsSpeedConfig, {"features": 10_000}, "features is 10000"),
     ],
 )

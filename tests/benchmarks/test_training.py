@@ -386,7 +386,7 @@ def test_a_plan_that_cannot_be_followed_is_refused():
         ValueError, match="evaluations: expected at most steps=5, got 20"
     ):
         networks.Plan(steps=5, batch_size=2)
-    with pytest.raises(ValueError, match="batch_size is 0"):
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
         networks.Plan(steps=50, batch_size=0)
 
 
