@@ -14,7 +14,7 @@ from flax import nnx
 Variables = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Network:
     """A Linen module as pure functions; equal modules give equal networks.
 
@@ -28,6 +28,17 @@ class Network:
     """
 
     module: Any
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Network) or type(self) is not type(other):
+            return False
+        return self.module is other.module or (
+            _is_hashable(self.module) and self.module == other.module
+        )
+
+    def __hash__(self) -> int:
+        # A module with a list among its attributes is told apart by its identity.
+        return hash(self.module) if _is_hashable(self.module) else id(self.module)
 
     def init(self, key: jax.Array, example: jax.Array) -> Variables:
         """Return fresh variables."""
@@ -70,7 +81,7 @@ class Network:
         return {}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class NnxNetwork(Network):
     """An NNX module as pure functions; its attribute `module` is what makes it.
 
@@ -105,6 +116,14 @@ class NnxNetwork(Network):
         )
         nnx.replace_by_pure_dict(rest, state)
         return nnx.merge(graph, params, rest)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _state(rest: Any) -> Variables:

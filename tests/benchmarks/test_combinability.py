@@ -207,8 +207,8 @@ def test_networks_come_back_bit_by_bit_and_damage_is_told(tmp_path):
 
 WRONG = {
     "model": ({"model": "mlq"}, "mlp"),
-    "networks": ({"networks": 1}, "networks is 1"),
-    "samples": ({"samples": 2}, "samples is 2"),
+    "networks": ({"networks": 1}, "networks: expected at least 2, got 1"),
+    "samples": ({"samples": 2}, "samples: expected at least"),
     "fractions": ({"fractions": (0.0, 1.5)}, "fractions"),
     "widths": ({"widths": (0,)}, "widths"),
     "rows": ({"rows": 0}, "rows: expected at least 1, got 0"),

@@ -11,7 +11,7 @@ import pytest
 from flax import linen as nn
 
 from benchmarks import data, models
-from benchmarks.data._cifar import CIFAR10
+from benchmarks.data._published import CIFAR10
 from benchmarks.models._products import convolve_by_products
 
 KEY = jax.random.key(0)
@@ -337,7 +337,9 @@ def test_an_image_too_small_for_tiny10_is_refused():
 
 
 def test_an_unknown_model_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"'resnet_20'.*mean 'resnet20'.*known: mlp"):
+    with pytest.raises(
+        ValueError, match=r"expected one of mlp.*'resnet_20'; did you mean 'resnet20'"
+    ):
         models.build("resnet_20", DIGITS)
 
 

@@ -64,7 +64,7 @@ def test_large_networks_are_matched_once_and_their_memory_is_measured(monkeypatc
     [
         ({"widths": ()}, r"widths is \(\)"),
         ({"widths": (0, 4)}, r"widths is \(0, 4\)"),
-        ({"rounds": 2}, "rounds is 2"),
+        ({"rounds": 2}, "rounds: expected at least 3, got 2"),
         ({"large": ("VGG",)}, "large: expected some of MLP 512, .*, got 'VGG'"),
     ],
 )

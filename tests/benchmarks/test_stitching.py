@@ -322,7 +322,7 @@ def test_a_stitch_of_a_network_to_itself_by_the_identity_is_the_network():
 
 WRONG = {
     "model": ({"model": "tiny11"}, "tiny10"),
-    "networks": ({"networks": 1}, "networks is 1"),
+    "networks": ({"networks": 1}, "networks: expected at least 2, got 1"),
     "ranks": ({"ranks": (0.0,)}, "ranks is"),
     "penalties": ({"penalties": (1.0,)}, "penalties is"),
     "task_penalties": ({"task_penalties": (-1.0,)}, "task_penalties is"),
