@@ -110,22 +110,17 @@ _SPEED_ABOUT = (
     "\n\nLeave the machine alone meanwhile. A finished measurement is shown again "
     "rather than repeated: to measure anew, name another folder."
 )
-# Of each: help, configuration, and what runs and prints it, in `benchmarks.speed`.
+# Modules of `benchmarks.speed`, and their help.
 SPEED = {
     "rllc": (
         "Time one step of RLLC, Adam and AdEMAMix, in turns.\n\nEach step is compiled "
         "and works in place; ratios are to Adam's time in the same round and to the "
-        "time that its memory traffic takes.",
-        ("SpeedConfig", "run_steps", "print_steps"),
+        "time that its memory traffic takes."
     ),
-    "combinability": (
-        "Time matching and combining against plain loops, in turns.",
-        ("CombinabilitySpeedConfig", "run_combinability", "print_combinability"),
-    ),
+    "combinability": "Time matching and combining against plain loops, in turns.",
     "stitching": (
         "Time task-loss matching and measures from moments against the usual "
-        "implementations, in turns.",
-        ("StitchingSpeedConfig", "run_stitching", "print_stitching"),
+        "implementations, in turns."
     ),
 }
 COMMANDS = {
@@ -286,33 +281,30 @@ _QUICK = tyro.conf.arg(help="Small defaults, for a first look in about a minute.
 
 def _speed(arguments: Sequence[str]) -> None:
     name = (list(arguments) or ["--help"])[0]
-    about = {kind: one.partition("\n")[0] for kind, (one, _) in SPEED.items()}
+    about = {kind: text.partition("\n")[0] for kind, text in SPEED.items()}
     if name in ("-h", "--help"):
         print(_help(" speed", "Time what is meant to be fast, in turns.\n", about))
         return
     if name not in SPEED:
         sys.exit(_unknown("measurement", name, SPEED))
-    from benchmarks import speed
-
-    text, (config_type, run, show) = SPEED[name]
-    config_type: Any = getattr(speed, config_type)
+    module = importlib.import_module(f"benchmarks.speed.{name}")
 
     def measure(config: Any, out: _Folder = None) -> tuple[Any, Path | None]:
         return config, out
 
-    measure.__annotations__["config"] = Annotated[config_type, tyro.conf.arg(name="")]
+    measure.__annotations__["config"] = Annotated[module.Config, tyro.conf.arg(name="")]
 
-    program, text = f"{_PROGRAM} speed {name}", text + _SPEED_ABOUT
+    program, text = f"{_PROGRAM} speed {name}", SPEED[name] + _SPEED_ABOUT
     config, out = tyro.cli(
         measure, prog=program, description=text, args=list(arguments)[1:]
     )
-    folder, _ = getattr(speed, run)(config, out)
     from rich.console import Console
 
-    from benchmarks.runs import read_result
+    from benchmarks.speed import runner
 
+    folder, result = runner.run(module.BENCHMARK, config, out)
     console = Console()
-    getattr(speed, show)(read_result(folder), console)
+    runner.show(module.BENCHMARK, result, console)
     path = folder / "result.json"
     console.print(f"\nNumbers: {path}", markup=False, soft_wrap=True)
 

@@ -1,7 +1,7 @@
 """Results of measurements of speed, as `result.json` holds them.
 
-Programs are timed in turns. Times are medians over rounds; ratios are taken round by
-round. Optional fields are left out of JSON where they were not measured.
+Times are medians over rounds, in seconds; ratios of times are taken round by round.
+Optional fields are left out of JSON where they were not measured.
 """
 
 from benchmarks import runs
@@ -22,8 +22,7 @@ class Step(Record):
     Attributes:
       seconds: Of one step; parameters and state are donated.
       ratio: Of the time to the baseline's.
-      floor_seconds: Time that the memory traffic of the step takes at the speed of a
-        copy.
+      floor_seconds: What the step's memory traffic takes at the speed of a copy.
       temporary_share: Bytes besides arguments and results, as the compiler plans them,
         relative to those of the parameters.
     """
@@ -35,14 +34,7 @@ class Step(Record):
 
 
 class OptimizerResult(runs.Result):
-    """Speed of optimizers.
-
-    Attributes:
-      parameters: Float32 parameters that a step updates.
-      copy_bytes_per_second: That a copy of the parameters reads and writes.
-      baseline: The optimizer that the others are compared with.
-      steps: By optimizer.
-    """
+    """Speed of optimizers, by name; a copy reads and writes every parameter."""
 
     parameters: int
     copy_bytes_per_second: Number
@@ -51,7 +43,7 @@ class OptimizerResult(runs.Result):
 
 
 class MatchingTime(Record):
-    """One implementation of matching."""
+    """One implementation of weight matching; `ratio` of its time to the baseline's."""
 
     seconds: Number
     ratio: Ratio
@@ -90,19 +82,12 @@ class LargeMatching(Record):
     objective: Number
 
 
-class Programs(Record):
-    """A number of `combinability.evaluate` and of two programs written by hand."""
-
-    evaluate: Number
-    map: Number
-    loop: Number
-
-
-class CombinationCase(Record, omit_defaults=True):
+class CombinationCase(Record):
     """Combining one network on some images.
 
     Attributes:
-      first_seconds: Of first calls, which trace and compile.
+      first_seconds: Of first calls, which trace and compile, by program: `evaluate`,
+        and `map` and `loop`, which are written by hand.
       first_ratio: Of the time of `evaluate` to that of `map`.
       seconds: Of later calls, by number of samples.
       to_map: Ratio of the time of `evaluate` to that of `map`, likewise.
@@ -110,9 +95,9 @@ class CombinationCase(Record, omit_defaults=True):
     """
 
     images: int
-    first_seconds: Programs
+    first_seconds: dict[str, Number]
     first_ratio: Ratio
-    seconds: dict[str, Programs]
+    seconds: dict[str, dict[str, Number]]
     to_map: dict[str, Ratio]
     to_loop: dict[str, Ratio]
 
@@ -138,10 +123,10 @@ class TaskLossLayer(Record, omit_defaults=True):
       front_seconds: Network `a`'s activations of all images, once.
       images: How many.
       samples_per_second: By implementation.
-      speedup: Of one map over the baseline.
-      by_hand: Time of one map to that of a loop by hand; None in older results.
+      speedup: Time of the baseline to that of one map.
       many: Time of eight maps at once to eight times one.
-      difference: Of the losses of both implementations, relative.
+      difference: Of the losses of all implementations, relative.
+      by_hand: Time of one map to that of a loop by hand.
     """
 
     front_seconds: Number
@@ -160,22 +145,16 @@ class TaskLoss(Record):
     layers: dict[str, TaskLossLayer]
 
 
-class MomentsBaseline(Record):
-    """A number of the measure from moments and of its baseline."""
-
-    moments: Number
-    baseline: Number
-
-
 class Measure(Record):
-    """A measure from moments.
+    """A measure: `seconds` from "moments" and of the "baseline", which is named.
 
     Attributes:
+      speedup: Time of the baseline to that from moments.
       difference: Of the values, relative.
     """
 
     baseline: str
-    seconds: MomentsBaseline
+    seconds: dict[str, Number]
     speedup: Ratio
     difference: Number
 

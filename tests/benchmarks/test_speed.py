@@ -1,30 +1,63 @@
-"""Speed is measured, in turns and against a baseline of the same run."""
+"""Speed is measured in turns, against baselines that compute the same."""
 
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 
+import combinability as combinability_library
+import stitching as stitching_library
 from benchmarks.__main__ import main
-from benchmarks.runs import read_result
-from benchmarks.speed import (
-    CombinabilitySpeedConfig,
-    SpeedConfig,
-    _run,
-    print_combinability,
-    run_combinability,
-    step_table,
-)
-from benchmarks.speed._interleaved import interleaved, ratio
-from benchmarks.speed._optimizer_step import _shapes
+from benchmarks.models import CNN, MLP
+from benchmarks.runs import read, read_result
+from benchmarks.speed import _result, combinability, rllc, runner, stitching
+from benchmarks.speed.runner import first_calls, interleaved, ratio, text
 
-TINY = ["speed", "rllc", "--parameters", "1100000", "--rounds", "3"]
-STEP = {"seconds": 1e-3, "floor_seconds": 1e-3, "temporary_share": 0.0}
-RESULT = {
-    "parameters": 1_100_000,
-    "copy_bytes_per_second": 1e10,
-    "baseline": "adam",
-    "steps": {"adam": STEP | {"ratio": {"median": 1.0, "low": 1.0, "high": 1.0}}},
+BENCHMARKS = {
+    "rllc": rllc.BENCHMARK,
+    "combinability": combinability.BENCHMARK,
+    "stitching": stitching.BENCHMARK,
 }
+TINY = ["speed", "rllc", "--parameters", "1100000", "--rounds", "3"]
+ONE = _result.Ratio(median=1.0, low=1.0, high=1.0)
+CASE = combinability.Case(MLP(10, (16,)), (8, 8, 1), images=4)
+SMALL = stitching.Network(CNN(10, channels=(2, 2), features=4), (8, 8, 1), ("Conv_1",))
+
+
+def fields(shown):
+    """Text without line breaks and repeated blanks."""
+    return " ".join(shown.split())
+
+
+def enabled():
+    """Whether compilations are read from a cache."""
+    config: Any = jax.config
+    return config.jax_enable_compilation_cache
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Programs run once; the first takes 1 s, the second 2 s and so on, per round."""
+
+    def turns(programs, rounds, advance=runner.quiet):
+        for program in programs.values():
+            program()
+        advance(rounds, rounds)
+        count = np.arange(1.0, len(programs) + 1)
+        return {
+            name: np.full(rounds, n) for name, n in zip(programs, count, strict=True)
+        }
+
+    for module in (rllc, combinability, stitching):
+        monkeypatch.setattr(module, "interleaved", turns)
+
+
+# The runner
 
 
 def test_programs_take_turns():
@@ -37,12 +70,33 @@ def test_programs_take_turns():
 
 def test_ratios_are_taken_round_by_round():
     noise = np.array([1.0, 10.0, 100.0])
-    assert ratio(2 * noise, noise) == {"median": 2, "low": 2, "high": 2}
+    assert ratio(2 * noise, noise) == _result.Ratio(median=2, low=2, high=2)
+    assert text(ratio(np.arange(1.0, 6.0), np.ones(5))) == "3.00 (2.00 to 4.00)"
 
 
-@pytest.mark.parametrize("parameters", [2_000_000, 10_000_000, 1_049_600 * 3])
-def test_the_parameters_are_as_many_as_asked(parameters):
-    assert sum(int(np.prod(shape)) for shape in _shapes(parameters)) == parameters
+def test_first_calls_are_of_new_programs_that_no_cache_has():
+    order, before = [], enabled()
+
+    def build():
+        order.append("build")
+        return dict.fromkeys("ab", lambda: order.append(enabled()))
+
+    times = first_calls(build, rounds=2)
+    assert order == ["build", False, False] * 2
+    assert {name: len(row) for name, row in times.items()} == {"a": 2, "b": 2}
+    assert enabled() == before
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_committed_results_are_shown(name, tmp_path):
+    result = read(f"benchmarks/results/speed_{name}")
+    with open(tmp_path / "shown", "w") as file:
+        runner.show(BENCHMARKS[name], result, Console(file=file, width=200))
+    shown = fields((tmp_path / "shown").read_text())
+    rows = BENCHMARKS[name].rows(result)
+    assert rows
+    for row in rows:
+        assert fields(" ".join(row)) in shown
 
 
 @pytest.fixture(scope="module")
@@ -53,103 +107,235 @@ def measured(tmp_path_factory):
     return folder
 
 
-def test_a_small_measurement_is_complete(measured):
-    result = read_result(measured)
-    assert result["experiment"] == "speed rllc"
-    assert result["config"] == {"parameters": 1_100_000, "rounds": 3}
-    assert result["parameters"] == 1_100_000
-    assert result["copy_bytes_per_second"] > 0
-    assert result["steps"]["adam"]["ratio"]["median"] == 1
-    assert {"rllc_1", "rllc_2", "rllc_4", "ademamix"} <= result["steps"].keys()
-    for step in result["steps"].values():
-        assert step.keys() == {"seconds", "ratio", "floor_seconds", "temporary_share"}
-        assert step["seconds"] > 0
-        assert step["floor_seconds"] > 0
-    rows = step_table(result)
-    assert len(rows) == 1 + len(result["steps"])
-    assert len({len(row) for row in rows}) == 1
-
-
-def test_a_finished_measurement_is_shown_again_and_not_repeated(
-    measured, monkeypatch, capsys
-):
-    monkeypatch.setattr(_run, "measure_steps", None)
+def test_a_finished_measurement_is_shown_again_and_not_repeated(measured, capsys):
     before = (measured / "result.json").read_bytes()
     assert main([*TINY, "--out", str(measured)]) == 0
     assert (measured / "result.json").read_bytes() == before
-    said = capsys.readouterr()
-    assert "finished before" in said.err
-    _, *rows = step_table(read_result(measured))
-    lines = said.out.splitlines()
-    for row in rows:
-        assert any(all(cell in line for cell in row) for line in lines), row
-    assert f"Numbers: {measured / 'result.json'}" in said.out
+    captured = capsys.readouterr()
+    assert "finished before" in captured.err
+    result = read(measured)
+    assert [*result.steps] == ["adam", "ademamix", "rllc_1", "rllc_2", "rllc_4"]
+    for step in result.steps.values():
+        assert text(step.ratio) in captured.out
+    assert f"Numbers: {measured / 'result.json'}" in captured.out
 
 
-def test_a_stopped_measurement_is_made_anew(tmp_path, monkeypatch):
-    def stop(config, progress):
-        progress(1, 3)
-        raise KeyboardInterrupt
+def test_a_stopped_measurement_continues_at_the_stage_that_was_stopped(tmp_path):
+    calls, config = [], stitching.Config(rounds=3)
+    layer = {
+        "front_seconds": 1.0,
+        "images": 4,
+        "samples_per_second": {"train": 2.0, "two passes": 1.0},
+        "speedup": {"median": 2.0, "low": 1.9, "high": 2.1},
+        "many": ONE,
+        "difference": 0.0,
+    }
+    task_loss = {"baseline": "two passes", "layers": {"bn3": layer}}
 
-    monkeypatch.setattr(_run, "measure_steps", stop)
-    run = tmp_path / "run"
-    assert main([*TINY, "--out", str(run)]) == 130
-    monkeypatch.setattr(_run, "measure_steps", lambda config, progress: RESULT)
-    assert main([*TINY, "--out", str(run)]) == 0
-    assert read_result(run)["steps"] == RESULT["steps"]
+    def first(config, advance):
+        calls.append("task_loss")
+        return {"task_loss": task_loss}
+
+    def second(config, advance):
+        calls.append("moments")
+        advance(1, 2)
+        if len(calls) < 3:
+            raise KeyboardInterrupt
+        return {"moments": {"samples": 2, "features": 1, "measures": {}}}
+
+    stages = {"task_loss": first, "moments": second}
+    benchmark = stitching.BENCHMARK._replace(stages=stages)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(benchmark, config, tmp_path)
+    _, result = runner.run(benchmark, config, tmp_path)
+    assert calls == ["task_loss", "moments", "moments"]
+    assert result.task_loss.layers["bn3"].by_hand is None
+    # What was not measured is left out of JSON.
+    plain = read_result(tmp_path)["task_loss"]["layers"]["bn3"]
+    assert plain == layer | {"many": {"median": 1.0, "low": 1.0, "high": 1.0}}
 
 
 def test_a_measurement_has_no_report(measured, capsys):
     assert main(["report", str(measured)]) == 2
-    said = capsys.readouterr().err
-    assert "a run of 'speed rllc' has no figures" in said
-    assert "Traceback" not in said
+    captured = capsys.readouterr().err
+    assert "a run of 'speed rllc' has no figures" in captured
+    assert "Traceback" not in captured
 
 
-@pytest.mark.parametrize("bad", [{"parameters": 10}, {"rounds": 0}])
-def test_measurements_without_meaning_are_refused(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        SpeedConfig(**bad)
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        (rllc.Config, {"parameters": 10}, "parameters: expected .*, got 10"),
+        (rllc.Config, {"rounds": 0}, "rounds: expected .*, got 0"),
+        (combinability.Config, {"widths": ()}, "widths: expected .*, got none"),
+        (
+            combinability.Config,
+            {"widths": (0, 4)},
+            r"widths: .* got \(0, 4\)",
+        ),
+        (combinability.Config, {"samples": (0,)}, r"samples: expected .*, got \(0,\)"),
+        (combinability.Config, {"rounds": 2}, "rounds: expected .*, got 2"),
+        (
+            combinability.Config,
+            {"large": ("VGG",)},
+            "large: expected some of MLP 512, .*, got 'VGG'",
+        ),
+        (stitching.Config, {"rounds": 2}, "rounds: expected .*, got 2"),
+        (stitching.Config, {"seconds": 0.0}, r"seconds: expected .*, got 0\.0"),
+        (stitching.Config, {"batch_size": 0}, "batch_size: expected .*, got 0"),
+        (stitching.Config, {"batch_size": 2001}, "batch_size: expected .*, got 2001"),
+        (
+            stitching.Config,
+            {"features": 10_000},
+            "features: .* samples=10000, got",
+        ),
+    ],
+)
+def test_a_configuration_that_cannot_be_timed_raises(config, options, message):
+    with pytest.raises(ValueError, match=message):
+        config(**options)
 
 
-def test_matching_and_combining_are_timed_into_one_result(tmp_path, monkeypatch):
-    ratio = {"median": 0.5, "low": 0.4, "high": 0.6}
-    one = {"seconds": 1.0, "ratio": ratio, "objective": 3.0, "recovered": 1.0}
-    matching = {
-        "baseline": "loop",
-        "widths": {"4": {"parameters": 7, "matching": {"loop": one, "identity": one}}},
-    }
-    programs = {"evaluate": 1.0, "map": 1.0, "loop": 1.1}
-    case = {
-        "images": 32,
-        "first_seconds": programs,
-        "first_ratio": ratio,
-        "seconds": {"48": programs},
-        "to_map": {"48": {"median": 2.0, "low": 1.9, "high": 2.1}},
-        "to_loop": {"48": ratio},
-    }
-    combining = {"cases": {"mlp": case}}
-    asked = {}
-    for name, value in (("matching", matching), ("combinations", combining)):
+# rllc
 
-        def measure(config, progress, name=name, value=value):
-            asked[name] = config
-            progress(1, 1)
-            return value
 
-        monkeypatch.setattr(f"benchmarks.speed._run.measure_{name}", measure)
-    config = CombinabilitySpeedConfig(widths=(4,), rounds=3, samples=(48,), seed=2)
-    folder, _ = run_combinability(config, tmp_path / "run")
-    result = read_result(folder)
-    assert (asked["matching"].widths, asked["matching"].seed) == ((4,), 2)
-    assert asked["combinations"].samples == (48,)
-    assert (result["matching"], result["combinations"]) == (matching, combining)
-    asked.clear()
-    run_combinability(config, folder)
-    assert read_result(folder) == result
-    assert not asked, "a finished measurement is shown, not repeated"
-    with open(tmp_path / "shown", "w") as file:
-        print_combinability(result, Console(file=file, width=120))
-    shown = (tmp_path / "shown").read_text()
-    assert "2.00 (1.67 to 2.50)" in shown
-    assert "2.00 (1.90 to 2.10)" in shown
+@pytest.mark.parametrize("parameters", [1_100_000, 1_049_600 * 3])
+def test_times_of_steps_are_relative_to_adam_and_to_a_copy(
+    parameters, clock, monkeypatch
+):
+    only = ("adam", "ademamix")
+    found = {n: rllc.optimizers()[n] for n in only}
+    sizes = []
+
+    def step(optimizer, gradient):
+        sizes.append(sum(leaf.size for leaf in gradient))
+        return (lambda: None), 8 * parameters
+
+    monkeypatch.setattr(rllc, "optimizers", lambda: found)
+    monkeypatch.setattr(rllc, "step", step)
+    measured = rllc.measure(rllc.Config(parameters, rounds=3))
+    assert sizes == [parameters] * 2
+    # The copy took 3 s; it reads and writes four bytes per parameter.
+    assert measured["copy_bytes_per_second"] == pytest.approx(8 * parameters / 3)
+    adam, ademamix = (measured["steps"][name] for name in only)
+    assert (adam.ratio.median, ademamix.ratio.median) == (1, ademamix.seconds)
+    assert adam.floor_seconds == pytest.approx(7 / 2 * 3)
+    assert adam.temporary_share == 2
+
+
+@pytest.mark.parametrize("name", ["adam", "rllc_2"])
+def test_a_timed_step_is_the_optimizers(name):
+    optimizer, _ = rllc.optimizers()[name]
+    gradient = [jnp.array([0.5, -1.0]), jnp.array([2.0])]
+    program, temporary = rllc.step(optimizer, gradient)
+    params: Any = [jnp.ones(2), jnp.ones(1)]
+    state = optimizer.init(params)
+    for _ in range(2):
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        timed, _ = program()
+    chex.assert_trees_all_close(timed, params, rtol=1e-6)
+    assert temporary >= 0
+
+
+# combinability
+
+
+def test_the_loop_and_the_library_match_alike(clock):
+    config = combinability.Config(rounds=3, seed=1)
+    found = combinability.time_matching(MLP(5, (8, 8)), jnp.zeros((1, 64)), config)
+    assert found.parameters == 64 * 8 + 8 + 8 * 8 + 8 + 8 * 5 + 5
+    loop, identity, pinned = found.matching.values()
+    assert identity.objective == pytest.approx(loop.objective, rel=1e-5)
+    assert identity.recovered == loop.recovered
+    assert pinned.recovered == 1
+    for one in (loop, identity, pinned):
+        assert one.ratio.median == one.seconds / loop.seconds
+
+
+def test_large_networks_are_matched_once_and_their_memory_is_measured(monkeypatch):
+    case = MLP(3, (8, 8)), jnp.zeros((1, 5)), combinability_library.match
+    monkeypatch.setitem(combinability.LARGE, "small", case)
+    config = combinability.Config(large=("small",))
+    one = combinability.measure_large(config)["large"]["small"]
+    assert one.parameters == 5 * 8 + 8 + 8 * 8 + 8 + 8 * 3 + 3
+    assert one.groups == 2
+    assert one.cpu_seconds > 0
+    assert one.gigabytes > 0.05
+    assert combinability.measure_large(combinability.Config()) == {}
+
+
+def test_large_networks_have_the_published_numbers_of_parameters():
+    def count(name):
+        network, inputs, _ = combinability.LARGE[name]
+        shapes = jax.eval_shape(network.init, jax.random.key(0), inputs)["params"]
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    assert count("ResNet-50") == 25_557_032
+    # GPT-2 shares the embedding with its last layer, which here has its own weights.
+    assert count("GPT-2-small") == 124_439_808 + 50257 * (768 + 1)
+
+
+def test_all_programs_evaluate_the_same_combinations():
+    programs = combinability.evaluations(CASE)
+    values = {name: np.asarray(program(5)) for name, program in programs.items()}
+    assert len(np.unique(values["loop"])) == 5
+    for name in ("evaluate", "map"):
+        np.testing.assert_allclose(values[name], values["loop"], rtol=1e-5)
+
+
+def test_combinations_are_timed_with_and_without_compilation(clock, monkeypatch):
+    config = combinability.Config(rounds=3, samples=(2, 4))
+    monkeypatch.setattr(combinability, "CASES", {"small": CASE})
+    calls = []
+    found = combinability.measure_combinations(config, lambda *n: calls.append(n))
+    case = found["combinations"].cases["small"]
+    assert calls == [(1, 1)]
+    assert case.seconds.keys() == {"2", "4"}
+    for samples, seconds in case.seconds.items():
+        for name, ratios in (("map", case.to_map), ("loop", case.to_loop)):
+            assert ratios[samples].median == seconds["evaluate"] / seconds[name]
+    first = case.first_seconds
+    assert case.first_ratio.low <= case.first_ratio.median <= case.first_ratio.high
+    assert min(first.values()) > 0
+
+
+# stitching
+
+
+def test_all_trainings_take_the_same_steps(clock):
+    config = stitching.Config(rounds=3, seconds=1e-3, batch_size=20)
+    layer = stitching.time_layer(SMALL, "Conv_1", config)
+    assert layer.difference < 1e-5
+    rates = layer.samples_per_second
+    assert [*rates] == ["train", "many", "by hand", "two passes"]
+    assert layer.speedup.median == pytest.approx(rates["train"] / rates["two passes"])
+    assert layer.by_hand is not None
+    assert layer.by_hand.median == pytest.approx(rates["by hand"] / rates["train"])
+    assert layer.many.median == pytest.approx(rates["train"] / rates["many"])
+
+
+def test_two_passes_run_both_networks_whole():
+    def flops(function, *arguments):
+        return function.lower(*arguments).compile().cost_analysis()["flops"]
+
+    module, x = SMALL.module, jnp.ones((20, *SMALL.shape))
+    a, b = (module.init(jax.random.key(seed), x[:1]) for seed in (1, 2))
+    cut, optimizer = stitching_library.cut(module, "Dense_1", x[:1]), optax.sgd(0.1)
+    step = stitching.jitted_step(stitching.two_passes(cut), optimizer)
+    params = {"kernel": jnp.eye(10), "bias": jnp.zeros(10)}
+    state = params, optimizer.init(params)
+    given = (a, b, x, jnp.zeros(20, int)), jnp.arange(20)
+    # Behind the last layer there is nothing: what is left is the two passes.
+    whole = flops(jax.jit(lambda variables, x: module.apply(variables, x)), a, x)
+    assert flops(step, state, *given) > 1.95 * whole
+
+
+def test_measures_from_moments_have_the_values_of_their_definitions(clock):
+    config = stitching.Config(samples=200, features=8, rounds=3)
+    found = stitching.measure_moments(config)["moments"]
+    assert [*found.measures] == ["CKA", "least squares"]
+    for measure in found.measures.values():
+        assert measure.difference < 1e-4
+        seconds = measure.seconds
+        assert measure.speedup.median == seconds["baseline"] / seconds["moments"]
