@@ -18,18 +18,8 @@ import combinability
 from benchmarks._ranges import check_counts
 from benchmarks.models import CNN, MLP, CharTransformer, ResNet
 from benchmarks.speed import _result as results
-from benchmarks.speed.runner import (
-    Advance,
-    Benchmark,
-    Row,
-    first_calls,
-    interleaved,
-    median,
-    quiet,
-    ratio,
-    text,
-    tracked,
-)
+from benchmarks.speed import runner
+from benchmarks.speed.runner import Advance, Benchmark, Row, quiet
 from combinability import Symmetry, permutations, weight_matching
 from combinability.matching._match import generator, sweep_orders
 from combinability.matching._objective import plan
@@ -72,7 +62,7 @@ def measure_matching(config: Config, advance: Advance = quiet) -> dict[str, Any]
     image = jnp.zeros((1, 32, 32, 3))
     widths = {
         str(width): time_matching(network(width=width), image, config)
-        for width in tracked(config.widths, advance)
+        for width in runner.tracked(config.widths, advance)
     }
     return {"matching": results.Matching(baseline=BASELINE, widths=widths)}
 
@@ -99,13 +89,13 @@ def time_matching(
         "identity": lambda: ours()[:2],
         "pinned": lambda: ours(start="pinned")[:2],
     }
-    times = interleaved(programs, config.rounds)
+    times = runner.interleaved(programs, config.rounds)
     matching = {}
     for name, program in programs.items():
         permutation, objective = program()
         matching[name] = results.MatchingTime(
-            seconds=median(times[name]),
-            ratio=ratio(times[name], times[BASELINE]),
+            seconds=runner.median(times[name]),
+            ratio=runner.ratio(times[name], times[BASELINE]),
             objective=float(objective),
             recovered=1 - float(permutations.distance(permutation, back)),
         )
@@ -176,8 +166,7 @@ def match_by_loop(
                 for other, label in enumerate(block.labels):
                     if label is not None and other != axis:
                         y = jnp.take(y, permutation[label], axis=other)
-                x = jnp.moveaxis(x, axis, 0).reshape(size, -1)
-                y = jnp.moveaxis(y, axis, 0).reshape(size, -1)
+                x, y = (jnp.moveaxis(z, axis, 0).reshape(size, -1) for z in (x, y))
                 scores += x @ y.T
             matrix = np.asarray(scores)
             rows, columns = linear_sum_assignment(matrix, maximize=True)
@@ -198,7 +187,7 @@ def measure_large(config: Config, advance: Advance = quiet) -> dict[str, Any]:
     The inference of the symmetry is not timed.
     """
     large = {}
-    for name in tracked(config.large, advance):
+    for name in runner.tracked(config.large, advance):
         network, inputs, function = LARGE[name]
         shapes = jax.eval_shape(network.init, jax.random.key(0), inputs)
         a, b = (_random_like(shapes, seed) for seed in (0, 1))
@@ -282,9 +271,8 @@ CASES = {
 
 def measure_combinations(config: Config, advance: Advance = quiet) -> dict[str, Any]:
     """Time `combinability.evaluate` and two programs with the same combinations."""
-    cases = {
-        name: time_case(CASES[name], config) for name in tracked([*CASES], advance)
-    }
+    names = runner.tracked([*CASES], advance)
+    cases = {name: time_case(CASES[name], config) for name in names}
     return {"combinations": results.Combinations(cases=cases)}
 
 
@@ -297,24 +285,24 @@ def time_case(case: Case, config: Config) -> results.CombinationCase:
     def calls(samples: int, programs: dict[str, Callable[[int], Any]]) -> Any:
         return {n: functools.partial(p, samples) for n, p in programs.items()}
 
-    first = first_calls(lambda: calls(min(config.samples), evaluations(case)))
+    first = runner.first_calls(lambda: calls(min(config.samples), evaluations(case)))
     programs = evaluations(case)
     times = {
-        str(samples): interleaved(calls(samples, programs), config.rounds)
+        str(samples): runner.interleaved(calls(samples, programs), config.rounds)
         for samples in config.samples
     }
     return results.CombinationCase(
         images=case.images,
         first_seconds=_medians(first),
-        first_ratio=ratio(first["evaluate"], first["map"]),
+        first_ratio=runner.ratio(first["evaluate"], first["map"]),
         seconds={n: _medians(found) for n, found in times.items()},
-        to_map={n: ratio(t["evaluate"], t["map"]) for n, t in times.items()},
-        to_loop={n: ratio(t["evaluate"], t["loop"]) for n, t in times.items()},
+        to_map={n: runner.ratio(t["evaluate"], t["map"]) for n, t in times.items()},
+        to_loop={n: runner.ratio(t["evaluate"], t["loop"]) for n, t in times.items()},
     )
 
 
 def _medians(times: dict[str, np.ndarray]) -> dict[str, float]:
-    return {name: median(values) for name, values in times.items()}
+    return {name: runner.median(values) for name, values in times.items()}
 
 
 def evaluations(case: Case) -> dict[str, Callable[[int], Any]]:
@@ -363,7 +351,7 @@ def rows(result: results.CombinabilityResult) -> list[Row]:
             case, seconds = f"matching, width {width}", f"{one.seconds:.2f} s"
             besides = f"objective {one.objective:.6g}, "
             besides += f"recovered {100 * one.recovered:.1f} %"
-            found.append((case, name, seconds, text(one.ratio), besides))
+            found.append((case, name, seconds, runner.text(one.ratio), besides))
     for name, one in (result.large or {}).items():
         case = f"{name}, {one.parameters / 1e6:.1f} M parameters"
         besides = f"{one.groups} groups, {one.sweeps} sweeps, "
@@ -381,7 +369,7 @@ def rows(result: results.CombinabilityResult) -> list[Row]:
             seconds = f"{times['evaluate']:.3g} s"
             for other, one in ratios.items():
                 besides = f"to {other}, {times[other]:.3g} s"
-                found.append((label, "evaluate", seconds, text(one), besides))
+                found.append((label, "evaluate", seconds, runner.text(one), besides))
     return found
 
 

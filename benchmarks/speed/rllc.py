@@ -10,18 +10,9 @@ import optax
 
 import rllc
 from benchmarks._ranges import check_counts
+from benchmarks.speed import runner
 from benchmarks.speed._result import OptimizerResult, Step
-from benchmarks.speed.runner import (
-    Advance,
-    Benchmark,
-    Program,
-    Row,
-    interleaved,
-    median,
-    quiet,
-    ratio,
-    text,
-)
+from benchmarks.speed.runner import Advance, Benchmark, Program, Row, quiet
 
 BASELINE = "adam"
 # Matrices and vectors as in a network; the matrices hold 98 % of the parameters.
@@ -75,16 +66,16 @@ def measure(config: Config, advance: Advance = quiet) -> dict[str, Any]:
     steps = {name: step(one, gradient) for name, (one, _) in optimizers().items()}
     copy, _ = in_place(lambda arrays: [x + 1 for x in arrays], _ones(gradient))
     programs = {name: program for name, (program, _) in steps.items()}
-    times = interleaved({**programs, "copy": copy}, config.rounds, advance)
-    bandwidth = 2 * size / median(times["copy"])
+    times = runner.interleaved({**programs, "copy": copy}, config.rounds, advance)
+    bandwidth = 2 * size / runner.median(times["copy"])
     return {
         "parameters": config.parameters,
         "copy_bytes_per_second": bandwidth,
         "baseline": BASELINE,
         "steps": {
             name: Step(
-                seconds=median(times[name]),
-                ratio=ratio(times[name], times[BASELINE]),
+                seconds=runner.median(times[name]),
+                ratio=runner.ratio(times[name], times[BASELINE]),
                 floor_seconds=words * size / bandwidth,
                 temporary_share=steps[name][1] / size,
             )
@@ -136,7 +127,7 @@ def rows(result: OptimizerResult) -> list[Row]:
             f"{result.parameters:,} parameters",
             name,
             f"{1e3 * step.seconds:.1f} ms",
-            text(step.ratio),
+            runner.text(step.ratio),
             f"traffic {1e3 * step.floor_seconds:.1f} ms, "
             f"temporary {100 * step.temporary_share:.2f} %",
         )

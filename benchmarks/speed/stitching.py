@@ -15,19 +15,8 @@ import stitching
 from benchmarks._ranges import check_counts, check_positive
 from benchmarks.models import Tiny10
 from benchmarks.speed import _result as results
-from benchmarks.speed.runner import (
-    Advance,
-    Benchmark,
-    Program,
-    Row,
-    interleaved,
-    median,
-    quiet,
-    ratio,
-    text,
-    timed,
-    tracked,
-)
+from benchmarks.speed import runner
+from benchmarks.speed.runner import Advance, Benchmark, Program, Row, quiet
 
 BASELINE, BY_HAND, MANY = "two passes", "by hand", 8
 _IMAGES = 2000
@@ -86,7 +75,7 @@ def measure_task_loss(config: Config, advance: Advance = quiet) -> dict[str, Any
     """
     layers = {
         path: time_layer(TINY10, path, config)
-        for path in tracked(TINY10.layers, advance)
+        for path in runner.tracked(TINY10.layers, advance)
     }
     return {"task_loss": results.TaskLoss(baseline=BASELINE, layers=layers)}
 
@@ -94,22 +83,23 @@ def measure_task_loss(config: Config, advance: Advance = quiet) -> dict[str, Any
 def time_layer(network: Network, path: str, config: Config) -> results.TaskLossLayer:
     """Time the training of an affine map at one layer."""
     front, programs = trainings(network, path)
-    front_seconds = timed(front)
+    front_seconds = runner.timed(front)
     losses = [float(programs[n](2, _IMAGES)[1]) for n in programs if n != "many"]
     size = config.batch_size
     steps = {n: _steps(run, size, config.seconds) for n, run in programs.items()}
     # The fixed cost of a call is shared by as many steps.
     steps["train"] = steps[BY_HAND]
     turns = {n: functools.partial(run, steps[n], size) for n, run in programs.items()}
-    step = {n: t / steps[n] for n, t in interleaved(turns, config.rounds).items()}
-    maps = dict.fromkeys(programs, 1) | {"many": MANY}
+    times = runner.interleaved(turns, config.rounds)
+    step = {name: each / steps[name] for name, each in times.items()}
+    images = {name: size * (MANY if name == "many" else 1) for name in step}
     return results.TaskLossLayer(
         front_seconds=front_seconds,
         images=_IMAGES,
-        samples_per_second={n: maps[n] * size / median(t) for n, t in step.items()},
-        speedup=ratio(step[BASELINE], step["train"]),
-        by_hand=ratio(step["train"], step[BY_HAND]),
-        many=ratio(step["many"], MANY * step["train"]),
+        samples_per_second={n: images[n] / runner.median(t) for n, t in step.items()},
+        speedup=runner.ratio(step[BASELINE], step["train"]),
+        by_hand=runner.ratio(step["train"], step[BY_HAND]),
+        many=runner.ratio(step["many"], MANY * step["train"]),
         difference=max(losses) / min(losses) - 1,
     )
 
@@ -119,7 +109,7 @@ def _steps(run: Callable[[int, int], Any], batch_size: int, seconds: float) -> i
     steps = 4
     while True:
         run(steps, batch_size)  # may compile
-        taken = timed(functools.partial(run, steps, batch_size))
+        taken = runner.timed(functools.partial(run, steps, batch_size))
         if taken > seconds / 8 or steps >= 4096:
             return max(4, round(steps * seconds / taken))
         steps *= 4
@@ -158,10 +148,8 @@ def trainings(
         step, params = jitted_step(loss, optimizer), starts[0]["params"]
 
         def training(steps, size):
-            state, losses = (
-                jax.tree.map(jnp.array, (params, optimizer.init(params))),
-                [],
-            )
+            state = jax.tree.map(jnp.array, (params, optimizer.init(params)))
+            losses = []
             for rows in _minibatches(steps, size):
                 state, value, _ = step(state, data, rows)
                 losses.append(value)
@@ -247,15 +235,18 @@ def measure_moments(config: Config, advance: Advance = quiet) -> dict[str, Any]:
         for name, (_, *functions) in MEASURES.items()
         for way, function in zip(("moments", "baseline"), functions, strict=True)
     }
-    times = interleaved(programs, config.rounds, advance)
+    times = runner.interleaved(programs, config.rounds, advance)
     measures = {}
     for name, (baseline, *_) in MEASURES.items():
         ours, other = f"{name}, moments", f"{name}, baseline"
         differences = jax.tree.map(_difference, programs[ours](), programs[other]())
         measures[name] = results.Measure(
             baseline=baseline,
-            seconds={"moments": median(times[ours]), "baseline": median(times[other])},
-            speedup=ratio(times[other], times[ours]),
+            seconds={
+                "moments": runner.median(times[ours]),
+                "baseline": runner.median(times[other]),
+            },
+            speedup=runner.ratio(times[other], times[ours]),
             difference=max(jax.tree.leaves(differences)),
         )
     sizes = {"samples": config.samples, "features": config.features}
@@ -270,13 +261,10 @@ def _cka(x, y):
     return stitching.similarity.cka(stitching.moments(x, y))
 
 
-def _cka_of_gram_matrices(x, y):
-    def centred(gram):
-        gram = gram - gram.mean(axis=0)
-        return gram - gram.mean(axis=1, keepdims=True)
-
-    one, other = (centred(z @ z.T) for z in (x, y))
-    return (one * other).sum() / (jnp.linalg.norm(one) * jnp.linalg.norm(other))
+def _gram_cka(x, y):
+    x, y = (z - z.mean(axis=0) for z in (x @ x.T, y @ y.T))
+    x, y = (z - z.mean(axis=1, keepdims=True) for z in (x, y))
+    return (x * y).sum() / (jnp.linalg.norm(x) * jnp.linalg.norm(y))
 
 
 def _least_squares(x, y):
@@ -284,20 +272,15 @@ def _least_squares(x, y):
     return fit.weight, fit.bias
 
 
-def _least_squares_by_pseudo_inverse(x, y):
-    mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
-    weight = jnp.linalg.pinv(x - mean_x) @ (y - mean_y)
-    return weight, mean_y - mean_x @ weight
+def _pseudo_inverse(x, y):
+    weight = jnp.linalg.pinv(x - x.mean(axis=0)) @ (y - y.mean(axis=0))
+    return weight, y.mean(axis=0) - x.mean(axis=0) @ weight
 
 
 # Name -> the baseline's name, ours, and the baseline.
 MEASURES: dict[str, tuple[str, Callable[..., Any], Callable[..., Any]]] = {
-    "CKA": ("Gram matrices", _cka, _cka_of_gram_matrices),
-    "least squares": (
-        "pseudo-inverse",
-        _least_squares,
-        _least_squares_by_pseudo_inverse,
-    ),
+    "CKA": ("Gram matrices", _cka, _gram_cka),
+    "least squares": ("pseudo-inverse", _least_squares, _pseudo_inverse),
 }
 
 
@@ -313,11 +296,13 @@ def rows(result: results.StitchingResult) -> list[Row]:
         for name, speed in layer.samples_per_second.items():
             one, besides = ratios.get(name, (None, ""))
             time = f"{1e6 / speed:,.1f} µs per image"
-            found.append((path, name, time, text(one) if one else "", besides))
+            found.append((path, name, time, runner.text(one) if one else "", besides))
     for name, one in result.moments.measures.items():
         besides = f"of the baseline to it; values differ by {one.difference:.0e}"
         seconds = {way: f"{time:.3g} s" for way, time in one.seconds.items()}
-        found.append((name, "moments", seconds["moments"], text(one.speedup), besides))
+        found.append(
+            (name, "moments", seconds["moments"], runner.text(one.speedup), besides)
+        )
         found.append((name, one.baseline, seconds["baseline"], "", ""))
     return found
 

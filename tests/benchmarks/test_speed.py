@@ -53,8 +53,7 @@ def clock(monkeypatch):
             name: np.full(rounds, n) for name, n in zip(programs, count, strict=True)
         }
 
-    for module in (rllc, combinability, stitching):
-        monkeypatch.setattr(module, "interleaved", turns)
+    monkeypatch.setattr(runner, "interleaved", turns)
 
 
 # The runner
