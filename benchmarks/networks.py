@@ -14,7 +14,8 @@ import optax
 from jaxtyping import Bool, Float, Int
 
 from benchmarks import data, models, weights
-from benchmarks._precision import Dtype, module_dtype
+from benchmarks._names import is_import_path
+from benchmarks._precision import module_dtype
 from benchmarks._ranges import check_counts
 from benchmarks.models import Network, network
 from benchmarks.runs import RunError
@@ -478,16 +479,38 @@ def scores_of(
     return found
 
 
-def module_of(
-    model: str,
-    width: int | None,
-    dataset: data.Dataset,
-    dtype: Dtype = "float32",
-    options: Mapping[str, Any] | str = "{}",
-) -> Any:
-    """Return `benchmarks.models.build` of these options."""
-    computed = module_dtype(dtype)
-    return models.build(model, dataset, computed, width=width, options=options)
+def check_options(
+    config: Any,
+    dataset: data.Dataset | None,
+    model: Any,
+    data_directory: str | os.PathLike[str] | None,
+) -> None:
+    """Raise if data, model or weights are not there, before anything is loaded.
+
+    Args:
+      config: An experiment's, with `dataset`, `model`, `model_options`, `weights` and
+        `weights_mapping`.
+      dataset: A dataset in place of the one that the configuration names.
+      model: A network in its place.
+      data_directory: Where datasets and weights are.
+    """
+    if dataset is None:
+        data.check(config.dataset, data_directory)
+    if model is None:
+        models.check(config.model, config.model_options)
+    weights.check_files(config.weights, data_directory, config.weights_mapping)
+
+
+def model_of(config: Any, width: int | None, dataset: data.Dataset) -> Any:
+    """Return the model that an experiment's configuration names, of one width."""
+    own = is_import_path(config.model)
+    return models.build(
+        config.model,
+        dataset,
+        module_dtype(config.dtype),
+        width=None if own else width,
+        options=config.model_options,
+    )
 
 
 def load_networks(path: Path, like: Any, count: int) -> list[Any]:

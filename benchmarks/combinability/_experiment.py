@@ -19,9 +19,10 @@ from benchmarks.intervals import Pair
 from benchmarks.networks import (
     Task,
     Training,
+    check_options,
     load_networks,
     make_task,
-    module_of,
+    model_of,
     read_networks,
     save_networks,
     scores_of,
@@ -55,22 +56,16 @@ def run(
         are too few networks.
       RunError: If a file of weights cannot be used.
     """
+    check_options(config, dataset, model, data_directory)
     here = Run("combinability", config, folder, progress)
-    widths = config.chosen_widths
+    widths = config.chosen_widths if model is None else (1,)
     here.expect(len(widths) * (7 + len(_studies.CELLS)))
     if dataset is None:
         dataset = data.load(config.dataset, data_directory)
-    if model is None and dataset.kind != "image":
-        raise ValueError(
-            f"dataset: expected images, which {config.model} reads, got "
-            f"{dataset.name}, {dataset.kind} data"
-        )
     found = {}
     with computed_in(config.precision):
         for width in widths:
-            chosen = model
-            if model is None:
-                chosen = module_of(config.model, width, dataset, config.dtype)
+            chosen = model_of(config, width, dataset) if model is None else model
             task = make_task(dataset, chosen)
             found[str(width)] = _run_width(config, here, task, width, data_directory)
     return here.finish(Result, widths=found)
@@ -143,7 +138,9 @@ def _networks(
     """Read or train the networks of one width; return variables and scores."""
     name = f"width-{width}.train"
     if config.weights:
-        given = read_networks(config.weights, task, data_directory)
+        given = read_networks(
+            config.weights, task, data_directory, config.weights_mapping
+        )
         _check_count("weights", len(given))
         return given, here.stage(name, lambda: scores_of(task, given, here.advance))
     _check_count("networks", config.networks)

@@ -15,7 +15,7 @@ from benchmarks.combinability import _studies
 from benchmarks.combinability._config import Config
 from benchmarks.combinability._experiment import training_of
 from benchmarks.combinability._metrics import make_metrics
-from benchmarks.networks import Task, make_task, module_of, train_networks
+from benchmarks.networks import Task, make_task, model_of, train_networks
 
 WIDTH = 256
 CONFIG = Config(networks=2, steps=300, rows=300, calibration=100, samples=1000)
@@ -46,7 +46,7 @@ def train_pair(dataset: data.Dataset) -> TrainedPair:
     Returns:
       The pair; the same for the same dataset.
     """
-    task = make_task(dataset, module_of(CONFIG.model, WIDTH, dataset))
+    task = make_task(dataset, model_of(CONFIG, WIDTH, dataset))
     metrics = make_metrics(task, CONFIG.rows, CONFIG.calibration, CONFIG.seed)
     trained, _ = train_networks(
         training_of(CONFIG), task, scaling=rllc.scale_by_rllc_adam

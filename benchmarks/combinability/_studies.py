@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 import combinability
 from benchmarks.combinability._metrics import Metrics
@@ -151,8 +152,13 @@ def _transitivity(found: combinability.Transitivity) -> dict[str, Any]:
 def controls(
     networks: Networks, pairs: list[Pair], points: int, advance: Advance
 ) -> dict[str, Any]:
-    """Measure the segments of pairs with and without matching and what repairs it."""
-    metrics, found = networks.metrics, {name: [] for name in CONTROLS}
+    """Measure the segments of pairs with and without matching and what repairs it.
+
+    REPAIR needs a Linen module, whose layers it can tell apart.
+    """
+    metrics = networks.metrics
+    names = CONTROLS if isinstance(metrics.network.module, nn.Module) else CONTROLS[:-1]
+    found: dict[str, list[Any]] = {name: [] for name in names}
     for done, pair in enumerate(pairs):
         a, aligned = networks.aligned(pair)
         b = networks.variables[pair[1]]
@@ -163,7 +169,7 @@ def controls(
             (metrics.tempered, aligned, ()),
             (metrics.repaired, aligned, (a, aligned)),
         )
-        for name, (metric, end, args) in zip(CONTROLS, segments, strict=True):
+        for name, (metric, end, args) in zip(names, segments, strict=False):
             found[name].append(
                 combinability.barrier(metric, a, end, points=points, args=args)
             )

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
+import stitching
+
 Variables = dict[str, Any]
 
 
@@ -68,6 +70,17 @@ class Network:
         )
         return logits, dict(updated)
 
+    def cut(self, path: str, example: Any) -> stitching.Cut:
+        """Return `stitching.cut` at a layer, in evaluation mode."""
+        return stitching.cut(self.module, path, example, **self._mode(False))
+
+    def cut_points(self, example: Any) -> list[stitching.CutPoint]:
+        """Return `stitching.cut_points`, in evaluation mode."""
+        variables = jax.eval_shape(self.init, jax.random.key(0), example)
+        return stitching.cut_points(
+            self.module, variables, example, **self._mode(False)
+        )
+
     def _mode(self, train: bool) -> dict[str, bool]:
         names = inspect.signature(self.module.__call__).parameters
         for name, value in (
@@ -106,6 +119,24 @@ class NnxNetwork(Network):
         logits = module(inputs)
         _, _, rest = nnx.split(module, nnx.Param, ...)
         return logits, _state(rest)
+
+    def cut(self, path: str, example: Any) -> stitching.Cut:
+        module = self.module(nnx.Rngs(0))
+        module.eval()
+        found = stitching.cut(module, path, example)
+
+        def front(variables, inputs):
+            return found.front(nnx.state(self._merged(variables, False)), inputs)
+
+        def back(variables, *arrays):
+            return found.back(nnx.state(self._merged(variables, False)), *arrays)
+
+        return dataclasses.replace(found, front=front, back=back)
+
+    def cut_points(self, example: Any) -> list[stitching.CutPoint]:
+        module = self.module(nnx.Rngs(0))
+        module.eval()
+        return stitching.cut_points(module, nnx.state(module), example)
 
     def _merged(self, variables: Variables, train: bool) -> Any:
         graph, params, rest = _structure(self.module, train)

@@ -148,7 +148,8 @@ def _segments(result: Any) -> list[Figure]:
     bars, curves = [], []
     looks = _by_width(result)
     for metric, (title, unit, scale, count) in _METRICS.items():
-        names = list(_CONTROLS)[:count]
+        every = [found.controls.barriers for found in result.widths.values()]
+        names = [name for name in list(_CONTROLS)[:count] if name in every[0]]
         limits = (0, 100) if scale == 100 else (0, np.inf)
         rows = {
             name: {

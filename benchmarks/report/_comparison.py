@@ -175,6 +175,8 @@ def _segments(runs: dict[str, Any], looks: dict[str, Any]) -> Iterator[Panel]:
         draws = []
         for name, look in looks.items():
             controls = list(runs[name].widths.values())[-1].controls
+            if control not in controls.curves:  # REPAIR needs a Linen module
+                continue
             errors = 100 * array(controls.curves[control]["test_error"])
             found = Barrier(np.nan, array(controls.fractions), errors)
             draws.append(partial(combinability.plot.barrier, found, **look))

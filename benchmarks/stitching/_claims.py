@@ -59,10 +59,15 @@ def _matched(summary: Mapping[str, Any]):
             layer: maps[name]["relative_accuracy"]
             for layer, maps in summary["stitches"].items()
         }
-        worst = min(relative, key=lambda layer: relative[layer]["mean"])
+        worst = min(relative, key=lambda layer: _or_worst(relative[layer]["mean"]))
         claim = f"networks match by one affine layer: {how}"
         measure = f"relative accuracy at the worst layer, {worst}"
         yield claim, measure, relative[worst], MATCHED, "at least"
+
+
+def _or_worst(mean: float | None) -> float:
+    """A relative accuracy; the worst where network b classifies nothing correctly."""
+    return -math.inf if mean is None else mean
 
 
 def _task_loss_beats_least_squares(pairs: Sequence[Pair], layers: Layers):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+from typing import Literal
 
-from benchmarks._names import lookup
+from benchmarks._names import check_name, is_import_path
 from benchmarks._precision import Dtype, Precision, check_precision
 from benchmarks._ranges import check_counts, check_positive
 
+Model = Literal["mlp", "cnn", "tiny10", "resnet20", "resnet20_layernorm", "vgg", "vit"]
 # By model, the layers whose outputs are stitched: a pattern that names match whole.
 LAYERS: dict[str, str] = {
     "mlp": r"Dense_\d+",
@@ -33,12 +35,15 @@ class Config:
       dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
         (found in the data folder, else downloaded).
       model: "mlp", "cnn", "vit", "resnet20_layernorm", or with BatchNorm "resnet20",
-        "vgg", "tiny10".
+        "vgg", "tiny10"; or your own Linen or NNX module, package.module:Class.
+      model_options: Arguments of your own module, as JSON: '{"features": 64}'.
       width: Hidden units of an MLP with three hidden layers, or multiplier of a
         ResNet's channels; by default the model as other experiments have it.
       weights: Trained networks: files of published ones (.npz or .safetensors), or
         one that an earlier run has written (networks/*.npz in its folder). They are
         looked for from here, then in the data folder. By default, networks are trained.
+      weights_mapping: Import path of a function that reads your own files of weights:
+        it takes a path and returns nested dicts of arrays.
       networks: How many networks are trained.
       training_steps: Of each, by Adam under a cosine schedule.
       training_batch_size: Rows of a minibatch.
@@ -67,9 +72,11 @@ class Config:
     """
 
     dataset: str = "digits"
-    model: str = "cnn"
+    model: Model | str = "cnn"
+    model_options: str = "{}"
     width: int | None = None
     weights: tuple[str, ...] = ()
+    weights_mapping: str | None = None
     networks: int = 4
     training_steps: int = 500
     training_batch_size: int = 64
@@ -93,7 +100,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self):
-        lookup(LAYERS, self.model, "model")
+        if not is_import_path(self.model):
+            check_name("model", self.model, LAYERS, ", or package.module:Class")
         check_precision(self.precision, self.dtype)
         check_counts(self, networks=2, pairs=1, deep=0, cross=0, audited=0, seed=0)
         check_counts(self, training_steps=1, training_batch_size=1)
@@ -125,6 +133,8 @@ def spread_pairs(networks: int, count: int) -> list[tuple[int, int]]:
     """Ordered pairs of different networks, no network in many more than another.
 
     Args:
+      weights_mapping: Import path of a function that reads your own files of weights:
+        it takes a path and returns nested dicts of arrays.
       networks: How many networks there are.
       count: Pairs, or as many as there are.
 

@@ -13,9 +13,10 @@ from benchmarks.intervals import Pair
 from benchmarks.networks import (
     Task,
     Training,
+    check_options,
     load_networks,
     make_task,
-    module_of,
+    model_of,
     read_networks,
     save_networks,
     train_networks,
@@ -52,11 +53,12 @@ def run(
         few networks.
       RunError: If a file of weights cannot be used.
     """
+    check_options(config, dataset, model, data_directory)
     here = Run("stitching", config, folder, progress)
     if dataset is None:
         dataset = data.load(config.dataset, data_directory)
     if model is None:
-        model = module_of(config.model, config.width, dataset, config.dtype)
+        model = model_of(config, config.width, dataset)
     with computed_in(config.precision):
         found = _run(config, here, make_task(dataset, model), data_directory)
     return here.finish(Result, **found)
@@ -67,7 +69,9 @@ def _run(config: Config, here: Run, task: Task, data_directory: Any) -> dict[str
     studies, advance = Studies(config, task), here.advance
     given = None
     if config.weights:
-        given = read_networks(config.weights, task, data_directory)
+        given = read_networks(
+            config.weights, task, data_directory, config.weights_mapping
+        )
         if len(given) < 2:
             raise ValueError(
                 f"weights: expected at least 2 networks to stitch, got {len(given)}"

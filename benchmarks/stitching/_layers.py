@@ -18,6 +18,8 @@ Advance = Callable[[int, int], None]
 
 # Rows of one compiled call: it bounds the memory of activations.
 BATCH = 500
+# Of your own models: a pattern that whole paths match.
+_TOP_LEVEL = r"[^/.]+"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,19 +57,19 @@ def find_layers(config: Config, task: Task) -> list[Layer]:
     Raises:
       ValueError: If a layer is unknown or not a bottleneck of the network.
     """
-    example = jax.ShapeDtypeStruct(task.train.inputs[:1].shape, "float32")
+    inputs = task.train.inputs
+    example = jax.ShapeDtypeStruct(inputs[:1].shape, inputs.dtype)
     names = config.layers
     if names is None:
-        variables = jax.eval_shape(task.init, jax.random.key(0))
-        points = stitching.cut_points(task.module, variables, example, train=False)
-        pattern = re.compile(LAYERS.get(config.model, ".*"))
+        points = task.network.cut_points(example)
+        pattern = re.compile(LAYERS.get(config.model, _TOP_LEVEL))
         # The last layer returns the logits: nothing follows it.
         names = [
             p.path for p in points[:-1] if p.is_bottleneck and pattern.fullmatch(p.path)
         ]
     layers = []
     for name in names:
-        cut = stitching.cut(task.module, name, example, train=False)
+        cut = task.network.cut(name, example)
         if not cut.is_bottleneck:
             raise ValueError(
                 f"layers: expected layers that everything passes through, such as "

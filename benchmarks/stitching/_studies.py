@@ -292,7 +292,9 @@ def _of_images(x, y):
     return {
         "debiased CKA, images": similarity.cka(x, y, debiased=True),
         "RSA, images": similarity.rsa(x, y),
-        "mutual neighbours, images": similarity.mutual_neighbours(x, y),
+        "mutual neighbours, images": similarity.mutual_neighbours(
+            x, y, k=min(10, len(x) - 1)
+        ),
     }
 
 

@@ -13,7 +13,7 @@ from benchmarks import combinability as combinability_benchmark
 from benchmarks import data, models, rllc
 from benchmarks import stitching as stitching_benchmark
 from benchmarks.__main__ import main
-from benchmarks.networks import make_task, module_of
+from benchmarks.networks import make_task
 from benchmarks.rllc._experiment import compare
 from benchmarks.runs import Run, read_result
 
@@ -100,7 +100,8 @@ def test_all_layers_but_the_last_compute_in_the_dtype(name):
     [("mlp", 8), ("resnet20", 1), ("resnet20_layernorm", 1), ("cnn", None)],
 )
 def test_networks_that_are_combined_or_stitched_compute_in_the_dtype(model, width):
-    module = module_of(model, width, data.load("digits"), "bfloat16")
+    digits = data.load("digits")
+    module = models.build(model, digits, jnp.bfloat16, width=width)
     (*hidden, last), _, logits = dtypes(module, jnp.zeros((1, 8, 8, 1)))
     assert all(found == {"bfloat16"} for found in hidden)
     assert last == {"float32"}
@@ -111,14 +112,14 @@ def test_networks_that_are_combined_or_stitched_compute_in_the_dtype(model, widt
 def test_an_experiment_builds_its_networks_in_the_dtype(experiment, monkeypatch):
     asked = []
 
-    def seen(*arguments):
-        asked.append(arguments[-1])
+    def seen(name, dataset, dtype, **options):
+        asked.append(dtype)
         raise Seen
 
-    monkeypatch.setattr(f"benchmarks.{experiment}._experiment.module_of", seen)
+    monkeypatch.setattr(models, "build", seen)
     with pytest.raises(Seen):
         EXPERIMENTS[experiment](None, dtype="bfloat16")
-    assert asked == ["bfloat16"]
+    assert asked == [jnp.bfloat16]
 
 
 class Seen(Exception):

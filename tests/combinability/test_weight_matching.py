@@ -243,7 +243,9 @@ def test_half_precision_is_computed_in_single(dtype):
 
 
 @pytest.mark.parametrize(
-    "groups", [["h"], "h", lambda name, group: group.size == 5], ids=str
+    "groups",
+    [["h"], "h", lambda name, group: group.size == 5],
+    ids=["list", "name", "predicate"],
 )
 def test_only_the_chosen_groups_are_matched_and_as_well_as_possible(groups, x64):
     symmetry, a, b = network("mlp"), weights("mlp", 0), weights("mlp", 1)

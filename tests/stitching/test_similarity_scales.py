@@ -152,7 +152,7 @@ TIED = {
 
 
 @pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("pair", itertools.combinations_with_replacement(TIED, 2))
+@pytest.mark.parametrize("pair", [*itertools.combinations_with_replacement(TIED, 2)])
 def test_neighbours_under_ties_are_the_expected_ones(pair, k):
     x, y = (np.pad(TIED[name], ((0, 0), (0, 5)))[:, :5] for name in pair)
     got = similarity.mutual_neighbours(*short(x, y), k)
