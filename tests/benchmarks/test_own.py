@@ -102,7 +102,7 @@ def test_your_own_networks_are_stitched_in_one_command(here, model):
     names = [layer.name for layer in found.layers]
     assert names[0] == "hidden"
     maps = found.stitches["hidden"]
-    assert np.isfinite(maps["task loss: affine"].relative_accuracy.mean)
+    assert np.isfinite(maps["task loss: affine"].cross_entropy.mean)
 
 
 def test_your_own_files_of_weights_are_read_by_your_own_function(here):
@@ -117,7 +117,10 @@ def test_your_own_files_of_weights_are_read_by_your_own_function(here):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--model", "tiny10", "--weights", "none.npz"], "--weights: there is no file 'none.npz'"),
+        (
+            ["--model", "tiny10", "--weights", "none.npz"],
+            "--weights: there is no file 'none.npz'",
+        ),
         (["--dataset", "none.npz"], "--dataset: there is no file 'none.npz'"),
         (["--model", "no_such:Net"], "--model: there is no module 'no_such'"),
         (["--model", "tiny11"], "did you mean 'tiny10'"),
