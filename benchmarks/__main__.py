@@ -26,7 +26,7 @@ in any browser. A stopped run continues when the same command is given again.
 """
 _PACKAGES = ("benchmarks", "rllc", "combinability", "stitching")
 _OK, _USER_ERROR, _INTERRUPTED = 0, 2, 130
-# What the machine refuses: room, permission, a name too long or with links in a loop.
+# Errors of the file system that the user can resolve.
 _OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM}
 _OF_THE_SYSTEM |= {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP}
 

@@ -131,7 +131,7 @@ class Run:
       experiment: A name in `RESULTS`.
       config: A dataclass with every option.
       folder: The run folder; by default a temporary one.
-      progress: What is told of stages and their progress.
+      progress: Informed of stages and their progress.
 
     Raises:
       RunError: If the folder cannot be used: it holds something else, or a run with

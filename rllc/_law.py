@@ -100,7 +100,7 @@ class LearningLaw:
         check_count("refresh", self.refresh)
 
     def check(self, memory: Memory) -> None:
-        """Refuses a memory of another size."""
+        """Raise if the memory has another size."""
         if self.initial is not None:
             _check_units("initial", self.initial, memory)
 
@@ -138,7 +138,7 @@ class FixedLaw:
         object.__setattr__(self, "coefficients", value)
 
     def check(self, memory: Memory) -> None:
-        """Refuses a memory of another size."""
+        """Raise if the memory has another size."""
         _check_units("coefficients", self.coefficients, memory)
 
     def start(self, memory: Memory, groups: int) -> Any:

@@ -36,7 +36,7 @@ class Memory(Protocol):
 
     @property
     def initial_law(self) -> np.ndarray:
-        """The law, shape (k,), that training starts from unless told otherwise."""
+        """The law, shape (k,), that training starts from by default."""
         ...
 
     def init(self, params: optax.Params, dtype: Any | None = None) -> MemoryState:

@@ -95,7 +95,7 @@ class PseudoInverse:
 def check_scalar(
     name: str, value: Any, valid: Callable[[float], bool], wanted: str
 ) -> None:
-    """Refuses concrete numbers that are not finite or not valid; tracers pass.
+    """Raise for concrete numbers that are not finite or not valid; tracers pass.
 
     Args:
         name: what the argument is called.

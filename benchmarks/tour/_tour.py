@@ -82,7 +82,7 @@ def run(
     Args:
       config: The comparison.
       folder: The run folder.
-      progress: What is told of stages.
+      progress: Informed of stages.
     """
     here = Run("tour", config, folder, progress)
     here.expect(STAGES * len(config.methods) + 2)

@@ -249,7 +249,7 @@ def _parents(within: Within) -> dict[Label, tuple[Label, ...]]:
 
 
 class Fusion:
-    """Joins neighbouring factors that are never told apart, in any array.
+    """Join neighbouring factors that no array distinguishes.
 
     Args:
         within: for each free variable those that it may lie within.

@@ -10,7 +10,7 @@ from stitching.layers._stitching_layer import StitchingLayer
 
 
 class Orthogonal(StitchingLayer):
-    r"""A map with orthonormal columns (p ≥ q) or rows (p ≤ q), whatever trains it.
+    r"""A map with orthonormal columns (p ≥ q) or rows (p ≤ q), however it is trained.
 
     It starts at a fixed W₀, the polar factor of the initial weight (a random one, if
     that is Gaussian, is uniformly distributed), and turns it by the Cayley transform of

@@ -39,9 +39,9 @@ def canonical_correlations(
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
         centred: whether means are subtracted. Where not, a translation changes the
             value.
 
@@ -94,9 +94,9 @@ def cca(
     Args:
         x: (n, p), or the `stitching.Moments` of the pair. Ranks are found as in
             `canonical_correlations`.
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
         centred: whether means are subtracted, as the definition asks. The figures of
             Kornblith et al. do not; then a translation changes the value.
 
@@ -143,9 +143,9 @@ def svcca(
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
         share: of the variance, in (0, 1].
 
     Returns:
@@ -210,9 +210,9 @@ def pwcca(
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
 
     Returns:
         A scalar in [0, 1].
@@ -263,9 +263,9 @@ def linear_regression(
     Args:
         x: (n, p), or the `stitching.Moments` of the pair. Its rank is found as in
             `canonical_correlations`.
-        y: (n, q), what is explained; None beside moments.
+        y: (n, q), what is explained; None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
 
     Returns:
         A scalar in [0, 1].

@@ -111,12 +111,12 @@ def cka(
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair (linear and not debiased).
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         kernel: `similarity.linear`, `similarity.RBF(threshold)`, or any function from
             samples to a symmetric (n, n) Gram matrix.
         debiased: whether the unbiased estimate of HSIC is used; at least 4 samples.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0 (linear and not debiased); None beside moments.
+            least 0 (linear and not debiased); None with moments.
 
     Returns:
         A scalar, in [0, 1] unless debiased.

@@ -29,9 +29,9 @@ def unit_correlations(
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
 
     Returns:
         Shape (p, q), in [−1, 1].
@@ -64,9 +64,9 @@ def max_correlation(
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
 
     Returns:
         A scalar in [−1, 1].
@@ -109,9 +109,9 @@ def matched_correlation(
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
 
     Returns:
         A scalar in [−1, 1].

@@ -116,7 +116,7 @@ def pair_or_moments(x: Any, y: Any, weights: Any = None, least: int = 2) -> Seen
     for name, value in (("y", y), ("weights", weights)):
         if value is not None:
             raise TypeError(
-                f"{name}: expected None beside Moments, got {type(value).__name__}"
+                f"{name}: expected None with Moments, got {type(value).__name__}"
             )
     if 0 in x.xy.shape:
         raise ValueError(

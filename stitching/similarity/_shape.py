@@ -36,9 +36,9 @@ def procrustes(
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
 
     Returns:
         A scalar in [0, √2].
@@ -87,9 +87,9 @@ def shape_distance(
 
     Args:
         x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None beside moments.
+        y: (n, q); None with moments.
         weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None beside moments.
+            least 0; None with moments.
         alpha: α, in [0, 1].
 
     Returns:

@@ -331,5 +331,5 @@ def test_weights_that_an_index_cannot_use_are_refused():
     for name in FROM_SAMPLES:
         with pytest.raises(ValueError, match="weights: expected 0 or 1 for each samp"):
             ALL[name](x, y, weights=halves)
-    with pytest.raises(TypeError, match="weights: expected None beside Moments"):
+    with pytest.raises(TypeError, match="weights: expected None with Moments"):
         similarity.cka(stitching.moments(x, y), weights=halves)

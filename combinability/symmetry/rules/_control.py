@@ -72,7 +72,7 @@ def _settled(
     """The labels of a carry that hold in every iteration, and those of all results.
 
     What is uniform before the first iteration may vary after it (a buffer of zeros), so
-    the body is labelled again until no uniform part of the carry has begun to vary.
+    the body is labelled again until no uniform part of the carry starts to vary.
     """
     mark = walk.mark()
     while True:
