@@ -348,7 +348,7 @@ def rows(result: results.CombinabilityResult) -> list[Row]:
     found: list[Row] = []
     for width, measured in result.matching.widths.items():
         for name, one in measured.matching.items():
-            case, seconds = f"matching, width {width}", f"{one.seconds:.2f} s"
+            case, seconds = f"width {width}", f"{one.seconds:.2f} s"
             besides = f"objective {one.objective:.6g}, "
             besides += f"recovered {100 * one.recovered:.1f} %"
             found.append((case, name, seconds, runner.text(one.ratio), besides))

@@ -77,10 +77,12 @@ def run(
 
 def show(benchmark: Benchmark, result: Any, console: Console) -> None:
     """Print the table of a result, and what its columns mean."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    look: Any = {"pad_edge": False, "show_edge": False, "padding": (0, 1, 0, 0)}
+    table = Table(box=box.SIMPLE_HEAD, **look)
     for name in ("case", "program", "time", "ratio", "besides"):
         right = name in ("time", "ratio")
-        table.add_column(name, justify="right" if right else "left", no_wrap=right)
+        wrap = name == "besides"
+        table.add_column(name, justify="right" if right else "left", no_wrap=not wrap)
     for row in benchmark.rows(result):
         table.add_row(*row)
     console.print(

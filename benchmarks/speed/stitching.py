@@ -289,16 +289,16 @@ def rows(result: results.StitchingResult) -> list[Row]:
     found: list[Row] = []
     for path, layer in result.task_loss.layers.items():
         ratios = {
-            "train": (layer.speedup, f"of {BASELINE} to it"),
-            "many": (layer.many, f"to {MANY} times train"),
-            BY_HAND: (layer.by_hand, "of train to it"),
+            "train": (layer.speedup, f"{BASELINE} / train"),
+            "many": (layer.many, f"many / {MANY} train"),
+            BY_HAND: (layer.by_hand, "train / by hand"),
         }
         for name, speed in layer.samples_per_second.items():
             one, besides = ratios.get(name, (None, ""))
-            time = f"{1e6 / speed:,.1f} µs per image"
-            found.append((path, name, time, runner.text(one) if one else "", besides))
+            case, time = f"{path}, per image", f"{1e6 / speed:,.1f} µs"
+            found.append((case, name, time, runner.text(one) if one else "", besides))
     for name, one in result.moments.measures.items():
-        besides = f"of the baseline to it; values differ by {one.difference:.0e}"
+        besides = f"faster, values ± {one.difference:.0e}"
         seconds = {way: f"{time:.3g} s" for way, time in one.seconds.items()}
         found.append(
             (name, "moments", seconds["moments"], runner.text(one.speedup), besides)
