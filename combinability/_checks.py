@@ -16,6 +16,10 @@ Key = TypedKey[Array, ""] | UInt32[Array, "2"]
 _IMPLEMENTATION = "threefry2x32"
 # Of raw keys, which do not say what they are keys of.
 _OF_SHAPE = {(2,): _IMPLEMENTATION, (4,): "rbg"}
+_ONLY_ARRAYS = (
+    "take only the arrays, as eqx.partition(model, eqx.is_array) or nnx.split(model) "
+    "do, and put the rest back in apply"
+)
 
 
 def check_count(name: str, value: Any, least: int) -> int:
@@ -121,20 +125,30 @@ def path_name(path: Sequence[Any]) -> str:
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
-def named_leaves(name: str, tree: Any) -> list[tuple[str, Any]]:
+def named_leaves(name: str, tree: Any, shapes: bool = False) -> list[tuple[str, Any]]:
     """Return path and value of each leaf of a tree.
+
+    Args:
+        name: what the argument is called.
+        tree: a tree of arrays and numbers.
+        shapes: whether the shape of an array may take its place.
 
     Raises:
         TypeError: if a leaf is no array or number; names it.
     """
     leaves = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        number = isinstance(leaf, bool | int | float | complex)
-        if not number and not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        dtype = getattr(leaf, "dtype", None) if hasattr(leaf, "shape") else None
+        found, hint = "", _ONLY_ARRAYS
+        if dtype is None and not isinstance(leaf, bool | int | float | complex):
+            found = type(leaf).__name__
+        elif getattr(dtype, "kind", "f") in "OSU":
+            found = f"an array of {dtype}"
+        elif isinstance(leaf, jax.ShapeDtypeStruct) and not shapes:
+            found, hint = "ShapeDtypeStruct", "only infer_symmetry takes shapes"
+        if found:
             raise TypeError(
-                f"{name}: expected arrays, got {type(leaf).__name__} at "
-                f"{path_name(path)!r}; take only the arrays, as eqx.partition(model, "
-                "eqx.is_array) or nnx.split(model) do, and put the rest back in apply"
+                f"{name}: expected arrays, got {found} at {path_name(path)!r}; {hint}"
             )
         leaves.append((path_name(path), leaf))
     return leaves

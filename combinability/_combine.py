@@ -159,7 +159,7 @@ def _coefficient_leaves(like: PyTree, coefficients: PyTree, lead: tuple) -> list
     """For each leaf a coefficient: axes `lead`, then what broadcasts to the leaf."""
     leaves = jax.tree.leaves(like)
     structure = jax.tree.structure(coefficients)
-    if jax.tree_util.treedef_is_leaf(structure):
+    if coefficients is not None and jax.tree_util.treedef_is_leaf(structure):
         shape = jnp.shape(coefficients)
         if shape == lead:
             return [coefficients] * len(leaves)

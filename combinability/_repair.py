@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
@@ -192,6 +193,12 @@ def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
         if "bias" not in layer:
             raise ValueError(
                 f"variables: layer {path!r} has no bias for the shift; use corrected"
+            )
+        channels = np.shape(layer["bias"])
+        if np.shape(scale) != channels:
+            raise ValueError(
+                f"corrections: expected shape {channels} for layer {path!r}, got "
+                f"{np.shape(scale)}"
             )
         changed = {
             **layer,

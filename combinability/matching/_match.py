@@ -398,6 +398,11 @@ def _weights_of_leaves(symmetry: Symmetry, leaf_weights: LeafWeights) -> list[fl
     paths = [leaf.path for leaf in symmetry.leaves]
     if callable(leaf_weights):
         leaf_weights = {path: leaf_weights(path) for path in paths}
+    if not isinstance(leaf_weights, Mapping):
+        raise TypeError(
+            "leaf_weights: expected a dict from path to weight or a function of a "
+            f"path, got {leaf_weights!r}"
+        )
     for path, weight in leaf_weights.items():
         if path not in paths:
             known = ", ".join(paths)

@@ -90,7 +90,7 @@ def _described(name: str, tree: Any) -> tuple[Leaf, ...]:
     """Path, shape and dtype of each leaf of a tree."""
     return tuple(
         Leaf(path, jnp.shape(leaf), jnp.result_type(leaf))
-        for path, leaf in named_leaves(name, tree)
+        for path, leaf in named_leaves(name, tree, shapes=True)
     )
 
 

@@ -81,7 +81,7 @@ def cut(
             For a block, the output of its `__call__`. `cut_points` lists them.
         x: an example of the input, or its `ShapeDtypeStruct`; a tuple of them for
             several inputs, as in `front(variables, (tokens, mask))`. One input that
-            itself is a tuple is `(x,)`.
+            itself is a tuple or list is `(x,)`.
         call: which call of a layer that is called more than once, from 0.
         method: the name of the method that is called, or a function of the module and
             its inputs.
@@ -93,8 +93,8 @@ def cut(
         returns one.
 
     Raises:
-        TypeError: if `module` is no module of Flax, or an option holds an array. Later,
-            for variables of another kind.
+        TypeError: if `module` is no module of Flax, `path` no text, x a list, or an
+            option holds an array. Later, for variables of another kind.
         ValueError: for an unknown path (the message lists the nearest names), a layer
             called more than once without `call`, one inside a scan, a loop or a branch,
             one that returns more than arrays, or a network that is not frozen. Later,
@@ -113,6 +113,8 @@ def cut(
         >>> middle.back(variables, activation).shape
         (4, 2)
     """
+    if not isinstance(path, str):
+        raise TypeError(f"path: expected the path of a layer as text, got {path!r}")
     example = jax.eval_shape(lambda x: x, _inputs(x))
     layers = network(module, method, options, example)
     variables = layers.example(example)
@@ -285,6 +287,11 @@ def layer_outputs(
 
 
 def _inputs(x: PyTree) -> tuple[PyTree, ...]:
+    if isinstance(x, list):
+        raise TypeError(
+            "x: expected an array, or a tuple of several inputs, got a list; one input "
+            "that itself is a list is (x,)"
+        )
     return x if type(x) is tuple else (x,)
 
 

@@ -213,6 +213,8 @@ def moments_of(seen: Seen) -> Moments:
 def in_units(x: Array) -> tuple[Array, Array]:
     """An array divided by a power of 2 near its largest entry, and that power."""
     _, exponent = jnp.frexp(jnp.abs(jax.lax.stop_gradient(x)).max())
+    limits = jnp.finfo(x.dtype)  # Within them, 1 / unit is neither 0 nor infinite.
+    exponent = exponent.clip(limits.minexp, limits.maxexp - 2)
     unit = jnp.ldexp(jnp.ones((), x.dtype), exponent)
     return x / unit, unit
 

@@ -31,6 +31,8 @@ V = {"in": jnp.ones((2, 3)), "out": jnp.ones((3, 4))}
 SHORT = {"in": jnp.ones((2, 3))}
 NAN = {**V, "in": jnp.full((2, 3), jnp.nan)}
 X, KEY = jnp.ones((5, 2)), jax.random.key(0)
+SHAPES = jax.eval_shape(lambda: V)
+NO_VALUES = "b: expected arrays, got ShapeDtypeStruct at 'in'"
 SYMMETRY = combinability.infer_symmetry(apply, V, X)
 NARROW = combinability.infer_symmetry(
     apply, {"in": jnp.ones((2, 2)), "out": jnp.ones((2, 4))}, X
@@ -159,7 +161,18 @@ BAD = {
             TypeError,
             "b: expected arrays, got custom_jvp at 'act'; take only",
         ),
+        (
+            lambda: c.combine(V, {**V, "name": np.array(["a"])}, 0.5),
+            TypeError,
+            "b: expected arrays, got an array of <U1 at 'name'; take only",
+        ),
         (lambda: c.combine(V, SHORT, 0.5), ValueError, NO_OUT),
+        (lambda: c.combine(V, SHAPES, 0.5), TypeError, NO_VALUES),
+        (
+            lambda: c.combine(V, V, None),
+            ValueError,
+            "coefficients: it has no leaf 'in'",
+        ),
         (
             lambda: c.combine(V, V, {"in": 1.0}),
             ValueError,
@@ -312,6 +325,14 @@ BAD = {
     ],
     "fold_corrections": [
         (
+            lambda: c.fold_corrections(
+                {"params": {"Dense_9": {"kernel": X.T, "bias": jnp.ones(5)}}},
+                CORRECTION,
+            ),
+            ValueError,
+            "corrections: expected shape (5,) for layer 'Dense_9', got (4,)",
+        ),
+        (
             lambda: c.fold_corrections(V, CORRECTION),
             ValueError,
             "variables: expected those of a Flax",
@@ -374,6 +395,12 @@ BAD = {
     ],
     "match": [
         (lambda: matched(c.match, key=3), TypeError, NO_KEY),
+        (lambda: matched(c.match, b=SHAPES), TypeError, NO_VALUES),
+        (
+            lambda: matched(c.match, leaf_weights=[1.0, 0.0]),
+            TypeError,
+            "leaf_weights: expected a dict from path to weight or a function",
+        ),
         (
             lambda: matched(c.match, b=NAN),
             ValueError,

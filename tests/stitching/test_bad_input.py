@@ -57,13 +57,19 @@ def of_moments(index):
 
 
 # Of each public function: calls, what they raise, and what must be said.
+A_LIST = "x: expected an array, or a tuple of several inputs, got a list"
 t, ly, si = stitching, layers, similarity
 BAD = {
     "cut": [
         (lambda: t.cut(3, "a", X), TypeError, NO_MODULE),
         (lambda: t.cut(nn.Dense(2), "nothing", X), ValueError, "'nothing'"),
+        (lambda: t.cut(nn.Dense(2), None, X), TypeError, "path: expected the path"),
+        (lambda: t.cut(nn.Dense(2), "", [X, X]), TypeError, A_LIST),
     ],
-    "cut_points": [(lambda: t.cut_points(3, {}, X), TypeError, NO_MODULE)],
+    "cut_points": [
+        (lambda: t.cut_points(3, {}, X), TypeError, NO_MODULE),
+        (lambda: t.cut_points(nn.Dense(2), {}, [X]), TypeError, A_LIST),
+    ],
     "Fit": [(lambda: FIT(NARROW), ValueError, "activation: expected (3,) channels as")],
     **{
         each.__name__: [

@@ -62,6 +62,13 @@ def test_squares_beyond_float32_change_nothing(name, case):
     np.testing.assert_allclose(index(scaled, y), index(x, y), atol=1e-3)
 
 
+@pytest.mark.parametrize("index", [similarity.cka, similarity.cca])
+def test_features_close_to_the_largest_number_keep_their_index(index):
+    x, y = short(*draw())
+    largest = x / np.abs(x).max() * np.float32(1e38)
+    np.testing.assert_allclose(index(largest, y), index(x, y), atol=1e-3)
+
+
 @pytest.mark.parametrize("call", [similarity.cka, stitching.least_squares])
 def test_moments_whose_squares_are_lost_say_so(call):
     x, y = short(*draw())
