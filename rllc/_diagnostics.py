@@ -183,7 +183,9 @@ def _frozen(law: Array, groups: Groups) -> FixedLaw:
             f"{len(law)} laws, and the LearningLaw alone knows which leaves share one"
         )
     rows: Any = law if isinstance(law, Tracer) else np.asarray(law)
-    return FixedLaw(rows[0] if groups is None and len(rows) else rows, groups)
+    if groups is None and len(rows):
+        return FixedLaw(rows[0])
+    return FixedLaw(rows, "leaf" if groups is None else groups)
 
 
 def _one_or_by_path(found: dict[str, Any]) -> Any:

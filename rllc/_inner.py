@@ -61,6 +61,9 @@ def inner_products(
     table = [jnp.zeros(len(pairs), dtype)] * groups
     leaves = zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)
     for group, arrays in zip(leaf_groups, leaves, strict=True):
+        # XLA takes no reduction of several precisions.
+        dtypes = [jnp.promote_types(array.dtype, jnp.float32) for array in arrays]
+        arrays = [array.astype(jnp.result_type(*dtypes)) for array in arrays]
         sums = _sums([_real_product(arrays[i], arrays[j]) for i, j in pairs])
         sums = jnp.stack(sums).astype(dtype) / _copies(arrays, axes)
         table[group] = table[group] + sums
@@ -99,8 +102,6 @@ def _copies(leaves: Sequence[Array], axes: tuple[Hashable, ...]) -> int:
 
 
 def _real_product(x: Array, y: Array) -> Array:
-    accumulator = jnp.promote_types(jnp.promote_types(x.dtype, y.dtype), jnp.float32)
-    x, y = x.astype(accumulator), y.astype(accumulator)
     return jnp.real(x.conj() * y) if jnp.iscomplexobj(x) else x * y
 
 
@@ -108,24 +109,19 @@ def _sums(products: Sequence[Array]) -> Sequence[Array]:
     """The sum of each of several arrays of one shape.
 
     XLA's CPU backend would write converted or scaled operands of a plain sum to memory,
-    as large as the parameters. One reduction of all arrays reads each operand once and
-    writes nothing but a sum per row. Across devices plain sums are better: they travel
-    in one all-reduce.
+    as large as the parameters. One reduction of all arrays in rows of at most 2¹⁴
+    numbers reads each operand once and writes nothing but a sum per row. Across devices
+    plain sums are better: they travel in one all-reduce.
     """
-    rows = _rows(products[0].size)
-    if rows and on_one_cpu(products[0]):
-        # XLA takes no reduction of several precisions.
-        dtype = jnp.result_type(*products)
-        zeros = [jnp.zeros([], dtype)] * len(products)
-        tables = [product.reshape(rows, -1).astype(dtype) for product in products]
+    if on_one_cpu(products[0]):
+        rows = max(1, math.ceil(products[0].size / 2**14))
+        zeros = [jnp.zeros([], product.dtype) for product in products]
+        tables = [
+            jnp.pad(product.reshape(-1), (0, -product.size % rows)).reshape(rows, -1)
+            for product in products
+        ]
         products = lax.reduce(tables, zeros, _add, (1,))
     return [jnp.sum(product) for product in products]
-
-
-def _rows(size: int) -> int | None:
-    """Into how many rows of at most 2¹⁴ numbers so many can be laid out, if at all."""
-    fewest = max(1, math.ceil(size / 2**14))
-    return next((n for n in range(fewest, 4 * fewest) if size % n == 0), None)
 
 
 def _add(x, y):

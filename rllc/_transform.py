@@ -140,11 +140,16 @@ def transformation(
     memory_dtype = _checked_dtype(memory_dtype)
     core = _Core(memory, law, axis_name, scaling)
 
+    # Units and law may differ in dtype from the parameters, whatever the setting is.
+    standard = functools.partial(jax.numpy_dtype_promotion, "standard")
+
+    @standard()
     def init_fn(params: Any) -> Any:
         params = _floating(params)
         state: Any = core.init(params, memory_dtype)
         return (state, *(t.init(params) for t in finish)) if finish else state
 
+    @standard()
     def update_fn(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, Any]:
@@ -401,9 +406,11 @@ def _checked_dtype(memory_dtype: Any | None) -> Any | None:
             f"memory_dtype: expected a dtype, got {memory_dtype!r}; under "
             "optax.inject_hyperparams name it in static_args"
         ) from error
-    if not jnp.issubdtype(memory_dtype, jnp.inexact):
+    inexact = jnp.issubdtype(memory_dtype, jnp.inexact)
+    if not inexact or jnp.finfo(memory_dtype).bits < 16:
         raise ValueError(
-            f"memory_dtype: expected a floating-point dtype, got {memory_dtype}"
+            "memory_dtype: expected a floating-point dtype of at least 16 bits, got "
+            f"{memory_dtype}"
         )
     return memory_dtype
 
@@ -474,15 +481,22 @@ def _gradient(updates: Any, unit: Any) -> Any:
             f"{structures[0]}"
         )
 
-    def array(update, wanted):
+    def array(path, update, wanted):
         if wanted is None:
             return None
         dtype = jnp.asarray(update).dtype
         if not jnp.issubdtype(dtype, jnp.inexact):
             dtype = wanted.dtype
+        elif jnp.iscomplexobj(wanted):
+            dtype = jnp.promote_types(dtype, jnp.complex64)
+        elif jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(
+                "updates: expected a real gradient for the real units of "
+                f"{jax.tree_util.keystr(path)}, got {dtype}"
+            )
         return lax.convert_element_type(update, dtype)
 
-    return jax.tree.map(array, updates, unit, is_leaf=is_none)
+    return jax.tree_util.tree_map_with_path(array, updates, unit, is_leaf=is_none)
 
 
 def _unchanged(update: Any) -> Any:

@@ -258,7 +258,12 @@ BAD = {
         (
             lambda: rllc.scale_by_rllc(memory_dtype="int32"),
             ValueError,
-            "memory_dtype: expected a floating-point dtype, got int32",
+            "memory_dtype: expected a floating-point dtype of at least 16 bits, got in",
+        ),
+        (
+            lambda: rllc.scale_by_rllc(memory_dtype="float8_e5m2"),
+            ValueError,
+            "memory_dtype: expected a floating-point dtype of at least 16 bits, got fl",
         ),
         (
             lambda: rllc.scale_by_rllc(memory_dtype="half precision"),

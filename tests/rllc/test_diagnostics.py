@@ -98,6 +98,19 @@ def test_one_law_inside_a_wrapper_is_read_as_it_is(wrap):
     assert rllc.freeze(state).coefficients.shape == (3,)
 
 
+def test_the_laws_of_a_label_without_leaves_are_frozen_too():
+    def make(x, y):
+        optimizers = {"x": rllc.rllc(0.1, law=x), "y": rllc.rllc(0.1, law=y)}
+        return optax.partition(optimizers, "x")
+
+    params = jnp.ones(3)
+    state = make(None, rllc.LearningLaw(groups="leaf")).init(params)
+    frozen = make(*rllc.freeze(state).values())
+    updates, _ = frozen.update(params, frozen.init(params), params)
+    expected = -0.1 * rllc.decays(0.0, 0.9, 0.99).initial_law.sum()
+    np.testing.assert_allclose(updates, expected, rtol=1e-6)
+
+
 def test_states_without_a_law_are_refused():
     with pytest.raises(ValueError, match="state: expected at least one RLLC state"):
         rllc.diagnostics(optax.adam(0.1).init(jnp.ones(2)))

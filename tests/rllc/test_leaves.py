@@ -125,6 +125,23 @@ def test_a_real_memory_dtype_stores_complex_units_of_that_precision(dtype):
         np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+@each
+def test_gradients_and_units_are_complex_where_the_parameter_is(name):
+    optimizer, z = OPTIMIZERS[name], jnp.array([1.0 + 2.0j, -1.0j])
+    for gradient in (jnp.array([1.0, 2.0]), np.array([0.5j, 1.0])):
+        state = optimizer.init(z)
+        for g in (jnp.array([1.0j, 2.0]), gradient):
+            got, state = optimizer.update(g, state, z)
+        after = optimizer.init(z)
+        for g in (jnp.array([1.0j, 2.0]), gradient.astype(np.complex64)):
+            expected, after = optimizer.update(g, after, z)
+        np.testing.assert_array_equal(got, expected)
+    params = {"w": jnp.ones(2)}
+    state = optimizer.init(params)
+    with pytest.raises(ValueError, match=r"updates: .* real units of \['w'\], got com"):
+        optimizer.update({"w": z}, state, params)
+
+
 def test_real_units_of_a_complex_parameter_are_refused():
     class RealMemory:
         size, initial_law = 1, np.ones(1)
@@ -195,10 +212,11 @@ def test_strict_settings_of_jax_raise_nothing(name, flag):
         optimizer = OPTIMIZERS[name]
         if name == "units":  # Optax's own Adam does not pass all of them.
             optimizer = rllc.rllc(0.1, rllc.units(optax.trace(0.9), optax.identity()))
-        params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
-        state = jax.jit(optimizer.init)(params)
-        rllc.diagnostics(state)
-        _, state = jax.jit(optimizer.update)(params, state, params)
-        rllc.diagnostics(state)
+        for dtype in (jnp.float32, jnp.bfloat16, jnp.complex64):
+            params = {"w": jnp.ones((3, 2), dtype), "b": jnp.ones(2, dtype)}
+            state = jax.jit(optimizer.init)(params)
+            rllc.diagnostics(state)
+            _, state = jax.jit(optimizer.update)(params, state, params)
+            rllc.diagnostics(state)
     finally:
         jax.config.update(flag, before)

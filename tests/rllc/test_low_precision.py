@@ -143,9 +143,13 @@ IN_PLACE = {
 }
 
 
-def temporary_share(optimizer, dtype, gradient_dtype):
+# The size of "p" is prime, and that of "o" a product of two primes.
+SHAPES = {"w": (1000, 2000), "b": (4000,), "f": (1_000_000,), "c": (3, 3, 64, 128)}
+SHAPES |= {"p": (500_009,), "o": (701, 709)}
+
+
+def temporary_share(optimizer, dtype, gradient_dtype, shapes=SHAPES):
     """XLA's temporary memory of a donated step relative to the parameters'."""
-    shapes = {"w": (1000, 2000), "b": (4000,), "f": (1_000_000,), "c": (3, 3, 64, 128)}
 
     def tree(dtype):
         return {n: jax.ShapeDtypeStruct(shape, dtype) for n, shape in shapes.items()}
