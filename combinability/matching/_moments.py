@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from combinability._checks import named_leaves
 from combinability._jaxpr import input_types
 from combinability._products import einsum
 from combinability.symmetry._carriers import carriers, observe
@@ -134,7 +135,7 @@ def stream(
 
 def _inputs(batch: Any, expected: Sequence[tuple[Any, Any]], name: str) -> list[Array]:
     """The arrays of a batch in the dtypes of the traced program."""
-    given = jax.tree.leaves(batch)
+    given = [leaf for _, leaf in named_leaves(name, batch)]
     if len(given) != len(expected):
         raise ValueError(
             f"{name}: expected {len(expected)} arrays as in the inference, got "

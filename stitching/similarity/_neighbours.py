@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from stitching.similarity._distances import (
@@ -64,13 +65,13 @@ def mutual_neighbours(
     """
     x, y = pair(x, y, weights)
     n = x.shape[0]
-    if not isinstance(k, int) or not 1 <= k < n:
+    if not isinstance(k, int | np.integer) or not 1 <= k < n:
         raise ValueError(
             f"k: expected an integer from 1 to {n - 1}, one less than the samples, got "
             f"{k!r}"
         )
     share = _compiled if is_one_of(distance, OWN) else _share
-    return share(x, y, k, distance)
+    return share(x, y, int(k), distance)
 
 
 def _share(x: Array, y: Array, k: int, distance: Distance) -> Array:

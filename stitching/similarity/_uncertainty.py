@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from stitching.similarity._samples import Activation, pair
@@ -174,7 +175,7 @@ def permutation_test(
 
 
 def _check_draws(name: str, number: Any) -> None:
-    if not isinstance(number, int) or number < 1:
+    if not isinstance(number, int | np.integer) or number < 1:
         raise ValueError(f"{name}: expected an integer of at least 1, got {number!r}")
 
 

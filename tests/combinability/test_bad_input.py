@@ -83,6 +83,11 @@ BAD = {
             "batches: expected at",
         ),
         (
+            lambda: matched(c.activation_matching, [{"x": "name"}]),
+            TypeError,
+            "batches[0]: expected arrays, got str at 'x'",
+        ),
+        (
             lambda: matched(c.activation_matching, [X], b=SHORT),
             ValueError,
             "b: it has no leaf 'out'",

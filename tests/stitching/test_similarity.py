@@ -117,7 +117,7 @@ def test_mutual_neighbours_are_counted(x64):
         return set(np.argsort(distances)[1:4])
 
     shared = [len(nearest(x, i) & nearest(y, i)) / 3 for i in range(len(x))]
-    got = similarity.mutual_neighbours(x, y, 3)
+    got = similarity.mutual_neighbours(x, y, np.int64(3))
     np.testing.assert_allclose(got, np.mean(shared))
 
 
