@@ -241,7 +241,10 @@ class _Core:
             new_moment = keep(self.scaling.update(gradient, moment, finite), moment)
             gradient, new_moment = source = stored((gradient, new_moment))
         if isinstance(self.memory, LinearMemory):
-            memory = self.memory.advance(old.memory, source, read, finite)
+            # Always true under a fixed law, but XLA would else compute the units anew
+            # for the step, from copies of the old ones.
+            condition = finite if self.learns else old.count >= 0
+            memory = self.memory.advance(old.memory, source, read, condition)
         else:
             memory = self.memory.update(read(source), old.memory, params, **extra_args)
             if self.geometry is not None:

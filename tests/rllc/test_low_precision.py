@@ -137,6 +137,12 @@ IN_PLACE = {
     "decays on adam": lambda dtype: rllc.rllc_adam(
         0.1, rllc.decays(0.5, 0.9), memory_dtype=dtype
     ),
+    "momentum": lambda dtype: rllc.rllc(
+        0.1, rllc.decays(0.9), rllc.FixedLaw([1]), memory_dtype=dtype
+    ),
+    "nesterov": lambda dtype: rllc.rllc(
+        0.1, rllc.decays(0.0, 0.9), rllc.FixedLaw([1, 0.9]), memory_dtype=dtype
+    ),
     "fixed law": lambda dtype: rllc.rllc(
         0.1, rllc.gradient_history(3), rllc.FixedLaw([1, 1, 1]), memory_dtype=dtype
     ),
