@@ -332,11 +332,12 @@ def _floating(tree: Any) -> Any:
     """Leaves as arrays, without those that hold no floating-point numbers."""
 
     def array(leaf):
-        if jax.dtypes.result_type(leaf) == jax.dtypes.float0:
+        dtype = jax.dtypes.result_type(leaf)
+        if dtype == jax.dtypes.float0 or not jnp.issubdtype(dtype, jnp.inexact):
             return None
+        if isinstance(leaf, jax.ShapeDtypeStruct):  # enough for `init`
+            return leaf
         leaf = jnp.asarray(leaf)
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            return None
         # Not weakly typed as Python's numbers are: a state keeps its type.
         return lax.convert_element_type(leaf, leaf.dtype)
 
