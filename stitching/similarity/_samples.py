@@ -123,7 +123,8 @@ def pair_or_moments(x: Any, y: Any, weights: Any = None, least: int = 2) -> Seen
             "x: expected moments of a pair, got those of one activation; compute "
             "stitching.moments(x, y)"
         )
-    if not isinstance(x.count, Tracer) and x.count < 2 and not np.any(x.xx):
+    known = not any(isinstance(array, Tracer) for array in (x.count, x.xx))
+    if known and float(x.count) < 2 and not np.any(x.xx):
         raise ValueError(f"x: expected at least 2 samples, got {float(x.count):g}")
     if not all(finite(*x)):
         raise ValueError(
