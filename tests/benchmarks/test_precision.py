@@ -74,7 +74,8 @@ def dtypes(module, inputs):
 
 def dataset_of(kind, shape):
     inputs = np.zeros((2, *shape), np.int32 if kind == "text" else np.float32)
-    split = data.Split(inputs, np.zeros(2, np.int32))
+    targets = np.zeros(inputs.shape if kind == "text" else 2, np.int32)
+    split = data.Split(inputs, targets)
     return data.Dataset("some", split, split, split, 10, kind)
 
 
