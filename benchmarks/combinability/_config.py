@@ -94,7 +94,7 @@ class Config:
         check_positive(self, "learning_rate")
         if not self.fractions or not all(0 <= part <= 1 for part in self.fractions):
             raise ValueError(
-                f"fractions is {self.fractions}: expected one or more, each in [0, 1]."
+                f"fractions: expected one or more in [0, 1], got {self.fractions}"
             )
 
     @property

@@ -17,7 +17,7 @@ convolution = functools.partial(
 def check_norm(norm: str) -> None:
     """Refuse what is neither normalisation."""
     if norm not in ("batch", "layer"):
-        raise ValueError(f"norm is {norm!r}, expected 'batch' or 'layer'")
+        raise ValueError(f"norm: expected 'batch' or 'layer', got {norm!r}")
 
 
 def normalisation(norm: Norm, train: bool, dtype: Any) -> Callable[[], Any]:

@@ -43,8 +43,8 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         if self.depth < 8 or self.depth % 6 != 2:
             raise ValueError(
-                f"depth is {self.depth}, expected 6n + 2 for n blocks a stage: 8, 14, "
-                "20, ..."
+                "depth: expected 6n + 2 for n blocks per stage (8, 14, 20, …), got "
+                f"{self.depth}"
             )
         check_norm(self.norm)
         super().__post_init__()

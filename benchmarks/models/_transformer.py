@@ -123,10 +123,7 @@ class ViT(nn.Module):
 
 def _check_heads(width: int, heads: int) -> None:
     if width % heads:
-        raise ValueError(
-            f"width is {width} and heads is {heads}: expected a width that the heads "
-            "divide"
-        )
+        raise ValueError(f"width: expected a multiple of heads={heads}, got {width}")
 
 
 class _Block(nn.Module):

@@ -49,7 +49,9 @@ class VGG(nn.Module):
 
     def __post_init__(self) -> None:
         if self.depth not in _STAGES:
-            raise ValueError(f"depth is {self.depth}, expected one of {list(_STAGES)}")
+            raise ValueError(
+                f"depth: expected one of {list(_STAGES)}, got {self.depth}"
+            )
         check_norm(self.norm)
         super().__post_init__()
 

@@ -111,18 +111,19 @@ class Config:
         for name in ("ranks", "penalties"):
             if not all(0 < share < 1 for share in getattr(self, name)):
                 raise ValueError(
-                    f"{name} is {getattr(self, name)}: expected each between 0 and 1."
+                    f"{name}: expected fractions between 0 and 1, got "
+                    f"{getattr(self, name)}"
                 )
         if not all(0 < penalty < math.inf for penalty in self.task_penalties):
             raise ValueError(
-                f"task_penalties is {self.task_penalties}: expected positive numbers."
+                f"task_penalties: expected positive numbers, got {self.task_penalties}"
             )
         if self.width is not None:
             check_counts(self, width=1)
-            if self.model in _ONE_SIZE:
+            if self.model in _ONE_SIZE or is_import_path(self.model):
                 raise ValueError(
-                    f"width is {self.width}: expected none, as {self.model!r} has one "
-                    "size."
+                    f"width: expected none, as {self.model!r} has one size, got "
+                    f"{self.width}"
                 )
 
 
@@ -130,11 +131,9 @@ _ONE_SIZE = ("cnn", "tiny10", "vgg", "vit")
 
 
 def spread_pairs(networks: int, count: int) -> list[tuple[int, int]]:
-    """Ordered pairs of different networks, no network in many more than another.
+    """Return ordered pairs of different networks, spread evenly over the networks.
 
     Args:
-      weights_mapping: Import path of a function that reads your own files of weights:
-        it takes a path and returns nested dicts of arrays.
       networks: How many networks there are.
       count: Pairs, or as many as there are.
 
