@@ -117,7 +117,7 @@ def test_moments_are_those_of_all_rows(found, x64):
 
 
 def test_a_sweep_of_stitches_is_that_of_one_device(found):
-    expected = worker.sweep(worker.RATES, strategy="vmap")
+    expected = worker.sweep(worker.RATES)
     distances = np.abs(expected.weight - expected.weight[0]).max(axis=(1, 2))
     assert np.all(np.diff(distances) > 0.01)
     check(found, named("sweep", expected), rtol=1e-4, atol=1e-6)
