@@ -149,13 +149,20 @@ def over_layers(
     return ax
 
 
+def _relative(measures: Any) -> Any:
+    """The relative accuracy, or R² of regression."""
+    if hasattr(measures, "relative_accuracy"):
+        return measures.relative_accuracy
+    return measures.relative_r_squared
+
+
 def audit(
     found: Audit | Mapping[str, Audit], *, ax: Axes | None = None, **line: Any
 ) -> Axes:
-    """Plot the relative accuracy of a stitch beside that of its controls.
+    """Plot the relative accuracy of a stitch with that of its controls.
 
     Stitching network b to itself should reach 1; shuffled inputs and noise should stay
-    at the accuracy of the best constant answer.
+    at the accuracy of the best constant answer. For regression it is the relative R².
 
     Args:
         found: what `report.audit` returns, or such audits by layer.
@@ -180,12 +187,12 @@ def audit(
     """
     audits = found if isinstance(found, Mapping) else {"stitch": found}
     names, each = list(audits), list(audits.values())
-    stitch = np.array([one.measures.relative_accuracy for one in each])
+    stitch = np.array([_relative(one.measures) for one in each])
     ax = over_layers(stitch, names, ax=ax, **{"label": "stitch", "linewidth": 2} | line)
     for control, name in _CONTROLS.items():
         measured = [getattr(one.controls, control) for one in each]
         if all(one is not None for one in measured):
-            values = np.array([one.relative_accuracy for one in measured])
+            values = np.array([_relative(one) for one in measured])
             dash: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "markersize": 3}
             over_layers(values, names, ax=ax, label=f"control: {name}", **dash)
     chance = np.array([one.chance for one in each])

@@ -81,7 +81,7 @@ class Network:
             self.module, variables, example, **self._mode(False)
         )
 
-    def _mode(self, train: bool) -> dict[str, bool]:
+    def _mode(self, train: bool) -> dict[str, Any]:
         names = inspect.signature(self.module.__call__).parameters
         for name, value in (
             ("train", train),

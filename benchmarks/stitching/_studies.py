@@ -328,7 +328,7 @@ def _cross_scores(fit, held_out, logits, reference, labels):
     }
 
 
-def _audit_numbers(audit: report.Audit) -> dict[str, Any]:
+def _audit_numbers(audit: Any) -> dict[str, Any]:
     def control(name: str) -> float:
         return float(getattr(audit.controls, name).relative_accuracy)
 
