@@ -53,6 +53,16 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_freed():
+    """Free compiled programs after each file.
+
+    Each is several memory mappings, of which Linux allows a process 65,530.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Float64 arithmetic for one test."""
