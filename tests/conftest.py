@@ -12,6 +12,9 @@ os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=2 "
     + os.environ.get("XLA_FLAGS", "")
 )
+# By default XLA has one thread per device, and each waits for the others in a sum over
+# devices: two such programs at once could wait for each other for ever.
+os.environ.setdefault("PJRT_NPROC", "32")
 
 import jax
 import pytest
