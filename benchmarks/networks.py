@@ -384,6 +384,7 @@ class Training:
       learning_rate: At the start, of a cosine schedule.
       rows: Rows that learning curves are means over.
       seed: Networks of two seeds have no seed in common.
+      weight_decay: Decoupled from the gradient, times the learning rate.
     """
 
     networks: int
@@ -392,6 +393,7 @@ class Training:
     learning_rate: float
     rows: int = 1000
     seed: int = 0
+    weight_decay: float = 0.0
 
 
 def train_networks(
@@ -422,7 +424,7 @@ def train_networks(
     )
     history = train(
         task,
-        _Cosine(asked.steps, scaling),
+        _Cosine(asked.steps, asked.weight_decay, scaling),
         {"learning_rate": np.full(asked.networks, asked.learning_rate)},
         np.arange(asked.networks) + 1000 * asked.seed,
         plan,
@@ -443,12 +445,14 @@ class _Cosine:
     """A cosine schedule to zero; equal for equal attributes, so compiled once."""
 
     steps: int
+    weight_decay: float
     scaling: Callable[[], optax.GradientTransformation]
 
     def __call__(self, hyper: dict[str, jax.Array]) -> optax.GradientTransformation:
         rate = optax.cosine_decay_schedule(1.0, self.steps)
         return optax.chain(
             self.scaling(),
+            optax.add_decayed_weights(self.weight_decay),
             optax.scale_by_schedule(rate),
             optax.scale(-1.0 * hyper["learning_rate"]),
         )

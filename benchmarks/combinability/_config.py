@@ -1,6 +1,7 @@
 """What an experiment on combinability is asked."""
 
 import dataclasses
+import math
 from typing import Literal
 
 from benchmarks._names import check_name, is_import_path
@@ -39,6 +40,7 @@ class Config:
       steps: Training steps of Adam, under a cosine schedule.
       batch_size: Rows of a minibatch.
       learning_rate: Adam's, at the start.
+      weight_decay: AdamW's; 0 is Adam.
       rows: Training rows, and as many test rows, that combinations are evaluated on.
       calibration: Other training rows, that REPAIR and temperatures are fitted on.
       samples: Combinations for each distribution, over all pairs together.
@@ -62,6 +64,7 @@ class Config:
     steps: int = 1500
     batch_size: int = 128
     learning_rate: float = 1e-3
+    weight_decay: float = 0.0
     rows: int = 1000
     calibration: int = 500
     samples: int = 1000
@@ -92,6 +95,11 @@ class Config:
                 f"{self.chosen_widths}"
             )
         check_positive(self, "learning_rate")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(
+                f"weight_decay: expected a finite number of at least 0, got "
+                f"{self.weight_decay}"
+            )
         if not self.fractions or not all(0 <= part <= 1 for part in self.fractions):
             raise ValueError(
                 f"fractions: expected one or more in [0, 1], got {self.fractions}"

@@ -176,6 +176,7 @@ def training_of(config: Config) -> Training:
         config.learning_rate,
         config.rows,
         config.seed,
+        config.weight_decay,
     )
 
 

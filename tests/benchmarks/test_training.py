@@ -3,6 +3,7 @@
 import dataclasses
 from types import SimpleNamespace
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -187,6 +188,22 @@ def test_a_checkpoint_of_another_training_or_damaged_is_rejected(
             path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(training.CheckpointError, match=r"damaged.*delete it"):
         train(task, checkpoint=tmp_path)
+
+
+def test_networks_are_trained_by_adamw_under_a_cosine_schedule(task):
+    asked = networks.Training(2, 13, BATCH, 0.03, seed=1, weight_decay=0.5)
+    found, scores = networks.train_networks(asked, task)
+    rate = optax.cosine_decay_schedule(0.03, 13)
+    expected = networks.train(
+        task,
+        lambda hyper: optax.adamw(rate, weight_decay=0.5),
+        {"learning_rate": [0.03, 0.03]},
+        [1000, 1001],
+        PLAN,
+    )
+    for one, other in zip(found, expected.variables, strict=True):
+        chex.assert_trees_all_close(one["params"], other["params"], rtol=1e-4)
+    np.testing.assert_allclose(scores["test_loss"], expected.test_loss, rtol=1e-4)
 
 
 def test_a_seed_decides_on_start_and_batches_whatever_the_method(task):
