@@ -70,30 +70,19 @@ def certify(
             cannot be evaluated.
     """
     generator = np.random.default_rng(seed)
-    evaluation = Evaluation(wide=True)
-    compiled = jax.jit(lambda leaves: evaluation.run(trace.program, leaves)[0])
-
-    def evaluate(leaves: Sequence[jax.Array]) -> list[np.ndarray]:
-        return [np.asarray(y) for y in compiled([*leaves]) if not is_key(y)]
-
     with jax.enable_x64(True):
-        samples = _samples(symmetry.leaves, trace, evaluate, generator)
-        # What had to be computed in narrow types differs by their rounding.
-        tolerance = max(_TOLERANCE, min(100 * evaluation.rounding, 1e-2))
         structure = jax.tree.structure(variables)
         permutation = {
             name: _shuffled(group, generator) for name, group in symmetry.groups.items()
         }
-        for sample in samples:
-            tree = jax.tree.unflatten(structure, sample.variables)
-            moved = jax.tree.leaves(symmetry.apply(permutation, tree))
-            error = _change(sample.outputs, evaluate([*moved, *sample.inputs]))
-            if error > tolerance:
-                raise CertificationError(
-                    f"permuting {', '.join(symmetry.groups)} changes the outputs by "
-                    f"{error:.1e} of their size: a rule is wrong; please report the "
-                    "network"
-                )
+        tested = Test(symmetry.leaves, trace, generator)
+        samples, evaluate, tolerance = tested.samples, tested.evaluate, tested.tolerance
+
+        def permuted(leaves: list[jax.Array]) -> list[jax.Array]:
+            tree = jax.tree.unflatten(structure, leaves)
+            return jax.tree.leaves(symmetry.apply(permutation, tree))
+
+        tested.keeps(permuted, f"permuting {', '.join(symmetry.groups)}")
         return [
             name
             for name in symmetry.groups
@@ -103,6 +92,47 @@ def certify(
                 for change in _effects(symmetry, name, structure, sample, evaluate)
             )
         ]
+
+
+class Test:
+    """Random variables of a network, and what it computes with them, in float64.
+
+    Args:
+        leaves: path, shape and dtype of each leaf.
+        trace: the program and its inputs.
+        generator: of the variables and inputs.
+
+    Raises:
+        CertificationError: if the network cannot be evaluated, or is not finite.
+    """
+
+    def __init__(
+        self, leaves: Sequence[Leaf], trace: Trace, generator: np.random.Generator
+    ):
+        evaluation = Evaluation(wide=True)
+        self._compiled = jax.jit(lambda x: evaluation.run(trace.program, x)[0])
+        self.samples = _samples(leaves, trace, self.evaluate, generator)
+        # What had to be computed in narrow types differs by their rounding.
+        self.tolerance = max(_TOLERANCE, min(100 * evaluation.rounding, 1e-2))
+
+    def evaluate(self, leaves: Sequence[jax.Array]) -> list[np.ndarray]:
+        """The outputs for some variables and inputs."""
+        return [np.asarray(y) for y in self._compiled([*leaves]) if not is_key(y)]
+
+    def keeps(self, change: Callable[[list], list], what: str) -> None:
+        """Test that a change of the variables does not change the outputs.
+
+        Raises:
+            CertificationError: if it does; says what was done.
+        """
+        for sample in self.samples:
+            changed = [*change(sample.variables), *sample.inputs]
+            error = _change(sample.outputs, self.evaluate(changed))
+            if error > self.tolerance:
+                raise CertificationError(
+                    f"{what} changes the outputs by {error:.1e} of their size: a rule "
+                    "is wrong; please report the network"
+                )
 
 
 def _samples(

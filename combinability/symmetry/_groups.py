@@ -15,7 +15,7 @@ apart afterwards, each may lie within the other, and all h·d units are one grou
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from combinability.symmetry import _label
@@ -43,7 +43,7 @@ def assemble(
     labels: Sequence[Sequence[Label]],
     leaves: Sequence[Leaf],
     trace: Trace,
-) -> tuple[Symmetry, dict[str, Label]]:
+) -> tuple[Symmetry, dict[str, Label], "Fusion"]:
     """The symmetry that follows from the labels of a network's leaves.
 
     Args:
@@ -53,7 +53,7 @@ def assemble(
         trace: the traced program and its inputs.
 
     Returns:
-        The symmetry; the label of each of its groups.
+        The symmetry; the label of each of its groups; which labels were joined.
     """
     arrays = [
         place.factors
@@ -102,11 +102,15 @@ def assemble(
         inputs=", ".join(f"{x.dtype.name}{list(x.shape)}" for x in trace.inputs),
         trace=trace._replace(
             carriers=tuple(
-                c for c in carriers if not groups.keys().isdisjoint(c.block.labels)
+                c
+                for c in carriers
+                if (own := groups.keys() & set(c.block.labels))
+                # Not where an index picked one of the units that they lie within.
+                and all({*groups[n].within} <= {*c.block.labels} for n in own)
             )
         ),
     )
-    return symmetry, {names[label]: label for label in free}
+    return symmetry, {names[label]: label for label in free}, fuse
 
 
 class Part(NamedTuple):
@@ -145,6 +149,21 @@ def _block(leaf: int, part: Part, fuse: "Fusion", names: Names) -> Block:
     factors = fuse(part.factors)
     labels = tuple(names.get(factor) for factor in factors)
     return Block(leaf, tuple(factor.size for factor in factors), labels, part.steps)
+
+
+def placed_units(
+    label: Label, fuse: "Fusion", groups: Container[Label], start: int = 0, stride=1
+) -> Iterator[tuple[Label, int, int]]:
+    """The groups on an axis, each with its first entry and the distance of units."""
+    stride *= label.size
+    for factor in fuse(_label.factors(label)):
+        stride //= factor.size
+        if factor.kind == "sum":
+            for offset, segment in _placed_segments(factor):
+                first = start + offset * stride
+                yield from placed_units(segment, fuse, groups, first, stride)
+        elif factor in groups:
+            yield factor, start, stride
 
 
 class Place(NamedTuple):

@@ -14,13 +14,17 @@ import jax.numpy as jnp
 from combinability._checks import check_function, named_leaves
 from combinability._jaxpr import Program, input_types, trace, without_dead_code
 from combinability.symmetry import _label
+from combinability.symmetry._certify import CertificationError
 from combinability.symmetry._certify import certify as certified
 from combinability.symmetry._groups import assemble
+from combinability.symmetry._indices import pin_known
 from combinability.symmetry._label import Label
 from combinability.symmetry._symmetry import Leaf, Symmetry, Trace
 from combinability.symmetry._walk import Value, Walk
 from combinability.symmetry.rules import RULES
 
+_BY_ROW = "each belongs to a row, and rows are sorted by what is in them"
+_EQUAL = "where values are equal the first is taken"
 _UNUSED = "unused: for these inputs the function does not depend on them"
 _NO_EFFECT = "unused: for these inputs their order has no effect on the function"
 
@@ -74,15 +78,23 @@ def infer_symmetry(
     program = without_dead_code(trace(apply, variables, *inputs)[0])
     traced = Trace(program, given)
     walk = Walk(RULES)
-    labels = _label_program(walk, program, leaves)
-    symmetry, labels_of_groups = assemble(walk, labels, leaves, traced)
+    labels = label_program(walk, program, leaves)
+    symmetry, labels_of_groups, _ = assemble(walk, labels, leaves, traced)
     while certify and symmetry.groups:
-        without_effect = certified(symmetry, variables, traced)
-        if not without_effect:
-            break
-        for name in without_effect:
-            _label.pin(labels_of_groups[name], _NO_EFFECT)
-        symmetry, labels_of_groups = assemble(walk, labels, leaves, traced)
+        try:
+            without_effect = certified(symmetry, variables, traced)
+        except CertificationError:
+            free = [x for label in walk.followed for x in _label.leaves(label)]
+            if all(label.reason for label in free):
+                raise
+            for label in free:
+                _label.pin(label, _EQUAL)
+        else:
+            if not without_effect:
+                break
+            for name in without_effect:
+                _label.pin(labels_of_groups[name], _NO_EFFECT)
+        symmetry, labels_of_groups, _ = assemble(walk, labels, leaves, traced)
     return symmetry
 
 
@@ -94,7 +106,7 @@ def _described(name: str, tree: Any) -> tuple[Leaf, ...]:
     )
 
 
-def _label_program(
+def label_program(
     walk: Walk, program: Program, leaves: Sequence[Leaf]
 ) -> list[list[Label]]:
     """Return the labels of a program's variables; the walk keeps its notes."""
@@ -106,12 +118,14 @@ def _label_program(
     walk.values += [Value(tuple(x), ()) for x in (*labels, *inputs)]
     varying = [False] * len(labels) + [True] * len(inputs)
     results, _ = walk.run(program, [*labels, *inputs], varying)
+    for result in results:
+        pin_known(result.known)
     for label in (label for result in results for label in result):
         _label.pin(label, "an output of the function")
     for label in (label for of_leaf in labels for label in of_leaf):
         for atom in _label.leaves(label):
-            if not atom.used:
-                _label.pin(atom, _UNUSED)
+            if not atom.used or atom.link:
+                _label.pin(atom, _BY_ROW if atom.link else _UNUSED)
     return labels
 
 

@@ -14,19 +14,20 @@ needed and no further. Labels that have no common refinement are pinned.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 
 class Label:
     """A node of a label. The functions of this module make and unify labels."""
 
-    __slots__ = ("_bound", "kind", "parts", "reason", "size", "used")
+    __slots__ = ("_bound", "kind", "link", "parts", "reason", "size", "used")
 
     def __init__(self, kind: str, size: int, parts: Sequence["Label"] = ()):
         self.kind = kind
         self.size = size
         self.parts = tuple(parts)
         self.reason: str | None = None
+        self.link: Label | None = None  # its units are in the order of these
         self.used = False
         self._bound: Label | None = None
 
@@ -117,10 +118,19 @@ def leaves(label: Label) -> Iterator[Label]:
 
 
 def pin(label: Label, reason: str) -> Label:
-    """Pins all of a label; the first reason stays."""
+    """Pins all of a label, and what it is sorted by; the first reason stays."""
     for leaf in leaves(label):
-        leaf.reason = leaf.reason or reason
+        if not leaf.reason:
+            leaf.reason = reason
+            if leaf.link:
+                pin(leaf.link, reason)
     return label
+
+
+def varies(label: Label) -> bool:
+    """Whether no part of a label is uniform."""
+    label = label.resolve()
+    return label.kind != "uniform" and all(map(varies, label.parts))
 
 
 def use(label: Label) -> Label:
@@ -164,10 +174,25 @@ def unify(first: Label, second: Label) -> Label:
     return _unify_factors(first, second)
 
 
+def structure(label: Label) -> Hashable:
+    """Equal for labels of the same variables in the same places."""
+    label = label.resolve()
+    if label.kind == "variable":
+        return label
+    parts = factors(label) if label.kind == "product" else segments(label)
+    return label.kind, label.size, *(structure(x) for x in parts if x is not label)
+
+
 def _bind(free: Label, label: Label) -> Label:
     label = _without_uniform(label)
     if free in leaves(label):
         return pin(label, "its units would have to match a part of themselves")
+    if free.link:
+        if label.kind == "variable" and not (label.link or label.reason):
+            label.link = free.link
+        else:
+            pin(free, _SORTED)
+            pin(label, _SORTED)
     if free.reason:
         pin(label, free.reason)
     if free.used:
@@ -361,8 +386,13 @@ def _cut_factors(first: Label, rest: Label, bound: int) -> tuple[Label, Label]:
     return concatenation([*before, inner[0]]), concatenation([inner[1], *after])
 
 
+_SORTED = "rows that are sorted by them meet others, or are cut into parts"
+
+
 def _like(label: Label, size: int) -> Label:
     """A part of a variable, pinned and used as the whole is."""
+    if label.link:
+        pin(label, _SORTED)
     part = variable(size, label.reason)
     part.used = label.used
     return part

@@ -8,11 +8,19 @@ its operands. The walk also notes what decides which groups lie within others (s
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from combinability._checks import check_function
 from combinability._jaxpr import Literal, Program, parts
-from combinability.symmetry import _label
+from combinability.symmetry import _indices, _label
+from combinability.symmetry._indices import (
+    Axes,
+    Counts,
+    Index,
+    Number,
+    Selection,
+)
 from combinability.symmetry._label import Label
 from combinability.symmetry._symmetry import is_key
 
@@ -30,7 +38,8 @@ def register_rule(*primitives: str) -> Callable[[Callable], Callable]:
     permuted alike and call `walk.pin` for axes that must stay, `walk.contract` or
     `walk.mix` for axes that are summed over, and `walk.consume` for a layer's input. A
     primitive without a rule pins all of its axes, so that a missing rule hides a
-    symmetry but never invents one.
+    symmetry but never invents one. So does a rule that is given positions (an `argmax`)
+    along a class of units: it pins the class.
 
     Args:
         *primitives: names, as a printed jaxpr shows them; a name that is registered
@@ -67,7 +76,11 @@ def register_rule(*primitives: str) -> Callable[[Callable], Callable]:
 
 
 class Value(NamedTuple):
-    """The labels of a value, and of the scans that compute it in every iteration."""
+    """The labels of a value, and of what it is computed for once per unit.
+
+    `iterated` are the scans that it is inside of; in what the walk notes of all values
+    also the classes of which an index picks a unit, or is a position.
+    """
 
     labels: tuple[Label, ...]
     iterated: tuple[Label, ...]
@@ -120,13 +133,16 @@ class Walk:
         self.contractions: list[Contraction] = []
         self.mixings: list[Mixing] = []
         self.operands: list[Operand] = []
+        self.followed: list[Label] = []
+        self.sorted: dict[Selection, Label] = {}
+        self.labels: dict[tuple[int, ...], tuple[list[Axes], list[Axes]]] = {}
 
     def run(
         self,
         program: Program,
         operands: Sequence[Sequence[Label]],
         varying: Sequence[bool] | None = None,
-    ) -> tuple[list[Labels], list[bool]]:
+    ) -> tuple[list[Axes], list[bool]]:
         """Label the results of a program.
 
         Args:
@@ -142,33 +158,79 @@ class Walk:
         varying = self.varying if varying is None else varying
         given = zip(operands, varying, strict=True)
         known = {
-            var: (constant_labels(value), False) for var, value in constants.items()
+            var: (Axes(constant_labels(value)), False)
+            for var, value in constants.items()
         } | dict(zip(inputs, given, strict=True))
 
         def read(atom):
             if isinstance(atom, Literal):
-                return [_label.uniform(size) for size in np.shape(atom.val)], False
+                number = Number(atom.val) if np.ndim(atom.val) == 0 else None
+                uniform = map(_label.uniform, np.shape(atom.val))
+                return Axes(uniform, number), False
             return known[atom]
 
         for number, equation in enumerate(equations):
             inputs = [read(atom) for atom in equation.invars]
             outer, self.varying = self.varying, [flag for _, flag in inputs]
             self._path += (number,)
-            results, flags = self._equation(equation, [list(x) for x, _ in inputs])
+            operands = [Axes.of(x) for x, _ in inputs]
+            results, flags = self._equation(equation, operands)
+            self.labels[self._path] = operands, results
             self._path, self.varying = self._path[:-1], outer
             for var, labels, flag in zip(equation.outvars, results, flags, strict=True):
                 known[var] = labels, flag
-                self.values.append(Value(tuple(labels), self._iterated))
+                for_each = (*self._iterated, *labels.classes())
+                self.values.append(Value(tuple(labels), for_each))
         results = [read(atom) for atom in outputs]
-        return [list(labels) for labels, _ in results], [flag for _, flag in results]
+        return [Axes.of(labels) for labels, _ in results], [f for _, f in results]
 
-    def _equation(self, equation: Any, operands: list[Labels]):
+    def _equation(self, equation: Any, operands: list[Axes]):
         rule = self._rules.get(equation.primitive.name, _without_rule)
-        results = rule(self, equation, *operands)
+        results, flags = rule(self, equation, *operands), [any(self.varying)]
         if isinstance(results, tuple):
-            return results
-        flag = any(self.varying)
-        return results, [flag] * len(results)
+            results, flags = results
+        results = [Axes.of(labels) for labels in results]
+        _indices.follow(equation, operands, results)
+        return results, flags * len(results) if len(flags) == 1 else flags
+
+    def find_positions(
+        self, of: Label, dtype: Any, labels: Sequence[Label], **more: Any
+    ) -> Index | None:
+        """The index that comparing values along a class gives.
+
+        Args:
+            of: the label of the axis of the values.
+            dtype: their type.
+            labels: the labels of the index.
+            **more: what else is known of it.
+
+        Returns:
+            The index; `None`, with the class pinned, where values may well be equal, as
+            the first of them would be taken.
+        """
+        if _label.varies(of) and jnp.issubdtype(dtype, jnp.inexact):
+            self.followed.append(_label.use(of))
+            return _indices.index_of(of, labels, **more)
+        _label.pin(of, "of equal ones the first is taken")
+        return None
+
+    def rows_sorted_by(self, index: Index, size: int) -> Label:
+        """The label of rows that were sorted by an index; to pin it pins its class."""
+        if index.at not in self.sorted:
+            rows = _label.variable(size)
+            rows.link = index.of if size > 1 else None
+            self.sorted[index.at] = rows
+        return self.sorted[index.at]
+
+    def selection_of_rows(self, rows: Label, sizes: Axes) -> Selection | None:
+        """The class by which rows were sorted, if sizes say how many each unit has."""
+        known = sizes.known
+        for at, label in self.sorted.items():
+            counted = isinstance(known, Counts) and known.source is at.source
+            same = label.resolve() is rows.resolve() or label.size == rows.size == 1
+            if counted and same and len(sizes) == 1:
+                return at._replace(labels=(label,) if label.size > 1 else ())
+        return None
 
     def contract(
         self, labels: Sequence[Label], axes: Sequence[int], batch: Sequence[Label]
@@ -180,9 +242,18 @@ class Walk:
             axes: the axes that are summed over.
             batch: the labels of the axes along which there is a sum for each unit.
         """
-        summed = tuple(labels[axis] for axis in axes)
-        self.contractions.append(Contraction(summed, (*batch, *self._iterated)))
+        self.pair([labels[axis] for axis in axes], batch)
         self.mix(labels, axes)
+
+    def pair(self, units: Sequence[Label], separate: Sequence[Label]) -> None:
+        """Note that the units of one operand meet their like in another.
+
+        Args:
+            units: their labels.
+            separate: the labels of the axes along which the operands meet one by one.
+        """
+        separate = (*separate, *self._iterated)
+        self.contractions.append(Contraction(tuple(units), separate))
 
     def mix(self, labels: Sequence[Label], axes: Sequence[int]) -> None:
         """Note that axes of an operand are summed over, or their units reordered.
@@ -224,14 +295,14 @@ class Walk:
         self._iterated = (*outer, label) if label.size > 1 else outer
         results = self.run(program, operands, varying)
         self._iterated = outer
-        return results
+        return _without_indices(results)
 
     def hidden(self, program: Program, operands, varying):
         """As `run`, for a program whose values cannot be observed from outside."""
         outer, self._hidden = self._hidden, True
         results = self.run(program, operands, varying)
         self._hidden = outer
-        return results
+        return _without_indices(results)
 
     def mark(self) -> list[int]:
         """Return how much is noted so far."""
@@ -246,10 +317,16 @@ class Walk:
         return self.values, self.contractions, self.mixings, self.operands
 
 
+def _without_indices(results: tuple[list[Axes], list[bool]]):
+    for labels in results[0]:
+        _indices.pin_known(labels.take())
+    return results
+
+
 _CAPTURED = "an array that is captured, not a variable, tells them apart"
 
 
-def constant_labels(value: Any) -> Labels:
+def constant_labels(value: Any) -> list[Label]:
     """Labels of a captured array: uniform as far as it repeats itself, else pinned."""
     if hasattr(value, "dtype") and is_key(value):
         return [_label.variable(size, _CAPTURED) for size in np.shape(value)]
@@ -277,12 +354,12 @@ def _label_of_rows(rows: np.ndarray) -> Label:
     return _label.product([copies, different, _label.uniform(repeats)])
 
 
-def _without_rule(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+def _without_rule(walk: Walk, equation: Any, *operands: Labels):
     reason = f"no rule says what {equation.primitive.name!r} does to them"
     return pin_all(equation, operands, reason)
 
 
-def pin_all(equation: Any, operands: Sequence[Labels], reason: str) -> list[Labels]:
+def pin_all(equation: Any, operands: Sequence[Labels], reason: str):
     """Pin all axes of an operation's operands and of its results."""
     for labels in operands:
         for label in labels:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from combinability import match, permutations
 from combinability.symmetry import infer_symmetry
 from tests.combinability import moves
 from tests.combinability.families import FAMILIES
@@ -106,8 +107,24 @@ def test_exchanging_units_of_every_group_keeps_the_function(name, x64):
     assert_same_function(family, variables, moved, inputs)
 
 
+ROUTERS = [
+    "buffers_by_scatter",
+    "deepseek_limited_to_groups",
+    "deepseek_with_a_shared_expert",
+    "expert_choice",
+    "gshard_by_one_hot_dispatch",
+    "megablocks_by_ragged_products",
+    "mixtral_by_gather",
+    "ragged_products_with_counted_masks",
+    "soft_mixture",
+    "switch_with_capacity",
+    "threshold_routing",
+]
+
+
 @pytest.mark.parametrize(
-    "name", ["grouped_convolution", "mixture_of_experts", "two_reshapes_of_one_axis"]
+    "name",
+    ["grouped_convolution", "mixture_of_experts", "two_reshapes_of_one_axis", *ROUTERS],
 )
 def test_applying_a_random_permutation_keeps_the_function(name, x64):
     family, symmetry = inferred(name)
@@ -119,6 +136,42 @@ def test_applying_a_random_permutation_keeps_the_function(name, x64):
         permutation[group_name] = rng.permuted(order, axis=-1)
     moved = symmetry.apply(permutation, variables)
     assert_same_function(family, variables, moved, inputs)
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_a_router_passes_certification(name):
+    family, symmetry = inferred(name)
+    certified = infer_symmetry(family.apply, family.variables, *family.inputs)
+    # The slots of a soft mixture are on one axis only: exchanging them has no effect.
+    assert symmetry.groups.keys() - certified.groups.keys() <= {"slots"}
+    assert len(certified.groups) >= 2
+
+
+@pytest.mark.parametrize("name", ["mixtral_by_gather", "megablocks_by_ragged_products"])
+def test_permuted_experts_and_their_units_are_matched(name):
+    family, symmetry = inferred(name)
+    planted = permutations.random(jax.random.key(1), symmetry)
+    moved = symmetry.apply(planted, family.variables)
+    found = match(symmetry, family.variables, moved, key=jax.random.key(0))
+    back = symmetry.apply(found.permutation, moved)
+    jax.tree.map(np.testing.assert_array_equal, back, family.variables)
+
+
+def test_experts_that_tie_are_pinned_by_certification():
+    """Scores are often all 0, and then the first experts are taken."""
+
+    def apply(v, x):
+        chosen = jnp.argmax(jax.nn.relu(x @ v["router"] - 2), axis=-1)
+        h = jnp.tanh(jnp.einsum("td,tdh->th", x, v["up"][chosen]))
+        return jnp.einsum("th,tho->to", h, v["down"][chosen])
+
+    shapes = {"router": (4, 3), "up": (3, 4, 5), "down": (3, 5, 2)}
+    variables = {n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in shapes.items()}
+    x = jax.ShapeDtypeStruct((6, 4), jnp.float32)
+    symmetry = infer_symmetry(apply, variables, x)
+    assert [group.size for group in symmetry.groups.values()] == [5]
+    reasons = {pin.reason for pin in symmetry.pins if (pin.path, pin.axis) == ("up", 0)}
+    assert reasons == {"where values are equal the first is taken"}
 
 
 SMALL = ["captured_constants", "pairs_of_heads", "plain_jax", "slices"]

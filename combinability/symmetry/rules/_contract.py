@@ -5,51 +5,75 @@ from collections.abc import Sequence
 from typing import Any
 
 from combinability.symmetry import _label
+from combinability.symmetry._indices import (
+    Axes,
+    Index,
+    index_of,
+    numbers_of,
+    pin_known,
+)
 from combinability.symmetry._label import Label
 from combinability.symmetry._walk import Labels, Walk, register_rule
 
 
 @register_rule("dot_general")
-def dot_general(walk: Walk, equation: Any, x: Labels, y: Labels) -> list[Labels]:
+def dot_general(walk: Walk, equation: Any, x: Axes, y: Axes) -> list[Labels]:
     """Contracted axes unify, batch axes unify and stay, the others pass."""
     (over_x, over_y), (batch_x, batch_y) = equation.params["dimension_numbers"]
     batch = [_label.unify(x[i], y[j]) for i, j in zip(batch_x, batch_y, strict=True)]
-    for i, j in zip(over_x, over_y, strict=True):
-        _label.unify(x[i], y[j])
-    walk.contract(x, over_x, batch)
-    walk.contract(y, over_y, batch)
+    over = [_label.unify(x[i], y[j]) for i, j in zip(over_x, over_y, strict=True)]
+    paired = [*batch, *over]
+    selected = [s.of for s in x.at & y.at if s.on(x) and s.on(y) and s.on(paired)]
+    walk.contract(x, over_x, [*batch, *selected])
+    walk.contract(y, over_y, [*batch, *selected])
     walk.consume(0, x)
     walk.consume(1, y)
     free_x = [x[i] for i in range(len(x)) if i not in (*over_x, *batch_x)]
     free_y = [y[j] for j in range(len(y)) if j not in (*over_y, *batch_y)]
-    return [batch + free_x + free_y]
+    out = Axes(batch + free_x + free_y)
+    for labels, free in ((x, free_x), (y, free_y)):
+        kept = [*batch, *free]
+        out.at |= {s for s in labels.at if s.on(labels) and s.on(kept) and s.on(out)}
+    return [out]
 
 
 @register_rule("ragged_dot_general")
 def ragged_dot(
-    walk: Walk, equation: Any, x: Labels, y: Labels, sizes: Labels
+    walk: Walk, equation: Any, x: Axes, y: Axes, sizes: Axes
 ) -> list[Labels]:
-    """As `dot_general`; rows are sorted by expert, so rows and experts are pinned."""
+    """As `dot_general`; rows belong to experts, in order.
+
+    Experts are pinned, and so are rows, except for rows that were sorted by an index of
+    the experts, if the sizes say how often it gives each.
+    """
     numbers = equation.params["ragged_dot_dimension_numbers"]
     (over_x, over_y), (batch_x, batch_y) = numbers.dot_dimension_numbers
     (ragged,), experts = numbers.lhs_ragged_dimensions, numbers.rhs_group_dimensions
-    reason = "rows are grouped by expert, in order"
-    for label in sizes:
-        _label.pin(label, reason)
-    for axis in experts:
-        walk.pin(y, axis, reason, y[axis].size)
-    walk.pin(x, ragged, reason, x[ragged].size)
     batch = [_label.unify(x[i], y[j]) for i, j in zip(batch_x, batch_y, strict=True)]
     for i, j in zip(over_x, over_y, strict=True):
         _label.unify(x[i], y[j])
-    walk.contract(x, over_x, batch)
-    walk.contract(y, over_y, batch)
+    rows = walk.selection_of_rows(x[ragged], sizes)
+    if rows and len(experts) == 1 and ragged not in (*over_x, *batch_x):
+        _label.use(_label.unify(y[experts[0]], rows.of))
+        selected, at = [rows.of], [rows]
+    else:
+        reason = "rows are grouped by expert, in order"
+        for label in sizes:
+            _label.pin(label, reason)
+        for axis in experts:
+            walk.pin(y, axis, reason, y[axis].size)
+        _label.pin(x[ragged], reason)
+        walk.mix(x, [ragged])
+        selected, at = [], []
+    walk.contract(x, over_x, [*batch, *(s.of for s in x.at if s in at)])
+    walk.contract(y, over_y, [*batch, *selected])
     walk.consume(0, x)
     free_x = [x[i] for i in range(len(x)) if i not in (*over_x, *batch_x)]
     gone = (*over_y, *batch_y, *experts)
     free_y = [y[j] for j in range(len(y)) if j not in gone]
-    lead = [_label.variable(sizes[-1].size, reason)] if ragged in over_x else []
-    return [[*lead, *batch, *free_x, *free_y]]
+    lead = [sizes[-1]] if ragged in over_x else []
+    out = [*lead, *batch, *free_x, *free_y]
+    return [Axes(out, None, [s for s in at if s.on(out)])]
 
 
 @register_rule("conv_general_dilated")
@@ -120,11 +144,12 @@ def reduction(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
 
 @register_rule("argmax", "argmin")
 def position_of_extreme(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
-    """The position that is found depends on the order."""
-    axes = equation.params["axes"]
-    for axis in axes:
-        walk.pin(x, axis, "their positions are compared or returned", 1)
-    return [[label for axis, label in enumerate(x) if axis not in axes]]
+    """What is found are positions along the axis that goes."""
+    (gone,) = equation.params["axes"]
+    walk.mix(x, [gone])
+    out = Axes(label for axis, label in enumerate(x) if axis != gone)
+    out.known = walk.find_positions(x[gone], equation.invars[0].aval.dtype, out)
+    return [out]
 
 
 @register_rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
@@ -136,22 +161,74 @@ def cumulative(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
 
 
 @register_rule("sort")
-def sort(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
-    """The sorted axis is pinned, the others unify."""
-    joined = _all_unified(operands)
-    axis = equation.params["dimension"]
-    joined[axis] = walk.pin(joined, axis, "they are sorted", joined[axis].size)
-    return [joined] * len(operands)
+def sort(walk: Walk, equation: Any, *operands: Axes) -> list[Labels]:
+    """The others of several operands follow the first; the other axes unify.
 
-
-@register_rule("top_k", "approx_top_k")
-def top_k(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
-    """Positions are returned, so the axis is pinned."""
+    Sorted values do not depend on the order that they had, as long as none are equal.
+    Sorting the positions along a class gives that class where each is there once; else
+    rows in the order of its units.
+    """
     params = equation.params
-    axis = params.get("axis", params.get("reduction_dimension", -1)) % len(x)
+    axis, keys = params["dimension"], params["num_keys"]
+    joined, along = _all_unified(operands), operands[0][axis]
+    walk.mix(joined, [axis])
+    known = [labels.take() for labels in operands]
+    by, new = known[0], _label.variable(along.size, "they are sorted")
+    if isinstance(by, Index) and keys == 1 and params["is_stable"] and not by.shifted:
+        new, known[0] = _sorted_positions(walk, by, joined, axis, new)
+    elif len(operands) > 1:
+        dtype = equation.invars[0].aval.dtype
+        if walk.find_positions(along, dtype, joined) is None:
+            _label.pin(joined[axis], "they are sorted")
+        for each in known[:keys]:
+            pin_known(each)
+        known[:keys] = [None] * keys
+    out, results = [*joined[:axis], new, *joined[axis + 1 :]], []
+    for number, each in enumerate(known):
+        if isinstance(each, Index) and number:
+            same = each.along and _label.structure(each.along) == _label.structure(
+                joined[axis]
+            )
+            each = index_of(each.of, out, along=new if same else None)
+        results.append(Axes(out, each))
+    return results
+
+
+def _sorted_positions(
+    walk: Walk, by: Index, joined: list[Label], axis: int, new: Label
+) -> tuple[Label, Index | None]:
+    """The label of an axis that was sorted by an index, and the index thereafter."""
+    along = joined[axis]
+    distinct = by.along and _label.structure(by.along) == _label.structure(along)
+    if distinct and by.of.size == along.size:
+        return by.of, numbers_of(by.of)
+    _label.pin(along, "they are sorted")
+    if any(label.size > 1 for i, label in enumerate(joined) if i != axis):
+        pin_known(by)
+        return new, None
+    rows = walk.rows_sorted_by(by, along.size)
+    return rows, by._replace(at=by.at._replace(labels=(rows,)), along=None)
+
+
+@register_rule("top_k")
+def top_k(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """The largest values, and where they are."""
+    axis = equation.params.get("axis", -1) % len(x)
     size = equation.outvars[0].aval.shape[axis]
-    found = [*x[:axis], walk.pin(x, axis, "they are sorted", size), *x[axis + 1 :]]
-    return [found] * 2
+    walk.mix(x, [axis])
+    found = [*x[:axis], _label.variable(size, "they are sorted"), *x[axis + 1 :]]
+    dtype = equation.invars[0].aval.dtype
+    known = walk.find_positions(x[axis], dtype, found, along=found[axis])
+    return [Axes(found), Axes(found, known)]
+
+
+@register_rule("approx_top_k")
+def approx_top_k(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
+    """Which values are found depends on their order."""
+    axis = equation.params["reduction_dimension"] % len(x)
+    size = equation.outvars[0].aval.shape[axis]
+    pinned = walk.pin(x, axis, "the largest are found with some error", size)
+    return [[*x[:axis], pinned, *x[axis + 1 :]]] * 2
 
 
 @register_rule(

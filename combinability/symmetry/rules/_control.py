@@ -1,29 +1,34 @@
 """Operations that hold programs: calls, branches and loops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from combinability._jaxpr import CALLS, called, read_scan, read_while
 from combinability.symmetry import _label
+from combinability.symmetry._indices import Axes
 from combinability.symmetry._label import Label
 from combinability.symmetry._walk import Labels, Walk, register_rule
 
 
 @register_rule(*CALLS)
-def call(walk: Walk, equation: Any, *operands: Labels):
+def call(walk: Walk, equation: Any, *operands: Axes):
     """Label the program that is called."""
     program, chosen = called(equation, operands)
-    return walk.run(program, chosen, called(equation, walk.varying)[1])
+    results = walk.run(program, chosen, called(equation, walk.varying)[1])
+    for labels in chosen:
+        labels.take()
+    return results
 
 
 @register_rule("cond")
 def cond(walk: Walk, equation: Any, index: Labels, *operands: Labels):
     """The results of all branches unify."""
-    first, *others = [
+    branches = [
         walk.hidden(branch, operands, walk.varying[1:])[0]
         for branch in equation.params["branches"]
     ]
-    for results in others:
+    first: Sequence[Labels] = branches[0]
+    for results in branches[1:]:
         first = _unified(first, results)
     return first, [any(walk.varying)] * len(first)
 
@@ -41,7 +46,7 @@ def scan(walk: Walk, equation: Any, *operands: Labels):
     flags = read_scan(equation, walk.varying)
     varying = [*flags.constants, *[flag] * len(carry), *flags.scanned]
 
-    def iteration(carry: list[Labels]) -> list[Labels]:
+    def iteration(carry: list[Labels]) -> Sequence[Labels]:
         inputs = [*constants, *carry, *slices]
         return walk.iterating(along, body, inputs, varying)[0]
 
@@ -56,7 +61,7 @@ def while_(walk: Walk, equation: Any, *operands: Labels):
     loop = read_while(equation, operands)
     flag = any(walk.varying)
 
-    def iteration(carry: list[Labels]) -> list[Labels]:
+    def iteration(carry: list[Labels]) -> Sequence[Labels]:
         inputs = [*loop.body_constants, *carry]
         return walk.hidden(loop.body, inputs, [flag] * len(inputs))[0]
 
@@ -67,14 +72,17 @@ def while_(walk: Walk, equation: Any, *operands: Labels):
 
 
 def _settled(
-    walk: Walk, carry: list[Labels], iteration: Callable[[list[Labels]], list[Labels]]
-) -> tuple[list[Labels], list[Labels]]:
+    walk: Walk,
+    carry: list[Labels],
+    iteration: Callable[[list[Labels]], Sequence[Labels]],
+) -> tuple[list[Labels], Sequence[Labels]]:
     """The labels of a carry that hold in every iteration, and those of all results.
 
     What is uniform before the first iteration may vary after it (a buffer of zeros), so
     the body is labelled again until no uniform part of the carry starts to vary.
     """
     mark = walk.mark()
+    carry = [list(labels) for labels in carry]  # without what is known at the start
     while True:
         walk.forget(mark)
         results = iteration(carry)
@@ -84,7 +92,7 @@ def _settled(
         carry = joined
 
 
-def _unified(first: list[Labels], second: list[Labels]) -> list[Labels]:
+def _unified(first: Sequence[Labels], second: Sequence[Labels]) -> list[Labels]:
     return [
         [_label.unify(i, j) for i, j in zip(x, y, strict=True)]
         for x, y in zip(first, second, strict=True)

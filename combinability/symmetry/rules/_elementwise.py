@@ -4,6 +4,7 @@ from typing import Any
 
 from combinability._jaxpr import ELEMENTWISE
 from combinability.symmetry import _label
+from combinability.symmetry._indices import Axes
 from combinability.symmetry._walk import Labels, Walk, pin_all, register_rule
 
 
@@ -38,9 +39,12 @@ def bitcast(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
     "reshard",
     "sharding_constraint",
 )
-def unchanged(walk: Walk, equation: Any, *operands: Labels):
+def unchanged(walk: Walk, equation: Any, *operands: Axes):
     """Every operand passes."""
-    return [list(labels) for labels in operands], list(walk.varying)
+    passed = [Axes.of(labels) for labels in operands]
+    for labels in operands:
+        labels.take()
+    return passed, list(walk.varying)
 
 
 @register_rule(

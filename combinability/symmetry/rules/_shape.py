@@ -1,10 +1,27 @@
 """Operations that move, join and cut axes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from combinability.symmetry import _label
+from combinability.symmetry._indices import (
+    Axes,
+    Columns,
+    Counts,
+    Index,
+    Number,
+    numbers_of,
+    pin_known,
+    repeated,
+    same_class,
+)
 from combinability.symmetry._label import Label
-from combinability.symmetry._walk import Labels, Walk, register_rule
+from combinability.symmetry._walk import (
+    Labels,
+    Mixing,
+    Walk,
+    register_rule,
+)
 
 
 @register_rule("transpose")
@@ -155,21 +172,49 @@ def reverse(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
 
 @register_rule("iota")
 def iota(walk: Walk, equation: Any, *_: Labels) -> list[Labels]:
-    """Counting tells positions apart along one axis; it is uniform along others."""
-    out = [_label.uniform(size) for size in equation.params["shape"]]
+    """Positions along one axis; uniform along others."""
+    out = Axes(map(_label.uniform, equation.params["shape"]))
     axis = equation.params["dimension"]
-    out[axis] = _label.variable(out[axis].size, "they are numbered")
+    out[axis] = _label.variable(out[axis].size)
+    out.known = numbers_of(out[axis])
     return [out]
 
 
 @register_rule("dynamic_slice")
-def dynamic_slice(walk: Walk, equation: Any, x: Labels, *_: Labels) -> list[Labels]:
+def dynamic_slice(walk: Walk, equation: Any, x: Axes, *starts: Axes) -> list[Labels]:
     """Axes that are kept whole pass, the others are pinned."""
-    sizes = equation.params["slice_sizes"]
-    return [[_whole(walk, x, axis, size) for axis, size in enumerate(sizes)]]
+    out = Axes()
+    for axis, size in enumerate(equation.params["slice_sizes"]):
+        out.append(_picked(walk, x, axis, size, starts[axis].take(), out))
+    return [out]
 
 
-def _whole(walk: Walk, x: Labels, axis: int, size: int) -> Label:
+def _picked(
+    walk: Walk,
+    x: Labels,
+    axis: int,
+    size: int,
+    known: Any,
+    result: Axes,
+    separate: Sequence[Label] = (),
+) -> Label:
+    """What is left of an axis of which an index picks some units, or all.
+
+    Args:
+        walk: the walk.
+        x: the labels of the operand.
+        axis: the axis.
+        size: how many units are picked.
+        known: what is known of the index.
+        result: gets the selection, if it is one.
+        separate: the labels of axes along which the index meets x one by one.
+    """
+    if size == 1 < x[axis].size and same_class(x[axis], known):
+        walk.pair([known.of], separate)
+        if known.at.source is not None:
+            result.at |= {known.at}
+        return _label.uniform(1)
+    pin_known(known)
     if size == x[axis].size:
         return x[axis]
     return walk.pin(x, axis, "an index selects some of them", size)
@@ -191,32 +236,40 @@ def dynamic_update_slice(
 
 
 @register_rule("gather")
-def gather(walk: Walk, equation: Any, x: Labels, indices: Labels) -> list[Labels]:
-    """An embedding: axes that are looked up are pinned, those kept whole pass."""
+def gather(walk: Walk, equation: Any, x: Axes, indices: Axes) -> list[Labels]:
+    """Axes that are looked up are pinned, if not by an index of theirs; others pass."""
     numbers = equation.params["dimension_numbers"]
     sizes = equation.params["slice_sizes"]
     batching = numbers.operand_batching_dims
+    known = _coordinates(indices, numbers.start_index_map)
     lookups = _index_labels(indices)
     for i, j in zip(batching, numbers.start_indices_batching_dims, strict=True):
         lookups[j] = _label.unify(x[i], lookups[j])
-    kept = []
+    found = [each for each in known.values() if isinstance(each, Index)]
+    if len(found) < len(known):
+        pin_known(x.take())  # what is out of bounds is replaced
+    counted = [each.of for each in found if each.along and each.at.source is None]
+    separate = [*(x[i] for i in batching), *counted]
+    kept, out = [], Axes()
     for axis, size in enumerate(sizes):
         if axis not in batching:
-            label = _whole(walk, x, axis, size)
+            label = _picked(walk, x, axis, size, known.get(axis), out, separate)
             if axis not in numbers.collapsed_slice_dims:
                 kept.append(label)
-    offsets = numbers.offset_dims
     rank = len(lookups) + len(kept)
-    return [[(kept if i in offsets else lookups).pop(0) for i in range(rank)]]
+    for i in range(rank):
+        out.append((kept if i in numbers.offset_dims else lookups).pop(0))
+    out.at = frozenset(s for s in out.at if s.on(out))
+    return [out]
 
 
 @register_rule(
     "scatter", "scatter-add", "scatter-sub", "scatter-mul", "scatter-min", "scatter-max"
 )
 def scatter(
-    walk: Walk, equation: Any, x: Labels, indices: Labels, updates: Labels
+    walk: Walk, equation: Any, x: Axes, indices: Axes, updates: Axes
 ) -> list[Labels]:
-    """Axes that are written whole unify, those that an index writes to are pinned.
+    """Axes that are written whole unify; others are pinned, if not by an index of them.
 
     Entries written to the same place are added up (or multiplied, …) in any order, but
     where one replaces the other their order matters.
@@ -224,26 +277,40 @@ def scatter(
     numbers = equation.params["dimension_numbers"]
     windows = numbers.update_window_dims
     batching = numbers.operand_batching_dims
+    known = _coordinates(indices, numbers.scatter_dims_to_operand_dims)
+    every = not any(map(repeated, indices))
     written = [axis for axis in range(len(updates)) if axis not in windows]
     lookups = _index_labels(indices)
     for j, axis in enumerate(written):
         updates[axis] = _label.unify(updates[axis], lookups[j])
-    out = list(x)
+    out = Axes(x)
     for i, j in zip(batching, numbers.scatter_indices_batching_dims, strict=True):
         out[i] = _label.unify(x[i], updates[written[j]])
     replaces = equation.primitive.name == "scatter"
+    summed = []
     for j, axis in enumerate(written):
         if j in numbers.scatter_indices_batching_dims:
             continue
         if replaces and not equation.params["unique_indices"]:
             _label.pin(updates[axis], "one replaces another where they are written")
         walk.mix(updates, [axis])
+        summed.append(updates[axis])
     remaining = iter(windows)
     for axis, label in enumerate(x):
         if axis in batching:
             continue
         window = None if axis in numbers.inserted_window_dims else next(remaining)
         size = 1 if window is None else updates[window].size
+        index = known.pop(axis, None)
+        if window is None and label.size > 1 and same_class(label, index):
+            out[axis] = index.of
+            walk.mixings.append(Mixing(tuple(summed), (index.of,)))
+            if updates.at - {index.at}:
+                walk.mixings.append(Mixing((index.of,), tuple(updates)))
+            if every and x.known == Number(0) and updates.known == Number(1):
+                out.known = Counts(index.at.source, index.of)
+            continue
+        pin_known(index)
         if window is not None and size == label.size:
             out[axis] = _label.unify(label, updates[window])
             continue
@@ -256,7 +323,17 @@ def scatter(
 _WRITTEN = "an index picks where they are written"
 
 
-def _index_labels(indices: Labels) -> Labels:
+def _index_labels(indices: Axes) -> list[Label]:
     """The axes of an array of indices, the last of which numbers coordinates."""
     _label.pin(indices[-1], "its entries are coordinates")
     return list(indices[:-1])
+
+
+def _coordinates(indices: Axes, axes: Sequence[int]) -> dict[int, Any]:
+    """What is known of the index along each axis that is looked up or written."""
+    known = indices.take()
+    each = known.each if isinstance(known, Columns) else [known]
+    if len(each) != len(axes):
+        pin_known(known)
+        return {}
+    return dict(zip(axes, each, strict=True))

@@ -61,6 +61,16 @@ class Numpy:
         x = np.exp(x - x.max(-1, keepdims=True))
         return x / x.sum(-1, keepdims=True)
 
+    def largest(self, x, count):
+        """The largest of each row; 0 in place of the others."""
+        return np.where(x >= np.sort(x)[:, -count, None], x, 0)
+
+    def routed(self, kind, scores, count, x, up, down):
+        """Experts with one hidden layer, by the largest scores; kinds are JAX's."""
+        y = self.unary("relu", self.contract("tf,efh->teh", x, up))
+        gate = self.largest(scores, count)
+        return self.contract("te,teh,eho->to", gate, y, down)
+
     def normalise(self, x):
         return (x - x.mean(-1, keepdims=True)) / (x.std(-1, keepdims=True) + 0.1)
 
@@ -138,6 +148,26 @@ class Jax(Numpy):
 
     def softmax(self, x):
         return jax.nn.softmax(x)
+
+    def routed(self, kind, scores, count, x, up, down):
+        values, chosen = jax.lax.top_k(scores, count)
+        if kind == "gathered":
+            y = jax.nn.relu(jnp.einsum("tf,tkfh->tkh", x, up[chosen]))
+            return jnp.einsum("tk,tkh,tkho->to", values, y, down[chosen])
+        if kind == "sorted":
+            order = jnp.argsort(chosen.ravel())
+            sizes = jnp.bincount(chosen.ravel(), length=len(up))
+            y = jax.nn.relu(jax.lax.ragged_dot(x[order // count], up, sizes))
+            y = jax.lax.ragged_dot(y, down, sizes)[jnp.argsort(order)]
+            return (y.reshape(*values.shape, -1) * values[..., None]).sum(1)
+        mask = jax.nn.one_hot(chosen, len(up)).sum(1)
+        if kind == "buffered":
+            place = (jnp.cumsum(mask, 0) * mask).astype(int)
+            sends = mask[..., None] * jax.nn.one_hot(place, len(x) + 1)
+            y = jax.nn.relu(jnp.einsum("tec,tf,efh->ech", sends, x, up))
+            return jnp.einsum("te,tec,ech,eho->to", scores, sends, y, down)
+        y = jax.nn.relu(jnp.einsum("tf,efh->teh", x, up))
+        return jnp.einsum("te,teh,eho->to", scores * mask, y, down)
 
     def normalise(self, x):
         return (x - x.mean(-1, keepdims=True)) / (x.std(-1, keepdims=True) + 0.1)
@@ -314,6 +344,10 @@ class Graph(Numpy):
 
     def softmax(self, x):
         return self.apply("softmax", x.shape, x, self.reduce("partition", x, -1))
+
+    def largest(self, x, count):
+        name = f"largest {count}"
+        return self.apply(name, x.shape, x, self.reduce("ranks", x, -1))
 
     def normalise(self, x):
         return self.apply("normalise", x.shape, x, self.reduce("moments", x, -1))

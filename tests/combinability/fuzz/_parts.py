@@ -214,6 +214,16 @@ def experts(b, x, saved, i, j):
 
 
 @part
+def routed_experts(b, x, saved, i, j):
+    """Biased scores, so that none are equal where the stream is zero."""
+    count, width = 3 + i % 2, 2 + i % 3
+    scores = b.softmax(dense(b, x, count, bias=True))
+    up, down = b.parameter(count, x.shape[1], width), b.parameter(count, width, 3)
+    kind = ("gathered", "sorted", "buffered", "masked")[j % 4]
+    return b.routed(kind, scores, 1 + j // 3, x, up, down)
+
+
+@part
 def maxout(b, x, saved, i, j):
     units, pieces = 2 + i % 3, 2 + j % 2
     y = dense(b, x, units * pieces)
