@@ -4,7 +4,9 @@ The only file here that uses JAX's internals. They are the same in all supported
 versions, or the differences stay here.
 """
 
+import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,14 +22,14 @@ from jax.extend.core import (
     Primitive,
     jaxprs_in_params,
 )
-from jax.interpreters import ad, batching
-from jax.interpreters.partial_eval import dce_jaxpr
+from jax.interpreters import ad, batching, mlir
+from jax.interpreters.partial_eval import dce_jaxpr, dce_rules
 from jaxtyping import PyTree
 
 # ---- Marks: "this is the output of that layer".
 
-# The identity on the arrays that a layer returns. It exists only in programs that are
-# inspected, never in one that runs, so it needs no lowering.
+# The identity on the arrays that a layer returns. Those that nobody cuts at may stay in
+# programs that run, inside loops.
 mark_p = Primitive("mark")
 mark_p.multiple_results = True
 
@@ -35,7 +37,9 @@ mark_p.multiple_results = True
 def mark(path: str, output: Any) -> Any:
     """The output of a layer with its arrays marked; as it is if it has none.
 
-    The names of types among its leaves that are not arrays go with the mark.
+    The names of types among its leaves that are not arrays go with the mark. Where the
+    program is put in line, the mark learns in which iterations of which scans it is
+    (`places`), and which of its arrays go on to the next one (`carried`).
     """
     leaves, tree = jax.tree.flatten(output)
     arrays = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
@@ -49,13 +53,14 @@ def mark(path: str, output: Any) -> Any:
             path=path,
             tree=tree,
             others=others,
+            places=(),
+            carried=(),
         )
     )
     return tree.unflatten(next(marked) if array else leaf for leaf, array in pairs)
 
 
-@mark_p.def_abstract_eval
-def _abstract(*leaves, path, tree, others):
+def _identity(*leaves, **params):
     return list(leaves)
 
 
@@ -71,8 +76,22 @@ def _batch(leaves, axes, **params):
     return mark_p.bind(*leaves, **params), [0] * len(leaves)
 
 
+def _without_unused(used, *others):
+    equation = others[-1]  # JAX 0.12 passes which inputs are live before it
+    invars, outvars = (
+        [v for v, kept in zip(each, used, strict=True) if kept]
+        for each in (equation.invars, equation.outvars)
+    )
+    kept = equation.replace(invars=invars, outvars=outvars) if any(used) else None
+    return list(used), kept
+
+
+mark_p.def_impl(_identity)
+mark_p.def_abstract_eval(_identity)
+mlir.register_lowering(mark_p, mlir.lower_fun(_identity))
 ad.primitive_jvps[mark_p] = _linearise
 batching.primitive_batchers[mark_p] = _batch
+dce_rules[mark_p] = _without_unused
 
 
 # ---- The program of a network, and its halves.
@@ -111,8 +130,8 @@ class Program(NamedTuple):
         tree: the structure of the network's output.
         marks: positions among the equations of marks on layers that return arrays only.
         mixed: path and types of layers that return something beside arrays.
-        hidden: path and primitive of marks inside something that is more than a call,
-            a scan for instance.
+        hidden: path and primitive of marks inside something that is more than a call:
+            a loop, a branch, or a scan of which no iteration is wanted.
     """
 
     closed: ClosedJaxpr
@@ -126,37 +145,54 @@ class Program(NamedTuple):
         """The layer of a mark."""
         return self._equation(number).params["path"]
 
+    def index(self, number: int) -> tuple[int, ...]:
+        """The iterations that a mark is in, of the outer scan first."""
+        return tuple(i for _, i in self._equation(number).params["places"])
+
+    def name(self, number: int) -> str:
+        """The layer of a mark, with its iterations: `blocks[3]/mlp`."""
+        params = self._equation(number).params
+        names = params["path"].split("/")
+        for depth, group in itertools.groupby(params["places"], lambda place: place[0]):
+            names[depth - 1] += f"[{', '.join(str(i) for _, i in group)}]"
+        return "/".join(names)
+
+    def find(self, path: str, index: tuple[int, ...]) -> list[int]:
+        """The marks of a layer in these iterations, in the order of its calls."""
+        marks = range(len(self.marks))
+        return [m for m in marks if (self.path(m), self.index(m)) == (path, index)]
+
     def activation(self, number: int) -> PyTree[jax.ShapeDtypeStruct]:
         """Shapes and dtypes of the marked value."""
-        equation = self._equation(number)
-        avals: list[Any] = [variable.aval for variable in equation.outvars]
-        return equation.params["tree"].unflatten(
-            jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals
+        avals: list[Any] = [v.aval for v in self._equation(number).outvars]
+        kept, tree = self._kept(number)
+        return tree.unflatten(
+            jax.ShapeDtypeStruct(avals[leaf].shape, avals[leaf].dtype) for leaf in kept
         )
 
     def front(self, *numbers: int) -> Half:
         """From variables and inputs to a tuple of marked values."""
         jaxpr, sources = _unmarked(self.closed.jaxpr)
-        marks = [self.marks[number] for number in numbers]
-        outputs = [atom for mark in marks for atom in sources[mark][1]]
-        trees = [self._equation(number).params["tree"] for number in numbers]
+        found = [(*sources[self.marks[n]], *self._kept(n)) for n in numbers]
+        outputs = [atoms[leaf] for _, atoms, kept, _ in found for leaf in kept]
         tree = jax.tree.structure(
-            [tree.unflatten([0] * tree.num_leaves) for tree in trees]
+            [tree.unflatten([0] * tree.num_leaves) for *_, tree in found]
         )
-        last = max(sources[mark][0] for mark in marks)
+        last = max(position for position, *_ in found)
         return self._half(jaxpr.replace(eqns=jaxpr.eqns[:last], outvars=outputs), tree)
 
     def back(self, number: int) -> Half:
         """From variables, the marked value and inputs to the output."""
-        mark = self.marks[number]
-        jaxpr, sources = _unmarked(self.closed.jaxpr, keep=mark)
-        position = sources[mark][0]
-        equation, count = jaxpr.eqns[position], len(jaxpr.invars) - self.inputs
+        mark, (kept, _) = self._equation(number), self._kept(number)
+        given = [mark.outvars[leaf] for leaf in kept]
+        jaxpr, sources = _unmarked(self.closed.jaxpr, given)
+        position, _ = sources[self.marks[number]]
+        count = len(jaxpr.invars) - self.inputs
         # What is printed before the cut is printed by the front.
-        before = [e for e in jaxpr.eqns[:position] if e.outvars or not e.effects]
+        silent = [e.replace(effects=frozenset()) for e in jaxpr.eqns[:position]]
         half = jaxpr.replace(
-            eqns=[*before, *jaxpr.eqns[position + 1 :]],
-            invars=[*jaxpr.invars[:count], *equation.outvars, *jaxpr.invars[count:]],
+            eqns=[*silent, *jaxpr.eqns[position:]],
+            invars=[*jaxpr.invars[:count], *given, *jaxpr.invars[count:]],
         )
         return self._half(half, self.tree)
 
@@ -167,13 +203,38 @@ class Program(NamedTuple):
     def _equation(self, number: int) -> JaxprEqn:
         return self.closed.jaxpr.eqns[self.marks[number]]
 
+    def _kept(self, number: int) -> tuple[Sequence[int], Any]:
+        """Which leaves of a marked value make up the activation, and their structure.
+
+        All of them, but where a layer returns the carry of a scan, only what it makes
+        of the network's inputs. Masks that it passes on and counters are left out.
+        """
+        params = self._equation(number).params
+        kept, tree = params["carried"], params["tree"]
+        if not kept:
+            return range(tree.num_leaves), tree
+        if len(kept) > 1:
+            kept = [leaf for leaf in kept if self._from_inputs(number, leaf)] or kept
+        if len(kept) == 1:
+            return kept, jax.tree.structure(0)
+        leaves = [0 if leaf in kept else None for leaf in range(tree.num_leaves)]
+        return kept, jax.tree.structure(tree.unflatten(leaves))
+
+    def _from_inputs(self, number: int, leaf: int) -> bool:
+        atom = self._equation(number).invars[leaf]
+        value = self.closed.jaxpr.replace(outvars=[atom])
+        return any(dce_jaxpr(value, True)[1][-self.inputs :])
+
     def _half(self, jaxpr: Jaxpr, tree: Any) -> Half:
         program, used = dce_jaxpr(jaxpr, True)
         return Half(program, self.closed.consts, used, tree)
 
 
 def trace(
-    network: Callable[[Any, Any], Any], variables: PyTree, inputs: PyTree
+    network: Callable[[Any, Any], Any],
+    variables: PyTree,
+    inputs: PyTree,
+    wanted: Collection[tuple[int, ...]] | None = (),
 ) -> Program:
     """Traces a network with marks; calls that hold a mark are put in line.
 
@@ -181,15 +242,22 @@ def trace(
         network: from variables and inputs to outputs.
         variables: arrays, or shapes and dtypes.
         inputs: arrays, or shapes and dtypes.
+        wanted: which iterations of scans that hold marks are put in line, (1, 2) for
+            the third of a scan inside the second of another; all where it is None.
     """
     hidden: set[tuple[str, str]] = set()
     trees = []
+    # `disable_jit` would unroll scans.
+    scans = wanted is None or any(wanted)
+    compiled = jax.disable_jit(False) if scans else contextlib.nullcontext()
 
     def in_line(variables, inputs):
-        closed, output = jax.make_jaxpr(network, return_shape=True)(variables, inputs)
+        with compiled:
+            made = jax.make_jaxpr(network, return_shape=True)
+            closed, output = made(variables, inputs)
         trees.append(jax.tree.structure(output))
         leaves = jax.tree.leaves((variables, inputs))
-        return _put_in_line(closed.jaxpr, closed.consts, leaves, hidden)
+        return _InLine(wanted, hidden).run(closed.jaxpr, closed.consts, leaves)
 
     closed = jax.make_jaxpr(in_line)(variables, inputs)
     marks, mixed = [], {}
@@ -202,40 +270,139 @@ def trace(
     return Program(closed, inputs, trees[-1], marks, mixed, hidden)
 
 
-def _put_in_line(
-    jaxpr: Jaxpr,
-    constants: Sequence[Any],
-    inputs: Sequence[Any],
-    hidden: set[tuple[str, str]],
-) -> list[Any]:
-    known = dict(zip(jaxpr.constvars, constants, strict=True))
-    known |= dict(zip(jaxpr.invars, inputs, strict=True))
+class _InLine(NamedTuple):
+    """Evaluates a program, with what holds a mark put in line.
 
-    def read(atom):
-        return atom.val if isinstance(atom, Literal) else known[atom]
+    Attributes:
+        wanted: iterations, as for `trace`.
+        hidden: of the `Program`, to be filled.
+        places: the iterations that the program is in: how many names of a layer's path
+            the scan's layers share, and the iteration.
+    """
 
-    for equation in jaxpr.eqns:
-        name = equation.primitive.name
-        operands = [read(atom) for atom in equation.invars]
-        paths = set(_paths_inside(equation))
-        if paths and name in _CALLS:
-            inner, constants = _called(equation)
-            results = _put_in_line(inner, constants, operands, hidden)
-        else:
-            hidden |= {(path, name) for path in paths}
-            params = equation.primitive.get_bind_params(equation.params)
-            with equation.ctx.manager:
-                results = equation.primitive.bind(*operands, **params)
-            if not equation.primitive.multiple_results:
-                results = [results]
-        known |= dict(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    wanted: Collection[tuple[int, ...]] | None
+    hidden: set[tuple[str, str]]
+    places: tuple[tuple[int, int], ...] = ()
+
+    def run(
+        self,
+        jaxpr: Jaxpr,
+        constants: Sequence[Any],
+        inputs: Sequence[Any],
+        carried: Collection[Any] = (),
+    ) -> list[Any]:
+        """The results; `carried` are variables that are a scan's carry."""
+        known = dict(zip(jaxpr.constvars, constants, strict=True))
+        known |= dict(zip(jaxpr.invars, inputs, strict=True))
+
+        def read(atom):
+            return atom.val if isinstance(atom, Literal) else known[atom]
+
+        for equation in jaxpr.eqns:
+            name, outvars = equation.primitive.name, equation.outvars
+            operands = [read(atom) for atom in equation.invars]
+            paths = set(_paths_inside(equation))
+            iterations = self._iterations(equation) if paths else ()
+            if paths and name in _CALLS:
+                inner, constants = _called(equation)
+                pairs = zip(inner.outvars, outvars, strict=True)
+                passed = [each for each, outer in pairs if outer in carried]
+                results = self.run(inner, constants, operands, passed)
+            elif iterations:
+                names = zip(*(path.split("/") for path in paths), strict=False)
+                same = itertools.takewhile(lambda each: len(set(each)) == 1, names)
+                depth = max(len(list(same)), 1)
+                results = self._scan(equation, operands, iterations, depth)
+            else:
+                self.hidden.update((path, name) for path in paths)
+                params = {}
+                if equation.primitive is mark_p:
+                    changed = [
+                        leaf
+                        for leaf, (before, after) in enumerate(
+                            zip(equation.invars, outvars, strict=True)
+                        )
+                        if after in carried and before not in jaxpr.invars
+                    ]
+                    params = {"places": self.places, "carried": tuple(changed)}
+                results = _bound(equation, operands, **params)
+            known |= dict(zip(outvars, results, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _iterations(self, equation: JaxprEqn) -> Sequence[int]:
+        """Which iterations of a scan are wanted, in order; none of something else."""
+        if equation.primitive.name != "scan":
+            return ()
+        everything = range(equation.params["length"])
+        if self.wanted is None:
+            return everything
+        here, depth = tuple(i for _, i in self.places), len(self.places)
+        deeper = [each for each in self.wanted if len(each) > depth]
+        inside = {each[depth] for each in deeper if each[:depth] == here}
+        return [i for i in everything if i in inside]
+
+    def _scan(
+        self,
+        equation: JaxprEqn,
+        operands: Sequence[Any],
+        iterations: Sequence[int],
+        depth: int,
+    ) -> list[Any]:
+        """A scan as its wanted iterations and scans over those between them."""
+        params = equation.params
+        body, constants = _called(equation)
+        first, count = _scan_sizes(params)
+        carry, scanned = operands[first : first + count], operands[first + count :]
+        spans, start = [], 0
+        for i in (*iterations, params["length"]):
+            spans += [(start, i), (i, i + 1)]
+            start = i + 1
+        spans.pop()
+        pieces = {}
+        for start, stop in reversed(spans) if params["reverse"] else spans:
+            if start == stop:
+                continue
+            rows = [jax.lax.slice_in_dim(each, start, stop) for each in scanned]
+            if start in iterations:
+                inner = self._replace(places=(*self.places, (depth, start)))
+                row = [jax.lax.squeeze(each, (0,)) for each in rows]
+                inputs = [*operands[:first], *carry, *row]
+                results = inner.run(body, constants, inputs, body.outvars[:count])
+                made = [jnp.expand_dims(each, 0) for each in results[count:]]
+            else:
+                inputs = [*operands[:first], *carry, *rows]
+                results = _bound(equation, inputs, length=stop - start)
+                made = results[count:]
+            carry, pieces[start] = results[:count], made
+        stacks = zip(*(pieces[start] for start in sorted(pieces)), strict=True)
+        return [*carry, *(jax.lax.concatenate(parts, 0) for parts in stacks)]
+
+
+def _bound(equation: JaxprEqn, operands: Sequence[Any], **changed: Any) -> list[Any]:
+    """The results of an equation, some of its parameters changed."""
+    params = equation.primitive.get_bind_params({**equation.params, **changed})
+    with equation.ctx.manager:
+        results = equation.primitive.bind(*operands, **params)
+    return results if equation.primitive.multiple_results else [results]
+
+
+def _scan_sizes(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many are the carry."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carry, _ = params["ft_in"].unpack()  # JAX 0.12
+    return len(constants), len(carry)
 
 
 def _unmarked(
-    jaxpr: Jaxpr, keep: int | None = None
+    jaxpr: Jaxpr, given: Collection[Any] = ()
 ) -> tuple[Jaxpr, dict[int, tuple[int, list[Any]]]]:
-    """The program without marks, but perhaps one; and where and on what they were."""
+    """The program without marks, and where and on what they were.
+
+    Args:
+        jaxpr: the program.
+        given: results of marks that get their values from elsewhere.
+    """
     same: dict[Any, Any] = {}
 
     def source(atom):
@@ -246,10 +413,10 @@ def _unmarked(
         sources = [source(atom) for atom in equation.invars]
         if equation.primitive is mark_p:
             found[number] = len(equations), sources
-            if number != keep:
-                same |= dict(zip(equation.outvars, sources, strict=True))
-                continue
-        equations.append(equation.replace(invars=sources))
+            pairs = zip(equation.outvars, sources, strict=True)
+            same |= {new: old for new, old in pairs if new not in given}
+        else:
+            equations.append(equation.replace(invars=sources))
     outputs = [source(atom) for atom in jaxpr.outvars]
     return jaxpr.replace(eqns=equations, outvars=outputs), found
 

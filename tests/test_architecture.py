@@ -66,7 +66,7 @@ def test_init_only_names_the_public_things(package):
 
 INTERNALS = ("jax.extend", "jax.interpreters", "jax._src", "jax.core", "jaxlib")
 # Libraries whose every use of them is in one file.
-LIBRARIES = ["combinability", "rllc"]
+LIBRARIES = ["combinability", "rllc", "stitching"]
 
 
 @pytest.mark.parametrize("package", LIBRARIES)

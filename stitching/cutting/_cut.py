@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, PyTree
 
 from stitching._jaxpr import Program
-from stitching.cutting._network import Linen, Method, Nnx, network
+from stitching.cutting._network import Method, network
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,10 +76,19 @@ def cut(
     layer of an NNX module is found where it is called as `layer(x)`, not as
     `Layer.__call__(layer, x)`.
 
+    A layer inside a scan (`nn.scan`, `nn.remat_scan`, `nnx.scan`, `jax.lax.scan`) is
+    cut in one iteration: the scan becomes one over the iterations before, that
+    iteration, and one over those after it. Where a scanned block returns the carry, the
+    activation is what the block computes of it from the network's inputs; a mask that
+    it passes on, a counter and stacked outputs are left out, and `back` gets them from
+    x where it needs them.
+
     Args:
         module: a Linen module, or an NNX module in evaluation mode.
         path: the layer, by its names in the variables: `"Dense_0"`, `"block/Conv_1"`.
-            For a block, the output of its `__call__`. `cut_points` lists them.
+            For a block, the output of its `__call__`. Inside a scan with the iteration,
+            by its place in the stacked variables: `"blocks[3]"`, `"blocks[3]/mlp"`, in
+            scans inside scans `"blocks[1, 2]"`. `cut_points` lists them.
         x: an example of the input, or its `ShapeDtypeStruct`; a tuple of them for
             several inputs, as in `front(variables, (tokens, mask))`. One input that
             itself is a tuple or list is `(x,)`.
@@ -96,10 +106,10 @@ def cut(
         TypeError: if `module` is no module of Flax, `path` no text, x a list, or an
             option holds an array. Later, for variables of another kind.
         ValueError: for an unknown path (the message lists the nearest names), a layer
-            called more than once without `call`, one inside a scan, a loop or a branch,
-            one that returns more than arrays, or a network that is not frozen. Later,
-            for variables or an activation that do not fit, or without x where the cut
-            is no bottleneck.
+            called more than once without `call`, no or another iteration than a scan
+            has, a layer inside a `while` loop or a branch, one that returns more than
+            arrays, or a network that is not frozen. Later, for variables or an
+            activation that do not fit, or without x where the cut is no bottleneck.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, stitching
@@ -118,13 +128,16 @@ def cut(
     example = jax.eval_shape(lambda x: x, _inputs(x))
     layers = network(module, method, options, example)
     variables = layers.example(example)
-    program = layers.program(variables, example, path)
-    mark = _which(program, path, call, lambda: _names(layers, variables, example))
+    layer, index = _parsed(path)
+    program = layers.program(variables, example, layer, {index})
+    mark = _which(
+        program, path, call, lambda: layers.program(variables, example, None, None)
+    )
     expected = program.activation(mark)
 
     @jax.jit
     def front(variables, inputs):
-        program = layers.program(variables, inputs, path)
+        program = layers.program(variables, inputs, layer, {index})
         return program.front(mark)(jax.tree.leaves((variables, inputs)))[0]
 
     @jax.jit
@@ -132,7 +145,7 @@ def cut(
         alone = inputs is None
         if alone:
             inputs = _inputs_like(example, expected, activation)
-        program = layers.program(variables, inputs, path)
+        program = layers.program(variables, inputs, layer, {index})
         if alone and not program.is_bottleneck(mark):
             raise ValueError(
                 f"x: the cut at {path!r} is no bottleneck, the network's output also "
@@ -156,7 +169,7 @@ class CutPoint(NamedTuple):
     """One call of a layer.
 
     Attributes:
-        path: the layer, as for `cut`.
+        path: the layer, as for `cut`; inside a scan with the iteration.
         activation: shape and dtype of its output; a tree of them where the layer
             returns several arrays.
         call: which of the layer's calls, from 0.
@@ -203,9 +216,9 @@ def cut_points(
         **options: keyword arguments of that, for instance `train=False`.
 
     Returns:
-        A point for each call of a layer, in the order in which the outputs are
-        computed (layers of a block before the block). Layers that cannot be cut, inside
-        a scan for instance, are left out.
+        A point for each call of a layer, and for each iteration of a scan, in the order
+        in which the outputs are computed (layers of a block before the block). Layers
+        that cannot be cut, inside a branch for instance, are left out.
 
     Raises:
         TypeError: if `module` is no module of Flax, or for variables of another kind.
@@ -223,8 +236,8 @@ def cut_points(
     """
     example = jax.eval_shape(lambda x: x, _inputs(x))
     layers = network(module, method, options, example)
-    program = layers.program(layers.plain(variables), example, None)
-    paths = [program.path(mark) for mark in range(len(program.marks))]
+    program = layers.program(layers.plain(variables), example, None, None)
+    paths = [program.name(mark) for mark in range(len(program.marks))]
     calls, seen = collections.Counter(paths), collections.Counter()
     points = []
     for mark, path in enumerate(paths):
@@ -263,24 +276,26 @@ def layer_outputs(
     """
     example = jax.eval_shape(lambda x: x, _inputs(x))
     layers = network(module, method, options, example)
-    program = layers.program(layers.plain(variables), example, None)
-    found: dict[str, int] = {}
+    program = layers.program(layers.plain(variables), example, None, None)
+    found: dict[str, tuple[str, tuple[int, ...], int]] = {}
     calls = collections.Counter()
     for mark in range(len(program.marks)):
-        path, activation = program.path(mark), program.activation(mark)
+        path, activation = program.name(mark), program.activation(mark)
         name = f"{path}, call {calls[path]}" if calls[path] else path
-        calls[path] += 1
         if isinstance(activation, jax.ShapeDtypeStruct) and len(activation.shape) > 1:
-            found[name] = mark
+            found[name] = program.path(mark), program.index(mark), calls[path]
+        calls[path] += 1
     names = list(found) if paths is None else list(paths)
     unknown = [name for name in names if name not in found]
     if unknown or not names:
         raise ValueError(f"layers: expected some of {list(found)}, got {unknown}")
-    marks = [found[name] for name in names]
+    wanted = {found[name][1] for name in names}
 
     def run(variables, x):
         inputs = _inputs(x)
-        program = layers.program(variables, inputs, None)
+        program = layers.program(variables, inputs, None, wanted)
+        chosen = (found[name] for name in names)
+        marks = [program.find(layer, index)[call] for layer, index, call in chosen]
         return program.front(*marks)(jax.tree.leaves((variables, inputs)))
 
     return Layers(names, layers.plain, run)
@@ -295,37 +310,34 @@ def _inputs(x: PyTree) -> tuple[PyTree, ...]:
     return x if type(x) is tuple else (x,)
 
 
-def _names(layers: Linen | Nnx, variables: PyTree, inputs: Any) -> list[str]:
-    """The layers of a network that return arrays."""
-    program = layers.program(variables, inputs, None)
-    names = [program.path(mark) for mark in range(len(program.marks))]
-    return list(dict.fromkeys([*names, *(name for name, _ in program.hidden)]))
+def _parsed(path: str) -> tuple[str, tuple[int, ...]]:
+    """The names of a layer, and the iterations it is in: `blocks[1, 2]/mlp`."""
+    brackets = re.findall(r"\[([^\[\]]*)\]", path)
+    try:
+        index = tuple(int(i) for each in brackets for i in each.split(","))
+    except ValueError as error:
+        raise ValueError(
+            f"path: expected whole numbers in brackets, which are iterations of a "
+            f"scan, got {path!r}"
+        ) from error
+    return re.sub(r"\[[^\[\]]*\]", "", path), index
 
 
 def _which(
-    program: Program, path: str, call: int | None, names: Callable[[], list[str]]
+    program: Program, path: str, call: int | None, everything: Callable[[], Program]
 ) -> int:
     """The position of a call of a layer among the marks."""
-    if path in program.mixed:
+    layer, index = _parsed(path)
+    if layer in program.mixed:
         raise ValueError(
-            f"path: layer {path!r} returns {', '.join(program.mixed[path])} beside its "
-            "arrays, but only arrays can be replaced; cut at a layer inside it or "
+            f"path: layer {path!r} returns {', '.join(program.mixed[layer])} beside "
+            "its arrays, but only arrays can be replaced; cut at a layer inside it or "
             "after it (see cut_points)"
         )
-    if program.hidden:
-        place = ", ".join(sorted({place for _, place in program.hidden}))
-        raise ValueError(
-            f"path: layer {path!r} runs inside `{place}`, where its output is no value "
-            "of the network; cut at the layer that holds it (see cut_points)"
-        )
-    calls = len(program.marks)
-    if calls == 0:
-        known = names()
-        nearest = difflib.get_close_matches(path, known, n=3, cutoff=0.4) or known[:8]
-        raise ValueError(
-            f"path: the network calls no layer {path!r} with arrays as its output; "
-            f"the nearest are {', '.join(map(repr, nearest))} (see cut_points)"
-        )
+    marks = program.find(layer, index)
+    if not marks or any(place != "scan" for _, place in program.hidden):
+        raise ValueError(_no_mark(layer, path, everything()))
+    calls = len(marks)
     if call is None and calls > 1:
         raise ValueError(
             f"call: expected call=0 to call={calls - 1}, as layer {path!r} is called "
@@ -336,7 +348,32 @@ def _which(
             f"call: expected 0 to {calls - 1}, as layer {path!r} is called {calls} "
             f"times, got {call}"
         )
-    return call or 0
+    return marks[call or 0]
+
+
+def _no_mark(layer: str, path: str, program: Program) -> str:
+    """Why a layer cannot be cut, from the program of all layers and iterations."""
+    inside = sorted({place for name, place in program.hidden if name == layer})
+    if inside:
+        return (
+            f"path: layer {path!r} runs inside `{', '.join(inside)}`, where its output "
+            "is no value of the network; cut at the layer that holds it (see "
+            "cut_points)"
+        )
+    marks = range(len(program.marks))
+    names = [program.name(mark) for mark in marks]
+    same = [name for name in names if _parsed(name)[0] == layer]
+    if same:
+        first, last = same[0], same[-1]
+        expected = repr(first) if first == last else f"{first!r} to {last!r}"
+        where = "in no scan" if first == layer else "in a scan"
+        return f"path: expected {expected}, as the layer runs {where}, got {path!r}"
+    known = list(dict.fromkeys([*names, *(name for name, _ in program.hidden)]))
+    nearest = difflib.get_close_matches(path, known, n=3, cutoff=0.4) or known[:8]
+    return (
+        f"path: the network calls no layer {path!r} with arrays as its output; the "
+        f"nearest are {', '.join(map(repr, nearest))} (see cut_points)"
+    )
 
 
 def _inputs_like(

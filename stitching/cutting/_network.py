@@ -4,8 +4,8 @@ A `Linen` and an `Nnx` network have the same methods:
 
 - `example(inputs)`: shapes and dtypes of the variables;
 - `plain(variables)`: a user's variables, checked, as a tree for `program`;
-- `program(variables, inputs, path)`: the traced program in which the outputs of one
-  layer are marked, or of all layers where `path` is None.
+- `program(variables, inputs, path, wanted)`: the traced program in which the outputs of
+  one layer are marked, or of all layers where `path` is None; `wanted` as for `trace`.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import copy
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from jaxtyping import PyTree
 from stitching._jaxpr import Dependences, Program, mark, trace
 
 Method = str | Callable[..., Any]
+Wanted = Collection[tuple[int, ...]] | None
 
 
 def network(
@@ -109,7 +110,9 @@ class Linen:
             f'({{"params": …}}), got {type(variables).__name__}'
         )
 
-    def program(self, variables: PyTree, inputs: Any, path: str | None) -> Program:
+    def program(
+        self, variables: PyTree, inputs: Any, path: str | None, wanted: Wanted
+    ) -> Program:
         def run(variables, inputs):
             marked = {**variables, "stitching": _places(variables, path)}
             with nn.intercept_methods(_Marking(path)):
@@ -118,7 +121,7 @@ class Linen:
                 )
 
         try:
-            return trace(run, variables, inputs)
+            return trace(run, variables, inputs, wanted)
         except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
             raise ValueError(
                 "module: changes its variables or draws random numbers while it runs, "
@@ -254,7 +257,9 @@ class Nnx:
             plain[name] = value
         return plain
 
-    def program(self, variables: PyTree, inputs: Any, path: str | None) -> Program:
+    def program(
+        self, variables: PyTree, inputs: Any, path: str | None, wanted: Wanted
+    ) -> Program:
         def run(variables, inputs):
             copy = self._module(variables)
             for parts, layer in nnx.iter_modules(copy):
@@ -263,7 +268,7 @@ class Nnx:
                     object.__setattr__(layer, "__class__", _marked(type(layer), name))
             return self._method(copy, *inputs, **self._options)
 
-        return trace(run, variables, inputs)
+        return trace(run, variables, inputs, wanted)
 
     def _module(self, variables: Mapping[str, Any]) -> nnx.Module:
         values = [variables[name] for name in _named(self._state)]

@@ -74,26 +74,6 @@ class Shared(nn.Module):
         return nn.Dense(2, name="head")(layer(jnp.sin(layer(jnp.sin(layer(x))))))
 
 
-class Step(nn.Module):
-    """One layer of a scanned network."""
-
-    @nn.compact
-    def __call__(self, carry, _):
-        return jnp.tanh(nn.Dense(5, name="inner")(carry)), None
-
-
-class Scanned(nn.Module):
-    """Three layers as one scan, then a head."""
-
-    @nn.compact
-    def __call__(self, x):
-        steps = nn.scan(
-            Step, variable_axes={"params": 0}, split_rngs={"params": True}, length=3
-        )
-        x, _ = steps(name="steps")(x, None)
-        return nn.Dense(2, name="head")(x)
-
-
 class Mapped(nn.Module):
     """Three members of an ensemble by `nn.vmap`, the mapped axis last, then a mean."""
 

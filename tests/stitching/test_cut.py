@@ -17,7 +17,6 @@ from tests.stitching.networks import (
     Noisy,
     Pair,
     Residual,
-    Scanned,
     Setup,
     Shared,
     Slope,
@@ -389,10 +388,3 @@ def test_a_cut_by_hand_from_two_functions():
     assert halves.is_bottleneck
     assert halves.activation is None
     assert halves.back(2.0, halves.front(2.0, 3.0)) == 8.0
-
-
-def test_layers_inside_a_scan_are_not_listed_but_the_scan_is():
-    module, x = Scanned(), vectors()
-    variables = initialised(module, x)
-    points = cut_points(module, variables, x)
-    assert [p.path for p in points] == ["head"]

@@ -15,7 +15,6 @@ from tests.stitching.networks import (
     Noisy,
     Pair,
     Residual,
-    Scanned,
     Setup,
     Shared,
     images,
@@ -74,8 +73,6 @@ REFUSED = {
     "no such call": (Shared(), "shared", {"call": 3}, ValueError, "0 to 2, .* got 3"),
     "negative": (Shared(), "shared", {"call": -1}, ValueError, "0 to 2, .* got -1"),
     "call of one": (Shared(), "head", {"call": 1}, ValueError, "1 times"),
-    "a scan": (Scanned(), "steps/inner", {}, ValueError, "inside `scan`.*holds it"),
-    "a whole scan": (Scanned(), "steps", {}, ValueError, "inside `scan`|arrays"),
     "a branch": (Branching(), "layer", {}, ValueError, "inside `cond`"),
     "texts": (
         Texts(),

@@ -203,12 +203,12 @@ class Stack(nnx.Module):
         return self.head(run(x, self.layers))
 
 
-def test_a_scanned_layer_is_refused_and_what_follows_is_cut():
+def test_a_scanned_layer_needs_an_index_and_what_follows_does_not():
     module, x = Stack(nnx.Rngs(0)), vectors(4, 6)
     with pytest.raises(ValueError, match=r"module\.eval\(\)"):
         cut(module, "head", x)
     module.eval()
-    with pytest.raises(ValueError, match="inside `scan`"):
+    with pytest.raises(ValueError, match=r"'layers\[0\]' to 'layers\[2\]'"):
         cut(module, "layers", x)
     halves = cut(module, "head", x)
     _close(halves.front(nnx.state(module), x), module(x))
