@@ -331,11 +331,11 @@ def _report(
     from benchmarks import report
     from benchmarks._summaries import print_page
 
+    path = report.write(*folders, out=out, formats=format)
     if len(folders) == 1:
-        print(f"Report: {report.write(folders[0], format)}")
-        return
-    path = report.write_comparison(folders, out, format)
-    print_page(report.compare(folders), path, Console())
+        print(f"Report: {path}")
+    else:
+        print_page(report.compare(folders), path, Console())
 
 
 def _show(

@@ -35,7 +35,7 @@ def print_page(page: Page, path: Path, console: Console) -> None:
                 grid.add_row(*map(escape, row[:count]))
             console.print(grid, "")
     chapters = [(each.title, each.bullets) for each in page.sections[:-1]]
-    for title, said in [*page.findings, *chapters]:
+    for title, said in [*page.findings.items(), *chapters]:
         if said:
             console.print(f"[bold]{escape(title)}[/bold]")
             for sentence in said:

@@ -136,6 +136,7 @@ class History:
       diverged: Whether a loss was not finite or training ended above its start.
       probes: What `probe` returned at each evaluation.
       seconds_per_step: As in `Fit`.
+      seconds: As in `Fit`.
       opt_state_bytes_per_parameter: As in `Fit`.
       variables: At the end, of each run.
     """
@@ -153,6 +154,7 @@ class History:
     diverged: Bool[np.ndarray, " R"]
     probes: dict[str, np.ndarray]
     seconds_per_step: float
+    seconds: Float[np.ndarray, " E"]
     opt_state_bytes_per_parameter: float
     variables: list[Any]
 
@@ -258,6 +260,7 @@ def train(
         diverged=~finite | risen | ~np.isfinite(train_.loss),
         probes={name: value[:, 1:] for name, value in probes.items()},
         seconds_per_step=found.seconds_per_step,
+        seconds=found.seconds[1:],
         opt_state_bytes_per_parameter=found.state_bytes_per_parameter,
         variables=[
             jax.tree.map(lambda leaf, r=r: leaf[r], found.variables)

@@ -45,12 +45,12 @@ SCHEMA = 2
 # The type of each experiment's result, imported when it is needed.
 RESULTS = {
     "rllc": "benchmarks.rllc._result:Result",
-    "tour": "benchmarks.tour._result:Result",
+    "tour": "benchmarks.tour:Result",
     "combinability": "benchmarks.combinability._result:Result",
     "stitching": "benchmarks.stitching._result:Result",
-    "speed rllc": "benchmarks.speed._result:OptimizerResult",
-    "speed combinability": "benchmarks.speed._result:CombinabilityResult",
-    "speed stitching": "benchmarks.speed._result:StitchingResult",
+    "speed rllc": "benchmarks.speed.runner:Result",
+    "speed combinability": "benchmarks.speed.runner:Result",
+    "speed stitching": "benchmarks.speed.runner:Result",
 }
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

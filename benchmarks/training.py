@@ -53,6 +53,8 @@ class Fit(NamedTuple):
       batch_loss: Mean loss of the minibatches since the evaluation before; (R, E).
       seconds_per_step: Of one run: the median over the intervals between evaluations,
         compilation and evaluation excluded.
+      seconds: Of one run up to each evaluation, likewise, mean over the runs; NaN where
+        they were vmapped, so that the time of one was not measured; (E,).
       state_bytes_per_parameter: Bytes of optimizer state per parameter.
       one_by_one: Whether runs took turns, rather than being vmapped.
     """
@@ -62,6 +64,7 @@ class Fit(NamedTuple):
     measured: Any
     batch_loss: np.ndarray
     seconds_per_step: float
+    seconds: np.ndarray
     state_bytes_per_parameter: float
     one_by_one: bool
 
@@ -198,12 +201,15 @@ def fit(
     variables, opt_state = runs.read()
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     state = sum(leaf.nbytes for leaf in jax.tree.leaves(opt_state))
+    taken = np.diff(points, prepend=0)
+    spent_before = np.cumsum(np.where(taken, taken * seconds, 0.0))
     return Fit(
         variables,
         opt_state,
         curves,
         batch_loss,
         float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else float("nan"),
+        spent_before if runs.one_by_one else np.full(len(points), np.nan),
         state / size,
         runs.one_by_one,
     )

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.report import (
     _combinability,
@@ -13,22 +12,18 @@ from benchmarks.report import (
     _tour,
     plots,
 )
-from benchmarks.report._figure import Figure, draw
-from benchmarks.report._page import Page, Section, Table, render
+from benchmarks.report._figure import draw
+from benchmarks.report._page import Page, render
 from benchmarks.runs import Result, RunError, read, write_atomically
 
 __all__ = [
-    "Figure",
     "Page",
-    "Section",
-    "Table",
     "compare",
     "draw",
     "page",
     "plots",
     "render",
     "write",
-    "write_comparison",
 ]
 
 _PAGES = {
@@ -37,14 +32,11 @@ _PAGES = {
     "combinability": _combinability.page,
     "stitching": _stitching.page,
 }
+_Folder = str | os.PathLike[str]
 
 
 def page(result: Result) -> Page:
-    """What the page of a result says.
-
-    Raises:
-        RunError: if results of its experiment have no page.
-    """
+    """Return what the page of a result says; not every experiment has one."""
     if result.experiment not in _PAGES:
         raise RunError(
             f"a run of {result.experiment!r} has no figures; its numbers are in "
@@ -53,50 +45,8 @@ def page(result: Result) -> Page:
     return _PAGES[result.experiment](result)
 
 
-def write(folder: str | os.PathLike[str], formats: Sequence[str] = ("png",)) -> Path:
-    """Write a finished run's figures and `report.html` into its folder.
-
-    Args:
-        folder: a run folder that holds `result.json`.
-        formats: of the figures: "png", "svg", "pdf".
-
-    Returns:
-        The path of `report.html`.
-
-    Raises:
-        RunError: if there is no result, it is damaged or has no page, or the folder
-            cannot be written.
-    """
-    result = read(folder)
-    return _write(page(result), Path(folder) / "report.html", formats, result)
-
-
-def write_comparison(
-    folders: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str] | None = None,
-    formats: Sequence[str] = (),
-) -> Path:
-    """Compare finished runs of one experiment and write `comparison.html`.
-
-    Args:
-        folders: two or more run folders.
-        out: the folder to write to; by default the first of them.
-        formats: of the figures as files: "png", "svg", "pdf".
-
-    Returns:
-        The path of `comparison.html`.
-
-    Raises:
-        RunError: if a run has no result, the runs are of several experiments, one is
-            there twice, or the page cannot be written.
-    """
-    found = compare(folders)
-    path = Path(folders[0] if out is None else out) / "comparison.html"
-    return _write(found, path, formats)
-
-
-def compare(folders: Sequence[str | os.PathLike[str]]) -> Page:
-    """What the page of a comparison says; see `write_comparison`."""
+def compare(folders: Sequence[_Folder]) -> Page:
+    """Return what the page of a comparison of finished runs says."""
     places = [Path(folder).resolve() for folder in folders]
     if len(set(places)) < max(2, len(places)):
         raise RunError(
@@ -115,11 +65,30 @@ def compare(folders: Sequence[str | os.PathLike[str]]) -> Page:
     return _comparison.page(runs)
 
 
-def _write(found: Page, path: Path, formats: Sequence[str], result: Any = None) -> Path:
-    prefix = "" if result else f"{path.stem}_"
+def write(
+    *folders: _Folder, out: _Folder | None = None, formats: Sequence[str] = ("png",)
+) -> Path:
+    """Write the figures and the page of a finished run, or compare several.
+
+    Args:
+        *folders: run folders that hold `result.json`, of one experiment.
+        out: the folder for `comparison.html`; by default the first run's.
+        formats: of the figures as files: "png", "svg", "pdf".
+
+    Returns:
+        The path of `report.html` in the run's folder, or of `comparison.html`.
+
+    Raises:
+        RunError: if there is no result, it is damaged or has no page, runs cannot be
+            compared, or the page cannot be written.
+    """
+    result = read(folders[0]) if len(folders) == 1 else None
+    found = page(result) if result else compare(folders)
+    path = Path((None if result else out) or folders[0])
+    path = path / ("report.html" if result else "comparison.html")
     for figure in found.figures:
+        name = figure.name if result else f"comparison_{figure.name}"
         for format in formats:
-            file = path.with_name(f"{prefix}{figure.name}.{format}")
-            write_atomically(file, draw(figure, format))
+            write_atomically(path.with_name(f"{name}.{format}"), draw(figure, format))
     write_atomically(path, render(found, result))
     return path

@@ -9,8 +9,10 @@ import html
 import io
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -20,7 +22,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.figure import FigureBase
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from benchmarks.report._numbers import significant
+from benchmarks.report import plots
+from benchmarks.report._numbers import Interval, significant
 from benchmarks.report._style import with_variables
 
 TEXTS = tomllib.loads(Path(__file__).with_name("texts.toml").read_text())
@@ -29,93 +32,92 @@ _SETTINGS = matplotlib.rc_params_from_file(
     use_default_template=False,
 )
 _WIDTH = 4.4  # inches: a phone shows it at about its natural size
-_DIGITS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 3), (1,))  # finest first
+_FILLED = ("title", "xlabel")  # what values are filled into
 
 
 class Panel(NamedTuple):
-    """One drawing.
-
-    Attributes:
-        title: what is seen, a few words.
-        draws: plots it; each is called with `ax=`.
-        height: in inches.
-        share: names of horizontal and vertical limits; panels of a figure that name
-            the same ones have the same limits.
-        settings: arguments of Matplotlib's `Axes.set`.
-    """
+    """One drawing."""
 
     title: str
-    draws: Sequence[Callable[..., Any]]
-    height: float
-    share: tuple[str, str]
-    settings: dict[str, Any]
+    draws: Sequence[Callable[..., Any]]  # each is called with `ax=`
+    height: float  # in inches
+    share: Sequence[str]  # names of limits that panels of a figure have in common
+    settings: dict[str, Any]  # of Matplotlib's `Axes.set`
 
 
 class Figure(NamedTuple):
-    """Panels that belong together.
+    """Panels that belong together."""
 
-    Attributes:
-        name: the file name, without the ending.
-        title: its heading.
-        text: paragraphs that say what is seen, and what is not shown.
-        panels: what is drawn.
-        folded: whether a page shows it only when asked.
-    """
-
-    name: str
+    name: str  # of the file, without the ending
     title: str
-    text: Sequence[str]
+    text: Sequence[str]  # what is seen, then what is not shown
     panels: Sequence[Panel]
-    folded: bool = False
+    folded: bool = False  # whether a page shows it only when asked
 
 
 def panel(
-    title: str,
+    name: str,
     *draws: Callable[..., Any],
     height: float = 3.0,
-    share: tuple[str, str] = ("", ""),
-    **settings: Any,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+    **values: Any,
 ) -> Panel:
-    """A panel of one or several plots on the same axes."""
-    return Panel(title, draws, height, share, settings)
+    """A panel of plots on the same axes; `texts.toml` has its title and settings."""
+    found = TEXTS["panels"][name] | settings
+    filled = {k: v.format(**values) if k in _FILLED else v for k, v in found.items()}
+    share = [limits.format(**values) for limits in filled.pop("share", ("", ""))]
+    title, height = filled.pop("title"), filled.pop("height", height)
+    return Panel(title, draws, height, share, filled)
+
+
+def forest(
+    name: str,
+    rows: Mapping[str, Mapping[str, Interval]],
+    looks: Mapping[str, Mapping[str, Any]],
+    *,
+    zero: float | None = 0.0,
+    limits: tuple[float, float] | None = None,
+    **values: Any,
+) -> Panel:
+    """A panel of intervals in rows, as `plots.forest` draws them."""
+    draw = partial(plots.forest, rows, looks, zero=zero, limits=limits)
+    height = 0.9 + len(rows) * (0.12 + 0.12 * len(looks))
+    return panel(name, draw, height=height, **values)
 
 
 def figure(
     name: str,
     panels: Iterable[Panel],
+    end: str = "",
     folded: bool = False,
-    key: str | None = None,
     **values: Any,
 ) -> Figure:
-    """A figure with the title and text that `texts.toml` has of its name or key."""
-    found = TEXTS["figures"][key or name]
+    """A figure with the title and text of `texts.toml`; `end` is of the file's name."""
+    found = TEXTS["figures"][name]
     text = [paragraph.format(**values) for paragraph in found["text"]]
-    return Figure(name, found["title"].format(**values), text, list(panels), folded)
+    title = found["title"].format(**values)
+    return Figure(name + end, title, text, list(panels), folded)
 
 
 def draw(figure: Figure, format: str = "png", columns: int = 2) -> bytes:
     """Draw a figure on white as a PNG of 150 dots per inch, an SVG or a PDF."""
-    panels = figure.panels
+    panels, columns = figure.panels, min(columns, len(figure.panels))
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    columns = min(columns, len(panels))
     heights = [max(panel.height for panel in row) for row in rows]
-    with _settings(figure.title):
+    with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": figure.title}):
         size = (_WIDTH * columns, sum(heights) + 0.1)
         canvas = Canvas(figsize=size, layout="constrained", facecolor="white")
         canvas.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # pyright: ignore
         grid = canvas.add_gridspec(len(rows), columns, height_ratios=heights)
-        every = [
-            _drawn(panel, canvas.add_subfigure(grid[i, j]))
-            for i, row in enumerate(rows)
-            for j, panel in enumerate(row)
-        ]
-        _share(panels, every)
-        marks = _marks(every)
+        places = [divmod(i, columns) for i in range(len(panels))]
+        marks = _plotted(panels, [canvas.add_subfigure(grid[at]) for at in places])
         if marks:
             ncols = min(len(marks), 2 * columns)
             lines = -(-len(marks) // ncols)
             canvas.set_size_inches(size[0], size[1] + 0.22 * lines)
-            _legend(canvas, marks, loc="outside lower center", ncols=ncols)
+            canvas.legend(
+                marks.values(), marks, loc="outside lower center", ncols=ncols
+            )
         file = io.BytesIO()
         stable = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format)
         canvas.savefig(file, format=format, dpi=150, metadata=stable, facecolor="white")
@@ -124,86 +126,59 @@ def draw(figure: Figure, format: str = "png", columns: int = 2) -> bytes:
 
 def inline(figure: Figure) -> tuple[str, list[str]]:
     """The legend and the panels as SVG that takes colours and type from the page."""
-    with _settings(figure.title):
-        canvases = [
-            Canvas(figsize=(_WIDTH, panel.height), layout="constrained")
-            for panel in figure.panels
-        ]
-        every = [
-            _drawn(panel, canvas)
-            for panel, canvas in zip(figure.panels, canvases, strict=True)
-        ]
-        _share(figure.panels, every)
-        drawings = [
-            _for_page(canvas, f"{figure.title}: {panel.title}")
-            for panel, canvas in zip(figure.panels, canvases, strict=True)
-        ]
-        marks = _marks(every)
+    with matplotlib.rc_context(_SETTINGS):
+        sizes = [(_WIDTH, panel.height) for panel in figure.panels]
+        canvases = [Canvas(figsize=size, layout="constrained") for size in sizes]
+        marks = _plotted(figure.panels, canvases)
+        names = [f"{figure.title}: {panel.title}" for panel in figure.panels]
+        drawings = list(map(_for_page, canvases, names))
         if not marks:
             return "", drawings
         columns = 1 if max(map(len, marks)) > 22 else 2
-        height = 0.23 * -(-len(marks) // columns)
-        canvas = Canvas(figsize=(_WIDTH, height))
-        _legend(canvas, marks, loc="center left", ncols=columns, borderpad=0)
+        canvas = Canvas(figsize=(_WIDTH, 0.23 * -(-len(marks) // columns)))
+        options: Any = {"loc": "center left", "ncols": columns, "borderpad": 0}
+        canvas.legend(marks.values(), marks, **options)
         return _for_page(canvas, f"{figure.title}: legend"), drawings
 
 
-def _settings(salt: str):
-    return matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": salt})
-
-
-def _drawn(panel: Panel, canvas: FigureBase) -> Axes:
-    canvas.suptitle(panel.title, x=0.01, ha="left")
-    axes = canvas.add_subplot()
-    for plot in panel.draws:
-        plot(ax=axes)
-    axes.set(ylabel="", **panel.settings)
-    axes.set_xlabel(axes.get_xlabel(), loc="left")
-    return axes
-
-
-def _marks(every: Iterable[Axes]) -> dict[str, Any]:
-    """What the panels have labelled, each once."""
+def _plotted(panels: Sequence[Panel], canvases: Sequence[FigureBase]) -> dict[str, Any]:
+    """Draw each panel on its canvas; return what they have labelled, each once."""
+    every: list[Axes] = []
+    for panel, canvas in zip(panels, canvases, strict=True):
+        canvas.suptitle(panel.title, x=0.01, ha="left")
+        axes = canvas.add_subplot()
+        for plot in panel.draws:
+            plot(ax=axes)
+        axes.set(ylabel="", **panel.settings)
+        axes.set_xlabel(axes.get_xlabel(), loc="left")
+        every.append(axes)
+    for place, side in enumerate("xy"):
+        groups: dict[str, list[Axes]] = {}
+        for panel, axes in zip(panels, every, strict=True):
+            groups.setdefault(panel.share[place], []).append(axes)
+        groups.pop("", None)
+        for same in groups.values():
+            limits = np.array([getattr(axes, f"get_{side}lim")() for axes in same])
+            for axes in same:
+                axes.set(**{f"{side}lim": (limits.min(), limits.max())})
+        for axes in every:
+            if getattr(axes, f"get_{side}scale")() == "log":
+                ends = getattr(axes, f"get_{side}lim")()
+                _round_ticks(getattr(axes, f"{side}axis"), *ends)
     marks: dict[str, Any] = {}
     for axes in every:
-        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
-            marks.setdefault(name, handle)
+        handles, names = axes.get_legend_handles_labels()
+        marks = dict(zip(names, handles, strict=True)) | marks
     return marks
-
-
-def _legend(canvas: Canvas, marks: dict[str, Any], **options: Any) -> None:
-    handles, names = list(marks.values()), list(marks)
-    canvas.legend(handles, names, handlelength=2.8, **options)
-
-
-def _share(panels: Sequence[Panel], every: Sequence[Axes]) -> None:
-    for side, name in enumerate("xy"):
-        for group in {panel.share[side] for panel in panels} - {""}:
-            same = [
-                axes
-                for panel, axes in zip(panels, every, strict=True)
-                if panel.share[side] == group
-            ]
-            limits = np.array([getattr(axes, f"get_{name}lim")() for axes in same])
-            upwards = limits[0, 0] < limits[0, 1]
-            ends = (limits.min(), limits.max()) if upwards else limits[0]
-            for axes in same:
-                getattr(axes, f"set_{name}lim")(*ends)
-    for axes in every:
-        if axes.get_xscale() == "log":
-            _round_ticks(axes.xaxis, *axes.get_xlim())
-        if axes.get_yscale() == "log":
-            _round_ticks(axes.yaxis, *axes.get_ylim())
 
 
 def _round_ticks(side: Any, low: float, high: float) -> None:
     """From three to six round numbers on a logarithmic axis."""
-    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
-    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))))
-    for digits in _DIGITS:
-        found = [digit * 10.0**decade for decade in decades for digit in digits]
-        found = [tick for tick in found if low <= tick <= high]
-        if 3 <= len(found) <= 6:
+    ticks: Any = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)))
+    for digits in ((1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 3), (1,)):  # finest first
+        found = np.outer(decades, digits).ravel()
+        if 3 <= np.sum((low <= found) & (found <= high)) <= 6:
             ticks = found
             break
     side.set_ticks([tick for tick in ticks if low <= tick <= high])
@@ -217,20 +192,21 @@ def _round(value: float, _: Any) -> str:
 
 def _for_page(canvas: Canvas, description: str) -> str:
     file = io.StringIO()
-    with _settings(description):  # identifiers follow from it
+    # Identifiers follow from the salt.
+    with matplotlib.rc_context({"svg.hashsalt": description}):
         canvas.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     drawing = file.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
-    # Identifiers of groups repeat from drawing to drawing, and nothing refers to them.
-    drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)
-    drawing = re.sub(r"<!--.*?-->\s*", "", drawing, flags=re.DOTALL)
-    drawing = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", "var(--type)", drawing)
-    name = html.escape(description, quote=True)
-    box = re.search(r'viewBox="[^"]*"', drawing)
-    assert box is not None
+    name, box = html.escape(description), re.search(r'viewBox="[^"]*"', drawing)
     opening = (
-        f'<svg {box[0]} role="img" aria-label="{name}" '
+        f'<svg {box and box[0]} role="img" aria-label="{name}" '
         'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
-    return with_variables(re.sub(r"<svg[^>]*>", lambda _: opening, drawing, count=1))
+    for pattern, new in (
+        (r"^.*?<svg[^>]*>", lambda _: opening),
+        (r"<metadata>.*?</metadata>|<!--.*?-->\s*", ""),
+        # Identifiers of groups repeat from drawing to drawing; nothing refers to them.
+        (r'<g id="[^"]*"', "<g"),
+        (r"'DejaVu Sans'(, [^;\"]*)?", "var(--type)"),
+    ):
+        drawing = re.sub(pattern, new, drawing, flags=re.DOTALL)
+    return with_variables(drawing)

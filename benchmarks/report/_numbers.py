@@ -1,4 +1,4 @@
-"""Numbers of a result as arrays, intervals and text."""
+"""Numbers of a result as intervals and text."""
 
 import math
 from collections.abc import Iterable
@@ -6,27 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Float
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def array(values: Any) -> Float[np.ndarray, "..."]:
-    """Nested lists of numbers as float64, None as NaN."""
-    return np.asarray(values, dtype=float)
-
-
 class Interval(NamedTuple):
-    """A number with the ends of its interval; NaN where there is none.
-
-    Example:
-        >>> str(Interval(2.0, 1.5, 2.5)), str(Interval(2.0, math.nan, math.nan))
-        ('2.00 [1.50, 2.50]', '2.00')
-    """
+    """A number with the ends of its interval; NaN where there is none."""
 
     mean: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
     @property
     def known(self) -> bool:
@@ -54,42 +43,26 @@ class Interval(NamedTuple):
 def interval(
     record: Any, scale: float = 1.0, low: float = -math.inf, high: float = math.inf
 ) -> Interval:
-    """A record's mean, low and high, scaled, with the ends clipped to what is possible.
-
-    Example:
-        >>> interval(Interval(0.99, 0.9, 1.08), 100, high=100)
-        Interval(mean=99.0, low=90.0, high=100.0)
-    """
-    found = array([record.mean, record.low, record.high]) * scale
-    return Interval(float(found[0]), *np.clip(found[1:], low, high).tolist())
+    """A record's interval, scaled, with the ends clipped to what is possible."""
+    ends = scale * np.array([record.low, record.high])
+    return Interval(scale * record.mean, *np.clip(ends, low, high).tolist())
 
 
 def over_seeds(values: Any) -> Interval:
-    """The mean of the finite values with its 95 % t interval.
-
-    Example:
-        >>> str(over_seeds([1.0, 2.0, 3.0, None]))
-        '2.0 [−0.5, 4.5]'
-    """
-    finite = array(values)
-    finite = finite[np.isfinite(finite)]
-    mean, deviation = mean_and_deviation(finite)
-    quantile = scipy.stats.t.ppf(0.975, max(finite.size - 1, 1))
-    half = float(quantile * deviation / math.sqrt(max(finite.size, 1)))
+    """The mean of the finite values with its 95 % t interval."""
+    mean, deviation, count = _moments(values)
+    quantile = scipy.stats.t.ppf(0.975, max(count - 1, 1))
+    half = float(quantile * deviation / math.sqrt(max(count, 1)))
     return Interval(mean, mean - half, mean + half)
 
 
-def mean_and_deviation(values: Any) -> tuple[float, float]:
-    """Mean and sample standard deviation of the finite values; NaN where there is none.
-
-    Example:
-        >>> mean_and_deviation([1.0, 3.0, None])
-        (2.0, 1.4142135623730951)
-    """
-    finite = array(values)
+def _moments(values: Any) -> tuple[float, float, int]:
+    """Mean, sample standard deviation and number of the finite values."""
+    finite = np.asarray(values, float)
     finite = finite[np.isfinite(finite)]
     mean = float(finite.mean()) if finite.size else math.nan
-    return mean, float(finite.std(ddof=1)) if finite.size > 1 else math.nan
+    deviation = float(finite.std(ddof=1)) if finite.size > 1 else math.nan
+    return mean, deviation, finite.size
 
 
 def fixed(value: float, decimals: int) -> str:
@@ -99,18 +72,18 @@ def fixed(value: float, decimals: int) -> str:
     return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
+def percent(value: Any, decimals: int = 1) -> str:
+    """A fraction in percent, without the sign."""
+    return fixed(100 * float(value), decimals)
+
+
 def with_unit(number: str, unit: str) -> str:
     """A number and its unit, if it has one, with a space that does not break."""
     return f"{number}\u00a0{unit}" if unit else number
 
 
 def significant(value: float, digits: int = 3, sign: bool = False) -> str:
-    """A number in a few digits, with a true minus sign.
-
-    Example:
-        >>> significant(0.0012345), significant(-1234.5), significant(float("nan"))
-        ('0.00123', '−1234', '–')
-    """
+    """A number in a few digits, with a true minus sign."""
     if not math.isfinite(value) or abs(value) < 1e-300:
         return "0" if math.isfinite(value) else "–"
     magnitude = math.floor(math.log10(abs(value)))
@@ -122,22 +95,15 @@ def significant(value: float, digits: int = 3, sign: bool = False) -> str:
 
 
 def with_spread(values: Any) -> str:
-    """Mean and sample standard deviation of the finite values.
-
-    Example:
-        >>> with_spread([0.0447, 0.0529]), with_spread([2e-4, 3e-4]), with_spread([1.0])
-        ('0.0488 ± 0.0058', '(2.50 ± 0.71)·10⁻⁴', '1.00')
-    """
-    mean, deviation = mean_and_deviation(values)
+    """Mean and sample standard deviation of the finite values."""
+    mean, deviation, _ = _moments(values)
     if not math.isfinite(deviation) or abs(mean) < 1e-300:
         return significant(mean)
-    exponent = math.floor(math.log10(abs(mean)))
-    scaled = not -3 <= exponent < 5
-    unit = 10.0**exponent if scaled else 1.0
-    smallest = min(abs(mean) / 100, deviation / 10 or math.inf) / unit
-    decimals = max(0, -math.floor(math.log10(max(smallest, abs(mean) / unit * 1e-4))))
-    text = f"{fixed(mean / unit, decimals)} ± {fixed(deviation / unit, decimals)}"
-    return f"({text})·{power(exponent)}" if scaled else text
+    smallest = max(min(abs(mean) / 100, deviation / 10 or math.inf), abs(mean) * 1e-4)
+    decimals = max(0, -math.floor(math.log10(smallest)))
+    if decimals > 6:
+        return f"{significant(mean)} ± {significant(deviation, 2)}"
+    return f"{fixed(mean, decimals)} ± {fixed(deviation, decimals)}"
 
 
 def power(exponent: int) -> str:
@@ -146,12 +112,7 @@ def power(exponent: int) -> str:
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """Names in a sentence; of more than `most` the first ones and how many there are.
-
-    Example:
-        >>> listed(["Adam", "Lion", "Muon"]), listed("abcdef", most=2)
-        ('Adam, Lion and Muon', 'a, b and 4 more')
-    """
+    """Names in a sentence; of more than `most` the first ones and a count."""
     names = list(names)
     if len(names) > most:
         names = [*names[:most], f"{len(names) - most} more"]

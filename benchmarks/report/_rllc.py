@@ -1,7 +1,6 @@
 """The page of a comparison of optimizers."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -9,30 +8,27 @@ import numpy as np
 
 import rllc
 import rllc.plot
-from benchmarks.report import plots
-from benchmarks.report._figure import TEXTS, Figure, Panel, figure, panel
+from benchmarks.report import _page, plots
+from benchmarks.report._figure import TEXTS, Figure, figure, forest, panel
 from benchmarks.report._numbers import (
     Interval,
-    array,
     listed,
-    mean_and_deviation,
+    over_seeds,
     significant,
     with_spread,
     with_unit,
 )
-from benchmarks.report._page import Page, Section, Table, asked
-from benchmarks.report._style import (
-    DASHES,
-    FAINT,
-    INK,
-    is_learned,
-    label,
-    line,
-    strong,
-    style,
-)
+from benchmarks.report._page import FAILED, HELD, UNDECIDED, Page, Section, Table
+from benchmarks.report._style import INK, is_learned, label, looks, method, strong
 
-_METRICS = {"validation_loss": "validation loss", "train_loss": "training loss"}
+_LOSSES = {"validation_loss": "Validation loss", "train_loss": "Training loss"}
+_METRICS = _LOSSES | {"validation_accuracy": "Validation accuracy, %"}
+_FIGURES = {  # of each figure of methods: metrics, what they are drawn over, its name
+    "learning_curves": ([*_LOSSES], "steps", "step"),
+    "accuracy": (["validation_accuracy"], "steps", "step"),
+    "seconds": ([*_LOSSES], "seconds", "seconds"),
+    "learning_rate_sensitivity": (["validation_loss"], "rates", "learning rate"),
+}
 _MOST = 6  # curves in one panel
 # The memories of our own methods, by their number of units.
 _MEMORIES = {3: rllc.decays(0.0, 0.9, 0.99), 4: rllc.decays(0.0, 0.9, 0.99, 0.999)}
@@ -40,24 +36,23 @@ _MEMORIES = {3: rllc.decays(0.0, 0.9, 0.99), 4: rllc.decays(0.0, 0.9, 0.99, 0.99
 
 def page(result: Any) -> Page:
     """The page of a comparison."""
-    config, texts = result.config, TEXTS["pages"]["rllc"]
-    return Page(
-        **asked("rllc"),
-        subtitle=f"{config['dataset']}, {config['model']}, {config['steps']} steps of "
-        f"{config['batch_size']}; {config['trials']} trials per method, then "
-        f"{config['seeds']} fresh seeds, the same for all methods",
-        headlines=headlines(result),
-        **findings(result),
-        sections=[
-            Section("Learning curves", figures=_curves(result)),
-            Section("Paired differences", figures=_differences(result)),
-            Section("Results", [texts["table"]], tables=_tables(result)),
-            Section("What was learned", figures=_laws(result)),
-            Section("Sensitivity to the learning rate", figures=_sensitivity(result)),
-            *_problems(result),
-            Section("What this does not show", bullets=texts["limits"]),
-        ],
+    return _page.page(result, sections(result), findings(result), headlines(result))
+
+
+def sections(result: Any) -> list[Section]:
+    """The sections on a comparison, some of which may be empty."""
+    curves, accuracy, seconds, trials = (
+        list(_by_method(result, name)) for name in _FIGURES
     )
+    words = [TEXTS["pages"]["rllc"]["table"]]
+    return [
+        Section("Learning curves", figures=curves + accuracy + seconds),
+        Section("Paired differences", figures=_differences(result)),
+        Section("Results", words, tables=[*_tables(result)]),
+        Section("What was learned", figures=[*_laws(result)]),
+        Section("Sensitivity to the learning rate", figures=trials),
+        *_problems(result),
+    ]
 
 
 def schedules(result: Any) -> list[str]:
@@ -74,21 +69,23 @@ def entries(result: Any, schedule: str) -> dict[str, Any]:
 
 def ranking(result: Any, schedule: str) -> list[str]:
     """Methods by mean validation loss; one that diverged on any seed goes last."""
-    found = entries(result, schedule).items()
-    losses = {name: array(entry.validation_loss).mean() for name, entry in found}
+    found = entries(result, schedule)
+    losses = {name: entry.validation_loss.mean() for name, entry in found.items()}
     return sorted(losses, key=lambda name: np.nan_to_num(losses[name], nan=np.inf))
 
 
 def difference(
-    result: Any, schedule: str, method: str, against: str, metric: str
+    result: Any, schedule: str, method: str, against: str, metric="validation_loss"
 ) -> Interval | None:
     """Method minus baseline in percent of the baseline's mean, over paired seeds."""
     for row in result.comparisons:
         same = (row.schedule, row.metric, row.method, row.against)
         if same == (schedule, metric, method, against):
             values = getattr(result.methods[against][schedule], metric)
-            found = array([row.mean_difference, row.low, row.high])
-            return Interval(*(100 * found / mean_and_deviation(values)[0]).tolist())
+            scale = 100 / over_seeds(values).mean
+            return Interval(
+                *(x * scale for x in (row.mean_difference, row.low, row.high))
+            )
     return None
 
 
@@ -96,76 +93,60 @@ def headlines(result: Any) -> list[tuple[str, str]]:
     """Three numbers, under the last schedule."""
     schedule = schedules(result)[-1]
     ranked = ranking(result, schedule)
-    loss = array(result.methods[ranked[0]][schedule].validation_loss).mean()
+    loss = result.methods[ranked[0]][schedule].validation_loss.mean()
     text = f"lowest validation loss, {schedule} rate: {label(ranked[0])}"
     found = [(significant(loss), text)]
-    learned = [name for name in ranked if is_learned(name)]
     theirs = next((name for name in ranked if not name.startswith("rllc")), "")
-    against_best = [(name, theirs) for name in learned]
-    against_frozen = [(name, f"{name}_frozen_initial") for name in learned]
-    for pairs, what in (
-        (against_best, f"against the best baseline, {label(theirs)}"),
-        (against_frozen, "against itself with its initial law frozen"),
+    for end, what in (
+        ("", f"against the best baseline, {label(theirs)}"),
+        ("_frozen_initial", "against itself with its initial law frozen"),
     ):
-        numbers = (
-            (ours, _loss_to(result, schedule, ours, other)) for ours, other in pairs
-        )
-        ours, number = next(((o, n) for o, n in numbers if n), ("", None))
-        if number:
-            text = f"validation loss of {label(ours)} {what}, {schedule} rate"
-            found.append((f"{significant(number.mean, 2, sign=True)} %", text))
+        for ours in filter(is_learned, ranked):
+            other = ours + end if end else theirs
+            if number := difference(result, schedule, ours, other):
+                text = f"validation loss of {label(ours)} {what}, {schedule} rate"
+                found.append((f"{significant(number.mean, 2, sign=True)} %", text))
+                break
     return found
 
 
-def findings(result: Any) -> dict[str, Any]:
-    """Sentences on what held, what failed and what is undecided.
-
-    The best learned law of each schedule is compared with every other method, by name;
-    of the other learned laws the outcomes are counted.
-    """
-    said: dict[str, list[str]] = {"held": [], "failed": [], "undecided": []}
+def findings(result: Any) -> dict[str, list[str]]:
+    """Sentences on the best learned law of each schedule by name, and on the others."""
+    said: dict[str, list[str]] = {HELD: [], FAILED: [], UNDECIDED: []}
     kinds = {
-        -1: ("held", "has a lower validation loss than"),
-        1: ("failed", "has a higher validation loss than"),
-        0: ("undecided", "shows no clear difference to"),
+        -1: (HELD, "has a lower validation loss than"),
+        1: (FAILED, "has a higher validation loss than"),
+        0: (UNDECIDED, "shows no clear difference to"),
     }
     for schedule in schedules(result):
-        start, ranked = f"{schedule.capitalize()} rate", ranking(result, schedule)
-        for place, method in enumerate(filter(is_learned, ranked)):
-            every = [
-                (other, _loss_to(result, schedule, method, other)) for other in ranked
-            ]
-            found = [(other, number) for other, number in every if number]
-            sides = {
-                side: [_versus(method, *pair) for pair in found if pair[1].side == side]
-                for side in kinds
-            }
-            ahead, behind, count = len(sides[-1]), len(sides[1]), len(found)
-            if place and found:
-                kind = "held" if ahead > behind else "failed"
-                text = (
-                    f"is ahead of {ahead} of {count} other methods and behind {behind}"
+        start, ranked = f"{schedule.capitalize()} rate: ", ranking(result, schedule)
+        for place, ours in enumerate(filter(is_learned, ranked)):
+            sides: dict[int, list[str]] = {-1: [], 0: [], 1: []}
+            for other in ranked:
+                if number := difference(result, schedule, ours, other):
+                    sides[number.side].append(_versus(ours, other, number))
+            ahead, count = len(sides[-1]), sum(map(len, sides.values()))
+            name, others = start + label(ours), f"of {count} other methods"
+            if place and count:
+                text = f"is ahead of {ahead} {others} and behind {len(sides[1])}"
+                said[HELD if ahead > len(sides[1]) else FAILED].append(
+                    f"{name} {text}."
                 )
-                said[kind].append(f"{start}: {label(method)} {text}.")
-            for side, (kind, text) in kinds.items() if not place else ():
-                if sides[side]:
-                    text += f" {len(sides[side])} of {count} other methods"
+            for side, (heading, text) in kinds.items():
+                if sides[side] and not place:
                     names = listed(sides[side], most=4)
-                    said[kind].append(f"{start}: {label(method)} {text}: {names}.")
+                    text = f"{name} {text} {len(sides[side])} {others}: {names}."
+                    said[heading].append(text)
         every = entries(result, schedule).items()
         counts = [(n, sum(e.diverged), len(e.diverged)) for n, e in every]
         if diverged := [f"{label(n)} ({k} of {m})" for n, k, m in counts if k]:
             text = "runs diverged at the selected setting"
-            said["failed"].append(f"{start}: {text}: {listed(diverged)}.")
+            said[FAILED].append(f"{start}{text}: {listed(diverged)}.")
         if names := [label(name) for name, entry in every if entry.at_border]:
             text = "the lowest or highest rate that was tried was selected for"
             wider = "a wider search may do better"
-            said["undecided"].append(f"{start}: {text} {listed(names)}; {wider}.")
+            said[UNDECIDED].append(f"{start}{text} {listed(names)}; {wider}.")
     return said
-
-
-def _loss_to(result: Any, schedule: str, method: str, against: str) -> Interval | None:
-    return difference(result, schedule, method, against, "validation_loss")
 
 
 def _versus(method: str, against: str, number: Interval) -> str:
@@ -186,73 +167,49 @@ def shown(result: Any) -> list[str]:
     return [*learned, *frozen, *others][:_MOST]
 
 
-def _groups(result: Any) -> Iterator[tuple[list[str], str]]:
-    """Methods in groups that a panel can hold, and how their figures' names end."""
-    rest = [name for name in result.methods if name not in shown(result)]
-    yield shown(result), ""
-    for place in range(0, len(rest), _MOST):
-        yield rest[place : place + _MOST], f"_{place // _MOST + 2}"
+def _by_method(result: Any, name: str) -> Iterator[Figure]:
+    """Figures of as many methods as a panel can hold: by metric and schedule."""
+    (metrics, over, x), main = _FIGURES[name], shown(result)
+    rest = [each for each in result.methods if each not in main]
+    groups = [main, *(rest[i : i + _MOST] for i in range(0, len(rest), _MOST))]
+    folded = name in ("accuracy", "seconds")
+    for place, methods in enumerate(groups[:1] if folded else groups):
+        panels = []
+        for metric in metrics:
+            values: Any = {"metric": _METRICS[metric], "x": x}
+            values["settings"] = _limits(result, methods, metric)
+            for schedule in schedules(result):
+                runs = entries(result, schedule)
+                draws = [_drawn(runs[n], n, metric, over) for n in methods if n in runs]
+                if draws := [draw for draw in draws if draw]:
+                    panels.append(panel("curve", *draws, schedule=schedule, **values))
+        if panels:
+            names = (": " + ", ".join(map(label, methods))) * bool(place)
+            end = f"_{place + 1}" * bool(place)
+            yield figure(name, panels, end, folded or bool(place), names=names)
 
 
-def _curves(result: Any) -> list[Figure]:
-    accuracy = {"validation_accuracy": "validation accuracy, %"}
-    found = []
-    for key, metrics, x in (
-        ("learning_curves", _METRICS, "steps"),
-        ("accuracy", accuracy, "steps"),
-        ("seconds", _METRICS, "seconds"),
-    ):
-        first = key == "learning_curves"
-        for methods, end in _groups(result) if first else [(shown(result), "")]:
-            panels = []
-            for metric, title in metrics.items():
-                settings = _limits(result, methods, metric) | {"share": ("", metric)}
-                settings |= {"xlabel": "step" if x == "steps" else x}
-                draw = partial(_curve, metric, x)
-                panels += _by_schedule(result, methods, title, draw, **settings)
-            if panels:
-                found.append(
-                    _part(key, end, panels, methods)._replace(
-                        folded=bool(end) or not first
-                    )
-                )
-    return found
-
-
-def _by_schedule(
-    result: Any,
-    methods: list[str],
-    title: str,
-    plot: Callable[[Any, str], Any],
-    **settings: Any,
-) -> Iterator[Panel]:
-    """A panel for each schedule with what `plot` draws of each method, if anything."""
-    for schedule in schedules(result):
-        found = entries(result, schedule)
-        draws = [plot(found[name], name) for name in methods if name in found]
-        if draws := [draw for draw in draws if draw]:
-            yield panel(f"{title.capitalize()}, {schedule} rate", *draws, **settings)
-
-
-def _curve(metric: str, x: str, entry: Any, method: str):
-    at, values = (getattr(entry.curves, name, None) for name in (x, metric))
+def _drawn(entry: Any, name: str, metric: str, over: str):
+    """Draws a metric of a method over steps, seconds or rates, if the result has it."""
+    if over == "rates":
+        return trials(entry, name)
+    at, values = (getattr(entry.curves, key) for key in (over, metric))
     if at is None or values is None:
         return None
-    values = array(values)
     values = 100 * values if "accuracy" in metric else np.maximum(values, 1e-12)
-    look = {"band": is_learned(method), **style(method).line}
-    return partial(plots.curve, at, values, **look)
+    return partial(plots.curve, at, values, band=is_learned(name), **method(name))
 
 
-def _trials(entry: Any, method: str):
-    name = next(iter(entry.space))
-    name = "learning_rate" if "learning_rate" in entry.selected else name
-    rates = array([trial.hyper[name] for trial in entry.trials])
-    losses = array([trial.validation_loss for trial in entry.trials])
+def trials(entry: Any, name: str):
+    """Draws the trials of a method's search, over its learning rate if it has one."""
+    rate = next(iter(entry.space))
+    rate = "learning_rate" if "learning_rate" in entry.selected else rate
+    rates = np.array([trial.hyper[rate] for trial in entry.trials])
+    losses = np.array([trial.validation_loss for trial in entry.trials])
     losses[[trial.diverged for trial in entry.trials]] = np.nan
-    at = np.where(np.isclose(rates, entry.selected[name]), losses, np.nan)
+    at = np.where(np.isclose(rates, entry.selected[rate]), losses, np.nan)
     place = int(np.nanargmin(at)) if np.isfinite(at).any() else None
-    return partial(plots.trials, rates, losses, place, **style(method).line)
+    return partial(plots.trials, rates, losses, place, **method(name))
 
 
 def _limits(result: Any, methods: list[str], metric: str) -> dict[str, Any]:
@@ -260,167 +217,116 @@ def _limits(result: Any, methods: list[str], metric: str) -> dict[str, Any]:
     if "accuracy" in metric:
         return {}
     every = [entry for name in methods for entry in result.methods[name].values()]
-    ends = np.array([np.median(array(getattr(entry, metric))) for entry in every])
+    ends = np.array([np.median(getattr(entry, metric)) for entry in every])
     ends = np.maximum(ends[np.isfinite(ends)], 1e-12)
     if not ends.size:
         return {}
-    starts = [np.median(array(getattr(e.curves, metric))[:, 0]) for e in every]
+    starts = [np.median(getattr(entry.curves, metric)[:, 0]) for entry in every]
     top = min(2 * ends.max(), 1.05 * np.nanmax([*starts, 1.3 * ends.max()]))
     return {"yscale": "log", "ylim": (0.9 * ends.min(), top)}
-
-
-def _part(key: str, end: str, panels: Iterable[Panel], methods: list[str]) -> Figure:
-    """A figure of some of the methods, folded if these are not the first ones."""
-    found = figure(f"{key}{end}", panels, bool(end), key)
-    names = ": " + ", ".join(map(label, methods))
-    return found._replace(title=found.title + names * bool(end))
 
 
 def _differences(result: Any) -> list[Figure]:
     """Forest plots: one figure per metric, one panel per learned law."""
     order = schedules(result)[::-1]
     ranked, found = ranking(result, order[0]), []
-    looks = {
+    marks = {
         schedule: {"color": (INK, strong(1))[place % 2], "label": f"{schedule} rate"}
         for place, schedule in enumerate(order)
     }
-    for metric, title in _METRICS.items():
+    for metric, title in _LOSSES.items():
         panels = []
-        for method in filter(is_learned, ranked):
+        for ours in filter(is_learned, ranked):
             rows = {}
-            for against in ranked:
-                every = [difference(result, s, method, against, metric) for s in order]
-                if known := {s: n for s, n in zip(order, every, strict=True) if n}:
-                    rows[label(against)] = known
+            for other in ranked:
+                every = {s: difference(result, s, ours, other, metric) for s in order}
+                if known := {s: number for s, number in every.items() if number}:
+                    rows[label(other)] = known
             if rows:
-                draw = partial(plots.forest, rows, looks)
-                text = "difference, % (left: ahead)"
-                size = {"height": 0.9 + 0.3 * len(rows), "share": ("x", "")}
-                panels.append(panel(label(method), draw, xlabel=text, **size))
+                panels.append(forest("difference", rows, marks, method=label(ours)))
         if panels:
-            name, fold = f"differences_{metric}", metric != "validation_loss"
-            found.append(figure(name, panels, fold, "differences", metric=title))
+            values: Any = {"metric": title.lower(), "folded": metric == "train_loss"}
+            found.append(figure("differences", panels, f"_{metric}", **values))
     return found
 
 
-def _sensitivity(result: Any) -> list[Figure]:
-    found = []
-    for methods, end in _groups(result):
-        settings = _limits(result, methods, "validation_loss")
-        settings |= {"xlabel": "learning rate", "share": ("rate", "loss")}
-        panels = _by_schedule(result, methods, "Validation loss", _trials, **settings)
-        found.append(_part("learning_rate_sensitivity", end, panels, methods))
-    return found
-
-
-def _laws(result: Any) -> list[Figure]:
+def _laws(result: Any) -> Iterator[Figure]:
     """For each schedule the laws over time, and beside them the responses."""
-    found, last = [], schedules(result)[-1]
-    momentum = partial(
-        rllc.plot.response,
-        0.9 ** np.arange(60),
-        **line("response of momentum 0.9", FAINT, DASHES[1], 1.5),
-    )
+    look, last = looks("responses"), schedules(result)[-1]
+    momentum = partial(rllc.plot.response, 0.9 ** np.arange(60), **look["momentum"])
     for schedule in schedules(result)[::-1]:
         panels, gains = [], []
-        for method, entry in entries(result, schedule).items():
+        for name, entry in entries(result, schedule).items():
             memory = _memory(entry.law) if entry.law else None
             if memory is None:
                 continue
-            laws, gain = array(entry.law.law), array(entry.law.gain)
-            moves = np.nanmax(np.abs(gain / gain[:, :1] - 1)) > 1e-3
-            start = rllc.response(memory, laws[:, 0], 60).mean(axis=0)
-            looks = (line("response at the start", INK, DASHES[0], 1.5),)
-            looks += (line("response at the end", INK),)
-            panels += [
-                panel(
-                    f"{label(method)}: share of the gain",
-                    partial(
-                        rllc.plot.law, memory, laws.swapaxes(0, 1), entry.law.steps
-                    ),
-                    share=("", "law"),
-                ),
-                panel(
-                    f"{label(method)}: response",
-                    momentum,
-                    partial(rllc.plot.response, start, **looks[0]),
-                    partial(rllc.plot.response, array(entry.law.response), **looks[1]),
-                    share=("", "response"),
-                ),
+            law, gain = entry.law, entry.law.gain / entry.law.gain[:, :1]
+            start = rllc.response(memory, law.law[:, 0], 60).mean(axis=0)
+            paths = partial(rllc.plot.law, memory, law.law.swapaxes(0, 1), law.steps)
+            draws = [
+                momentum,
+                partial(rllc.plot.response, start, **look["start"]),
+                partial(rllc.plot.response, law.response, **look["end"]),
             ]
-            if moves:
-                gain /= gain[:, :1]
-                draw = partial(plots.curve, entry.law.steps, gain, color=INK)
-                name = f"{label(method)}: gain relative to its start"
-                gains.append(panel(name, draw, xlabel="step"))
-        name = "laws" if schedule == last else f"laws_{schedule}"
-        panels += gains
+            panels.append(panel("law", paths, method=label(name)))
+            panels.append(panel("response", *draws, method=label(name)))
+            if np.nanmax(np.abs(gain - 1)) > 1e-3:
+                draw = partial(plots.curve, law.steps, gain, color=INK)
+                gains.append(panel("gain", draw, method=label(name)))
         if panels:
-            fold = schedule != last
-            found.append(figure(name, panels, fold, "laws", schedule=schedule))
-    return found
+            end = "" if schedule == last else f"_{schedule}"
+            values: Any = {"folded": bool(end), "schedule": schedule}
+            yield figure("laws", panels + gains, end, **values)
 
 
 def _memory(law: Any) -> rllc.LinearMemory | None:
     """The memory whose gain is that of the recorded laws."""
-    laws, gain = array(law.law), array(law.gain)
-    memory = _MEMORIES.get(laws.shape[-1])
+    memory = _MEMORIES.get(law.law.shape[-1])
     if memory is None:
         return None
-    known = np.isfinite(gain)
-    weights = 1 / (1 - np.diag(memory.propagator))
-    return memory if np.allclose((laws @ weights)[known], gain[known], 1e-2) else None
+    gain = law.law @ (1 / (1 - np.diag(memory.propagator)))
+    known = np.isfinite(law.gain)
+    return memory if np.allclose(gain[known], law.gain[known], 1e-2) else None
 
 
-def _tables(result: Any) -> list[tuple[str, Table]]:
+_COLUMNS: dict[str, Callable[[Any], str]] = {
+    "validation loss": lambda entry: with_spread(entry.validation_loss),
+    "training loss": lambda entry: with_spread(entry.train_loss),
+    "test accuracy, %": lambda entry: with_spread(100 * entry.test_accuracy),
+    "steps to target": lambda entry: _steps(entry.steps_to_target),
+    "diverged": lambda entry: f"{sum(entry.diverged)} of {len(entry.diverged)}",
+    "bytes per parameter": lambda entry: f"{entry.bytes_per_parameter:.1f}",
+    "selected": lambda entry: ", ".join(
+        f"{name.replace('_', ' ')} {significant(value)}"
+        for name, value in entry.selected.items()
+        if isinstance(value, int | float)
+    ),
+}
+
+
+def _tables(result: Any) -> Iterator[tuple[str, Table]]:
     """What came out under each schedule."""
-    found = []
     for schedule in schedules(result):
+        found = entries(result, schedule)
+        rows = [
+            (label(name), *(text(entry) for text in _COLUMNS.values()))
+            for name, entry in found.items()
+        ]
+        best = [
+            (e.validation_loss, e.train_loss, -e.test_accuracy) for e in found.values()
+        ]
         target = result.targets.get(schedule)
         note = f"; target: training loss {significant(target)}" if target else ""
-        rows, columns = table(result, schedule), {}
-        for name, entry in entries(result, schedule).items():
-            keys = ("validation_loss", "train_loss", "test_accuracy")
-            for place, key in enumerate(keys, start=1):
-                values = array(getattr(entry, key))
-                columns.setdefault(place, {})[name] = values * (-1) ** (place == 3)
-        grid = Table(
-            ["method", *next(iter(rows.values()))],
-            [(label(name), *row.values()) for name, row in rows.items()],
-            _bold(list(rows), columns),
-        )
-        found.append((f"{schedule.capitalize()} rate{note}", grid))
-    return found
+        table = Table(["method", *_COLUMNS], rows, _bold(best))
+        yield f"{schedule.capitalize()} rate{note}", table
 
 
-def table(result: Any, schedule: str) -> dict[str, dict[str, str]]:
-    """The table of a schedule: for each method, column name to text."""
-    return {
-        name: {
-            **{title: with_spread(getattr(entry, k)) for k, title in _METRICS.items()},
-            "test accuracy, %": with_spread(100 * array(entry.test_accuracy)),
-            "steps to target": _steps(entry.steps_to_target),
-            "diverged": f"{sum(entry.diverged)} of {len(entry.diverged)}",
-            "bytes per parameter": f"{entry.bytes_per_parameter:.1f}",
-            "selected": ", ".join(
-                f"{name.replace('_', ' ')} {significant(value)}"
-                for name, value in entry.selected.items()
-                if isinstance(value, int | float)
-            ),
-        }
-        for name, entry in entries(result, schedule).items()
-    }
-
-
-def _bold(names: list[str], columns: dict[int, dict[str, Any]]) -> frozenset:
+def _bold(rows: list[Any]) -> frozenset[tuple[int, int]]:
     """The cells with the lowest mean of their column; a missing value loses."""
-    found = set()
-    for place, column in columns.items():
-        means = {name: array(values).mean() for name, values in column.items()}
-        finite = [name for name in names if math.isfinite(means.get(name, math.nan))]
-        if finite:
-            found.add((names.index(min(finite, key=means.__getitem__)), place))
-    return frozenset(found)
+    means = np.array([[np.mean(values) for values in row] for row in rows])
+    lowest = np.nan_to_num(means, nan=np.inf).argmin(axis=0)
+    known = np.isfinite(means.min(axis=0, where=~np.isnan(means), initial=np.inf))
+    return frozenset((int(lowest[j]), int(j) + 1) for j in np.flatnonzero(known))
 
 
 def _steps(values: list[int | None]) -> str:
@@ -429,22 +335,17 @@ def _steps(values: list[int | None]) -> str:
     return f"{np.median(reached):.0f}{part}" if reached else "never"
 
 
-def _problems(result: Any) -> list[Section]:
+def _problems(result: Any) -> Iterator[Section]:
     """The deterministic problems."""
-    losses = {
-        problem: {name: method.log10_loss for name, method in found.methods.items()}
-        for problem, found in result.problems.items()
-    }
-    if not losses:
-        return []
-    names = list(dict.fromkeys(name for column in losses.values() for name in column))
-    rows = [
-        (label(n), *(with_spread(c[n]) if n in c else "–" for c in losses.values()))
-        for n in names
-    ]
-    bold = _bold(names, dict(enumerate(losses.values(), start=1)))
-    columns = ["method", *(f"{problem}, log₁₀ loss" for problem in losses)]
-    steps = next(iter(result.problems.values())).steps
-    text = TEXTS["pages"]["rllc"]["problems"].format(steps=steps)
-    tables = [("", Table(columns, rows, bold))]
-    return [Section("Deterministic problems", [text], tables=tables, folded=True)]
+    losses: dict[str, list[Any]] = {}
+    for place, problem in enumerate(result.problems.values()):
+        for name, found in problem.methods.items():
+            missing = [np.array([np.nan]) for _ in result.problems]
+            losses.setdefault(name, missing)[place] = found.log10_loss
+    if losses:
+        rows = [(label(name), *map(with_spread, row)) for name, row in losses.items()]
+        columns = ["method", *(f"{name}, log₁₀ loss" for name in result.problems)]
+        steps = next(iter(result.problems.values())).steps
+        text = TEXTS["pages"]["rllc"]["problems"].format(steps=steps)
+        tables = [("", Table(columns, rows, _bold([*losses.values()])))]
+        yield Section("Deterministic problems", [text], tables=tables, folded=True)

@@ -86,8 +86,7 @@ def forest(
 
     Args:
         rows: name of a row -> group -> its number.
-        looks: group -> keyword arguments for its marks, among them `color`; a `label`
-            appears in the legend.
+        looks: group -> `color` of its marks, and a `label` for the legend.
         zero: a vertical line.
         limits: of the horizontal axis; by default wide enough for nearly all.
         ax: axes to draw on; by default those of a new figure.
@@ -99,8 +98,7 @@ def forest(
     """
     ax = plt.subplots()[1] if ax is None else ax
     found = [number for groups in rows.values() for number in groups.values()]
-    left, right = limits or _frame(found, zero)
-    ax.set_xlim(left, right)
+    ax.set_xlim(*(limits or _frame(found, zero)))
     apart = min(0.22, 0.7 / len(looks))
     for place, (group, look) in enumerate(looks.items()):
         colour, shift = look.get("color", INK), (place - (len(looks) - 1) / 2) * apart

@@ -330,6 +330,7 @@ def _measured(seeds: list[int], history: History, runs: slice) -> dict[str, Any]
             "train_loss": history.train_loss[runs],
             "validation_loss": history.validation_loss[runs],
             "validation_accuracy": history.validation_accuracy[runs],
+            "seconds": history.seconds if np.isfinite(history.seconds).all() else None,
         },
         "law": law,
         "seconds_per_step": history.seconds_per_step,

@@ -64,12 +64,15 @@ class Curves(Record):
       train_loss: Evaluated on training rows.
       validation_loss: Evaluated on validation rows.
       validation_accuracy: Of the same rows; None in older results.
+      seconds: Training time of one run up to each point, mean over the runs; None where
+        runs were trained together, and in older results.
     """
 
     steps: list[int]
     train_loss: Curve
     validation_loss: Curve
     validation_accuracy: Curve | None = None
+    seconds: Float64[np.ndarray, " point"] | None = None
 
 
 class Law(Record):

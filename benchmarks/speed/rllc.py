@@ -1,20 +1,20 @@
 """The cost of an optimizer's step: seconds, memory traffic and temporary memory."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import rllc
 from benchmarks._ranges import check_counts
 from benchmarks.speed import runner
-from benchmarks.speed._result import OptimizerResult, Step
-from benchmarks.speed.runner import Advance, Benchmark, Program, Row, quiet
+from benchmarks.speed.runner import Benchmark, Program, Timing
 
-BASELINE = "adam"
 # Matrices and vectors as in a network; the matrices hold 98 % of the parameters.
 _SHAPES = (1024, 1024), (1024,)
 
@@ -42,46 +42,35 @@ def optimizers() -> dict[str, tuple[optax.GradientTransformation, int]]:
     k units reads units and gradient for the inner products, reads them again and writes
     the units, and reads and writes the parameters.
     """
-    decays = {1: (0.9,), 2: (0.0, 0.9), 4: (0.0, 0.5, 0.9, 0.99)}
-    return {
+    found = {
         "adam": (optax.adam(1e-3), 7),
         "ademamix": (optax.contrib.ademamix(1e-3), 9),
-        **{
-            f"rllc_{k}": (rllc.rllc(1e-3, memory=rllc.decays(*each)), 3 * k + 4)
-            for k, each in decays.items()
-        },
     }
+    for decays in ((0.9,), (0.0, 0.9), (0.0, 0.5, 0.9, 0.99)):
+        optimizer, units = rllc.rllc(1e-3, memory=rllc.decays(*decays)), len(decays)
+        found[f"rllc_{units}"] = optimizer, 3 * units + 4
+    return found
 
 
-def measure(config: Config, advance: Advance = quiet) -> dict[str, Any]:
-    """Time one jitted step of each optimizer; parameters and state are donated.
-
-    Returns:
-      The fields of `OptimizerResult`.
-    """
+def measure(config: Config) -> list[Timing]:
+    """Time one jitted step of each optimizer; parameters and state are donated."""
     layers, rest = divmod(config.parameters, 1024 * 1024 + 1024)
     shapes = [*_SHAPES * layers, *([(rest,)] if rest else [])]
     gradient = [jnp.full(shape, 1e-3) for shape in shapes]
-    size = 4 * config.parameters
-    steps = {name: step(one, gradient) for name, (one, _) in optimizers().items()}
+    size, known = 4 * config.parameters, optimizers()
+    steps = {name: step(one, gradient) for name, (one, _) in known.items()}
     copy, _ = in_place(lambda arrays: [x + 1 for x in arrays], _ones(gradient))
-    programs = {name: program for name, (program, _) in steps.items()}
-    times = runner.interleaved({**programs, "copy": copy}, config.rounds, advance)
-    bandwidth = 2 * size / runner.median(times["copy"])
-    return {
-        "parameters": config.parameters,
-        "copy_bytes_per_second": bandwidth,
-        "baseline": BASELINE,
-        "steps": {
-            name: Step(
-                seconds=runner.median(times[name]),
-                ratio=runner.ratio(times[name], times[BASELINE]),
-                floor_seconds=words * size / bandwidth,
-                temporary_share=steps[name][1] / size,
-            )
-            for name, (_, words) in optimizers().items()
-        },
-    }
+    programs = {name: program for name, (program, _) in steps.items()} | {"copy": copy}
+    times = runner.interleaved(programs, config.rounds)
+    bandwidth = 2 * size / float(np.median(times["copy"]))  # it reads and writes
+    notes = {"copy": {"bandwidth, GB/s": bandwidth / 1e9}}
+    for name, (_, words) in known.items():
+        notes[name] = {
+            "traffic, ms": 1e3 * words * size / bandwidth,
+            "temporary, %": 100 * steps[name][1] / size,
+        }
+    case = f"{config.parameters:,} parameters"
+    return runner.timings(case, times, dict.fromkeys(known, ("adam",)), notes)
 
 
 def step(optimizer: optax.GradientTransformation, gradient: Any) -> tuple[Program, int]:
@@ -120,27 +109,10 @@ def _ones(arrays: Any) -> Any:
     return [jnp.ones_like(array) for array in arrays]
 
 
-def rows(result: OptimizerResult) -> list[Row]:
-    """Return the rows of the table of a result."""
-    return [
-        (
-            f"{result.parameters:,} parameters",
-            name,
-            f"{1e3 * step.seconds:.1f} ms",
-            runner.text(step.ratio),
-            f"traffic {1e3 * step.floor_seconds:.1f} ms, "
-            f"temporary {100 * step.temporary_share:.2f} %",
-        )
-        for name, step in result.steps.items()
-    ]
-
-
 BENCHMARK = Benchmark(
     "speed rllc",
-    OptimizerResult,
-    {"steps": measure},
-    rows,
-    "The baseline is Adam. Traffic: the time to read and write what a step must, at "
-    "the speed of a copy. Temporary: memory besides parameters, state and gradient, "
-    "relative to the parameters.",
+    lambda config: {"steps": functools.partial(measure, config)},
+    "Traffic: the time to read and write what a step must, at the speed of a copy. "
+    "Temporary: memory besides parameters, state and gradient, relative to the "
+    "parameters.",
 )

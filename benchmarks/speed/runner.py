@@ -1,9 +1,14 @@
-"""Measuring speed: programs that take turns, ratios, run folders and tables."""
+"""Measuring speed: programs that take turns, their times, and the table of a result.
 
+Times are medians over rounds, in seconds; ratios of times are taken round by round.
+"""
+
+import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,37 +16,49 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import runs
 from benchmarks._launch import Folder, launch
-from benchmarks.runs import Progress, Result, Run, read
-from benchmarks.speed._result import Ratio
+from benchmarks.runs import Number, Progress, Record, Run
 
-Advance = Callable[[int, int], None]
 Program = Callable[[], Any]
-# Case, program, time, ratio to the baseline, and what else was measured.
-Row = tuple[str, str, str, str, str]
-_T = TypeVar("_T")
+Notes = Mapping[str, float]
 
 
-def quiet(done: int, total: int) -> None:
-    """Report no progress."""
+class Ratio(Record):
+    """The median of a ratio over rounds, with quartiles."""
+
+    median: Number
+    low: Number
+    high: Number
+
+    def __str__(self) -> str:
+        decimals = 2 if self.median >= 0.1 else 4
+        found = [f"{x:.{decimals}f}" for x in (self.median, self.low, self.high)]
+        return "{} ({} to {})".format(*found)
+
+
+class Timing(Record):
+    """How long a program takes."""
+
+    case: str  # what is computed
+    program: str
+    seconds: Number
+    ratios: dict[str, Ratio]  # of its time to that of other programs, by name
+    notes: dict[str, Number]  # other numbers by name and unit: "recovered, %"
+
+
+class Result(runs.Result):
+    """Speed: how long programs take."""
+
+    timings: list[Timing]
 
 
 class Benchmark(NamedTuple):
-    """What one command measures.
+    """What one command measures."""
 
-    Attributes:
-      experiment: A name in `benchmarks.runs.RESULTS`.
-      result: The type of the result.
-      stages: `compute(config, advance)` by name; each returns fields of the result.
-      rows: Of the table of a result: case, program, time, ratio, remarks.
-      note: Which programs are compared, in sentences.
-    """
-
-    experiment: str
-    result: type[Result]
-    stages: Mapping[str, Callable[[Any, Advance], dict[str, Any]]]
-    rows: Callable[[Any], list[Row]]
-    note: str
+    experiment: str  # a name in `benchmarks.runs.RESULTS`
+    cases: Callable[[Any], dict[str, Callable[[], list[Timing]]]]  # of a configuration
+    note: str  # which programs are compared, in sentences
 
 
 def run(
@@ -50,68 +67,68 @@ def run(
     folder: Folder = None,
     console: Console | None = None,
 ) -> tuple[Path, Any]:
-    """Measure into a run folder; a finished run is read, not repeated.
+    """Measure into a run folder; a finished run is read, not repeated."""
 
-    Args:
-      benchmark: What is measured.
-      config: Its configuration.
-      folder: The run folder; by default one that follows from the configuration.
-      console: Where progress is shown; by default standard error.
-
-    Returns:
-      The run folder and the result.
-    """
-
-    def measure(config: Any, folder: Path, progress: Progress) -> Any:
+    def measure(config: Any, folder: Path, progress: Progress) -> Result:
         here = Run(benchmark.experiment, config, folder, progress)
         if here.finished:  # no two measurements give the same numbers
-            return read(folder)
-        here.expect(len(benchmark.stages))
-        fields: dict[str, Any] = {}
-        for name, compute in benchmark.stages.items():
-            fields |= here.stage(name, lambda c=compute: c(config, here.advance))
-        return here.finish(benchmark.result, **fields)
+            return runs.read(folder)
+        cases = benchmark.cases(config)
+        here.expect(len(cases))
+        found = [here.stage(name, compute) for name, compute in cases.items()]
+        return here.finish(Result, timings=list(itertools.chain(*found)))
 
     return launch(measure, benchmark.experiment, config, folder, console)
 
 
-def show(benchmark: Benchmark, result: Any, console: Console) -> None:
+def rows(result: Result) -> list[tuple[str, str, str, str, str]]:
+    """The table of a result: case, program, time, ratio, to what and other numbers."""
+    found = []
+    for one in result.timings:
+        notes = [
+            f"{name} {value:.4g}{' ' * bool(unit)}{unit}"
+            for key, value in one.notes.items()
+            for name, _, unit in [key.partition(", ")]
+        ]
+        first = (one.case, one.program, _time(one.seconds))
+        ratios = [(str(ratio), f"to {name}") for name, ratio in one.ratios.items()]
+        for ratio, to in ratios or [("", "")]:
+            found.append((*first, ratio, ", ".join([to] * bool(to) + notes)))
+    return found
+
+
+def _time(seconds: float) -> str:
+    unit, scale = ("s", 1) if seconds >= 1 else ("ms", 1e3)
+    unit, scale = (unit, scale) if seconds >= 1e-3 else ("µs", 1e6)
+    return f"{scale * seconds:.3g} {unit}"
+
+
+def show(benchmark: Benchmark, result: Result, console: Console) -> None:
     """Print the table of a result, and what its columns mean."""
     look: Any = {"pad_edge": False, "show_edge": False, "padding": (0, 1, 0, 0)}
-    table = Table(box=box.SIMPLE_HEAD, **look)
+    table, last = Table(box=box.SIMPLE_HEAD, **look), ""
     for name in ("case", "program", "time", "ratio", "besides"):
-        right = name in ("time", "ratio")
-        wrap = name == "besides"
+        right, wrap = name in ("time", "ratio"), name == "besides"
         table.add_column(name, justify="right" if right else "left", no_wrap=not wrap)
-    for row in benchmark.rows(result):
-        table.add_row(*row)
+    for case, *cells in rows(result):
+        table.add_row(case if case != last else "", *cells)
+        last = case
     console.print(
         table,
         f"Medians of {result.config['rounds']} rounds, in each of which every program "
-        f"ran once; ratios to the baseline with quartiles. {benchmark.note}",
+        f"ran once; ratios to the named program with quartiles. {benchmark.note}",
         sep="\n\n",
         highlight=False,
     )
 
 
-def interleaved(
-    programs: Mapping[str, Program], rounds: int, advance: Advance = quiet
-) -> dict[str, np.ndarray]:
+def interleaved(programs: Mapping[str, Program], rounds: int) -> dict[str, np.ndarray]:
     """Time programs in turns, so that the machine's load affects all alike.
 
-    Each runs once per round, after one round that is not timed.
-
-    Args:
-      programs: What is timed, by name; each returns arrays, which are waited for.
-      rounds: How often each is timed.
-      advance: Called as `advance(done, total)` after each round.
-
-    Returns:
-      Seconds of each call, shape (rounds,), by name.
+    Each is called once before, which compiles it.
 
     Example:
-      >>> times = interleaved({"nothing": lambda: None}, rounds=3)
-      >>> times["nothing"].shape
+      >>> interleaved({"nothing": lambda: None}, rounds=3)["nothing"].shape
       (3,)
     """
     times = {name: np.empty(rounds) for name in programs}
@@ -120,22 +137,13 @@ def interleaved(
             seconds = timed(program)
             if index >= 0:
                 times[name][index] = seconds
-        advance(index + 1, rounds)
     return times
 
 
 def first_calls(
     build: Callable[[], Mapping[str, Program]], rounds: int = 3
 ) -> dict[str, np.ndarray]:
-    """Time first calls, which trace and compile, in turns.
-
-    Args:
-      build: Returns new programs, by name; compilations are not read from a cache.
-      rounds: How often each is built and timed.
-
-    Returns:
-      Seconds of each call, shape (rounds,), by name.
-    """
+    """Time first calls of new programs, which trace and compile without a cache."""
     config: Any = jax.config
     cached = config.jax_enable_compilation_cache
     config.update("jax_enable_compilation_cache", False)
@@ -153,24 +161,25 @@ def timed(program: Program) -> float:
     return time.perf_counter() - start
 
 
-def tracked(items: Sequence[_T], advance: Advance) -> Iterator[_T]:
-    """Yield items, and report each as done when the next is asked for."""
-    for done, item in enumerate(items, 1):
-        yield item
-        advance(done, len(items))
+def timings(
+    case: str,
+    times: Mapping[str, np.ndarray],
+    against: Mapping[str, Sequence[str]],
+    notes: Mapping[str, Notes] = MappingProxyType({}),
+) -> list[Timing]:
+    """Return what the times of programs say, each `against` some of the others."""
 
+    def ratio(rounds: np.ndarray) -> Ratio:
+        low, middle, high = np.quantile(rounds, [0.25, 0.5, 0.75]).tolist()
+        return Ratio(median=middle, low=low, high=high)
 
-def median(times: np.ndarray) -> float:
-    """Return the median of some times."""
-    return float(np.median(times))
-
-
-def ratio(times: np.ndarray, baseline: np.ndarray) -> Ratio:
-    """Return the median over rounds of a time relative to the baseline's."""
-    low, middle, high = np.quantile(times / baseline, [0.25, 0.5, 0.75]).tolist()
-    return Ratio(median=middle, low=low, high=high)
-
-
-def text(ratio: Ratio) -> str:
-    """Return a ratio as text, with quartiles."""
-    return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+    return [
+        Timing(
+            case=case,
+            program=name,
+            seconds=float(np.median(seconds)),
+            ratios={n: ratio(seconds / times[n]) for n in against.get(name, ())},
+            notes=dict(notes.get(name, {})),
+        )
+        for name, seconds in times.items()
+    ]

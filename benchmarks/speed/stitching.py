@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,10 @@ from flax import linen as nn
 import stitching
 from benchmarks._ranges import check_counts, check_positive
 from benchmarks.models import Tiny10
-from benchmarks.speed import _result as results
 from benchmarks.speed import runner
-from benchmarks.speed.runner import Advance, Benchmark, Program, Row, quiet
+from benchmarks.speed.runner import Benchmark, Program, Timing
 
-BASELINE, BY_HAND, MANY = "two passes", "by hand", 8
+MANY = 8
 _IMAGES = 2000
 
 
@@ -56,52 +55,24 @@ class Config:
             )
 
 
-class Network(NamedTuple):
-    """An architecture, the shape of an input, and direct children to stitch at."""
-
-    module: nn.Module
-    shape: tuple[int, int, int]
-    layers: tuple[str, ...]
-
-
-# An early, a middle and a late layer.
-TINY10 = Network(Tiny10(10), (32, 32, 3), ("bn3", "bn5", "bn7"))
-
-
-def measure_task_loss(config: Config, advance: Advance = quiet) -> dict[str, Any]:
-    """Time the training of an affine map at some layers, by Adam on labels.
-
-    All programs are compiled before they are timed.
-    """
-    layers = {
-        path: time_layer(TINY10, path, config)
-        for path in runner.tracked(TINY10.layers, advance)
-    }
-    return {"task_loss": results.TaskLoss(baseline=BASELINE, layers=layers)}
-
-
-def time_layer(network: Network, path: str, config: Config) -> results.TaskLossLayer:
-    """Time the training of an affine map at one layer."""
-    front, programs = trainings(network, path)
-    front_seconds = runner.timed(front)
+def time_layer(
+    module: nn.Module, shape: tuple[int, ...], path: str, config: Config
+) -> list[Timing]:
+    """Time the training of an affine map at one layer, an image of a step."""
+    front, programs = trainings(module, shape, path)
+    before, size = runner.timed(front), config.batch_size
     losses = [float(programs[n](2, _IMAGES)[1]) for n in programs if n != "many"]
-    size = config.batch_size
     steps = {n: _steps(run, size, config.seconds) for n, run in programs.items()}
     # The fixed cost of a call is shared by as many steps.
-    steps["train"] = steps[BY_HAND]
+    steps["train"] = steps["by hand"]
     turns = {n: functools.partial(run, steps[n], size) for n, run in programs.items()}
     times = runner.interleaved(turns, config.rounds)
-    step = {name: each / steps[name] for name, each in times.items()}
-    images = {name: size * (MANY if name == "many" else 1) for name in step}
-    return results.TaskLossLayer(
-        front_seconds=front_seconds,
-        images=_IMAGES,
-        samples_per_second={n: images[n] / runner.median(t) for n, t in step.items()},
-        speedup=runner.ratio(step[BASELINE], step["train"]),
-        by_hand=runner.ratio(step["train"], step[BY_HAND]),
-        many=runner.ratio(step["many"], MANY * step["train"]),
-        difference=max(losses) / min(losses) - 1,
-    )
+    images = {n: size * steps[n] * (MANY if n == "many" else 1) for n in times}
+    per_image = {name: seconds / images[name] for name, seconds in times.items()}
+    per_image["activations, once"] = np.array([before / _IMAGES])
+    against = {"train": ["two passes", "by hand"], "many": ["train"]}
+    notes = {"train": {"losses differ by": max(losses) / min(losses) - 1}}
+    return runner.timings(f"{path}, per image", per_image, against, notes)
 
 
 def _steps(run: Callable[[int, int], Any], batch_size: int, seconds: float) -> int:
@@ -116,7 +87,7 @@ def _steps(run: Callable[[int, int], Any], batch_size: int, seconds: float) -> i
 
 
 def trainings(
-    network: Network, path: str
+    module: nn.Module, shape: tuple[int, ...], path: str
 ) -> tuple[Program, dict[str, Callable[[int, int], Any]]]:
     """Return what computes network `a`'s activations, and trainings by name.
 
@@ -126,10 +97,10 @@ def trainings(
     """
     optimizer = optax.adam(1e-3)
     keys = jax.random.split(jax.random.key(0), 4)
-    inputs = jax.random.normal(keys[0], (_IMAGES, *network.shape))
+    inputs = jax.random.normal(keys[0], (_IMAGES, *shape))
     labels = jnp.arange(_IMAGES) % 10
-    a, b = (jax.jit(network.module.init)(key, inputs[:1]) for key in keys[1:3])
-    cut = stitching.cut(network.module, path, inputs[:1], train=False)
+    a, b = (jax.jit(module.init)(key, inputs[:1]) for key in keys[1:3])
+    cut = stitching.cut(module, path, inputs[:1], train=False)
     example: Any = cut.activation
     stitched = stitching.stitch(cut, stitching.layers.Affine(example.shape[-1]), cut)
     starts = jax.random.split(keys[3], MANY)
@@ -144,14 +115,14 @@ def trainings(
             **{"steps": steps, "batch_size": size},
         )
 
-    def loop(loss, *data):
-        step, params = jitted_step(loss, optimizer), starts[0]["params"]
+    def loop(data, whole):
+        step = jitted_step(loss_on_labels(cut, whole), optimizer)
 
         def training(steps, size):
+            params, losses = starts[0]["params"], []
             state = jax.tree.map(jnp.array, (params, optimizer.init(params)))
-            losses = []
             for rows in _minibatches(steps, size):
-                state, value, _ = step(state, data, rows)
+                state, value, _ = step(state, (a, b, data, labels), rows)
                 losses.append(value)
             return jnp.stack(losses)
 
@@ -162,8 +133,8 @@ def trainings(
     return front, {
         "train": lambda *asked: one(*asked).losses,
         "many": lambda *asked: [found.losses for found in many(*asked)],
-        BY_HAND: loop(on_activations(cut), b, activation, labels),
-        BASELINE: loop(two_passes(cut), a, b, inputs, labels),
+        "by hand": loop(activation, whole=False),
+        "two passes": loop(inputs, whole=True),
     }
 
 
@@ -189,37 +160,27 @@ def jitted_step(loss: Any, optimizer: optax.GradientTransformation) -> Any:
     return step
 
 
-def on_activations(cut: Any) -> Any:
-    """Return the loss of a map of activations that are computed before, on labels."""
+def loss_on_labels(cut: Any, whole: bool) -> Any:
+    """Return the loss of a map of activations, or of inputs by two forward passes.
 
-    def loss(params, b, activation, labels, rows):
-        return _loss(cut, params, b, activation[rows], labels[rows]), ()
-
-    return loss
-
-
-def two_passes(cut: Any) -> Any:
-    """Return the loss of a map by two full forward passes, on labels.
-
-    As with hooks: network `a` runs to its end and `b` from its input. Their results are
-    returned besides, so that no compiler can leave them out.
+    With hooks network `a` runs to its end and `b` from its input, each as a `whole`.
+    Their results are returned besides, so that no compiler can leave them out.
     """
 
-    def loss(params, a, b, inputs, labels, rows):
-        activation = cut.front(a, inputs[rows])
-        besides = cut.back(a, activation), cut.front(b, inputs[rows])
-        return _loss(cut, params, b, activation, labels[rows]), besides
+    def loss(params, a, b, data, labels, rows):
+        activation, besides = data[rows], ()
+        if whole:
+            activation = cut.front(a, data[rows])
+            besides = cut.back(a, activation), cut.front(b, data[rows])
+        logits = cut.back(b, activation @ params["kernel"] + params["bias"])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
+        return losses.mean(), besides
 
     return loss
 
 
-def _loss(cut: Any, params: Any, b: Any, activation: Any, labels: Any) -> jax.Array:
-    logits = cut.back(b, activation @ params["kernel"] + params["bias"])
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-def measure_moments(config: Config, advance: Advance = quiet) -> dict[str, Any]:
-    """Time linear CKA and least squares with an intercept, each from moments and not.
+def time_measure(name: str, config: Config) -> list[Timing]:
+    """Time linear CKA or least squares with an intercept, from moments and not.
 
     Ours see the activations once, for their moments. The baselines are the definitions:
     CKA from the two centred Gram matrices of all samples, and least squares by the
@@ -231,30 +192,16 @@ def measure_moments(config: Config, advance: Advance = quiet) -> dict[str, Any]:
     mixing = jax.random.normal(keys[2], (config.features,) * 2)
     y = jnp.tanh(x @ mixing / config.features**0.5) + 0.1 * noise + 1
     programs = {
-        f"{name}, {way}": functools.partial(jax.jit(function), x, y)
-        for name, (_, *functions) in MEASURES.items()
-        for way, function in zip(("moments", "baseline"), functions, strict=True)
+        way: functools.partial(jax.jit(function), x, y)
+        for way, function in MEASURES[name].items()
     }
-    times = runner.interleaved(programs, config.rounds, advance)
-    measures = {}
-    for name, (baseline, *_) in MEASURES.items():
-        ours, other = f"{name}, moments", f"{name}, baseline"
-        differences = jax.tree.map(_difference, programs[ours](), programs[other]())
-        measures[name] = results.Measure(
-            baseline=baseline,
-            seconds={
-                "moments": runner.median(times[ours]),
-                "baseline": runner.median(times[other]),
-            },
-            speedup=runner.ratio(times[other], times[ours]),
-            difference=max(jax.tree.leaves(differences)),
-        )
-    sizes = {"samples": config.samples, "features": config.features}
-    return {"moments": results.Moments(**sizes, measures=measures)}
-
-
-def _difference(x: jax.Array, y: jax.Array) -> float:
-    return float(jnp.abs(x - y).max() / jnp.abs(y).max())
+    times = runner.interleaved(programs, config.rounds)
+    values = [jax.tree.leaves(program()) for program in programs.values()]
+    pairs = zip(*values, strict=True)
+    apart = [float(jnp.abs(u - v).max() / jnp.abs(v).max()) for u, v in pairs]
+    ours, other = programs
+    notes = {ours: {"values differ by": max(apart)}}
+    return runner.timings(name, times, {ours: [other]}, notes)
 
 
 def _cka(x, y):
@@ -277,41 +224,27 @@ def _pseudo_inverse(x, y):
     return weight, y.mean(axis=0) - x.mean(axis=0) @ weight
 
 
-# Name -> the baseline's name, ours, and the baseline.
-MEASURES: dict[str, tuple[str, Callable[..., Any], Callable[..., Any]]] = {
-    "CKA": ("Gram matrices", _cka, _gram_cka),
-    "least squares": ("pseudo-inverse", _least_squares, _pseudo_inverse),
+# Ours, and the baseline, by name.
+MEASURES: dict[str, dict[str, Callable[..., Any]]] = {
+    "CKA": {"moments": _cka, "Gram matrices": _gram_cka},
+    "least squares": {"moments": _least_squares, "pseudo-inverse": _pseudo_inverse},
 }
 
 
-def rows(result: results.StitchingResult) -> list[Row]:
-    """Return the rows of the table of a result."""
-    found: list[Row] = []
-    for path, layer in result.task_loss.layers.items():
-        ratios = {
-            "train": (layer.speedup, f"{BASELINE} / train"),
-            "many": (layer.many, f"many / {MANY} train"),
-            BY_HAND: (layer.by_hand, "train / by hand"),
-        }
-        for name, speed in layer.samples_per_second.items():
-            one, besides = ratios.get(name, (None, ""))
-            case, time = f"{path}, per image", f"{1e6 / speed:,.1f} µs"
-            found.append((case, name, time, runner.text(one) if one else "", besides))
-    for name, one in result.moments.measures.items():
-        besides = f"faster, values ± {one.difference:.0e}"
-        seconds = {way: f"{time:.3g} s" for way, time in one.seconds.items()}
-        found.append(
-            (name, "moments", seconds["moments"], runner.text(one.speedup), besides)
-        )
-        found.append((name, one.baseline, seconds["baseline"], "", ""))
+def cases(config: Config) -> dict[str, Any]:
+    """Return what is timed, by name."""
+    found: dict[str, Any] = {}
+    for path in ("bn3", "bn5", "bn7"):  # an early, a middle and a late layer
+        tiny10 = (Tiny10(10), (32, 32, 3), path)
+        found[path] = functools.partial(time_layer, *tiny10, config)
+    for name in MEASURES:
+        found[name.replace(" ", "_")] = functools.partial(time_measure, name, config)
     return found
 
 
 BENCHMARK = Benchmark(
     "speed stitching",
-    results.StitchingResult,
-    {"task_loss": measure_task_loss, "moments": measure_moments},
-    rows,
+    cases,
     "Layers: an affine map is trained through the frozen back of Tiny-10, with network "
     "a's activations computed once before, by the library (train; many: eight maps in "
     "one call) and by a loop by hand; two passes runs both networks whole each step. "

@@ -94,7 +94,7 @@ def test_the_command_says_what_differs_and_what_came_out(runs, tmp_path, capsys)
 
 
 def test_without_a_folder_the_page_lies_beside_the_first_run(runs):
-    page = report.write_comparison(runs)
+    page = report.write(*runs)
     assert page == runs[0] / "comparison.html"
 
 

@@ -13,9 +13,15 @@ import pytest
 import benchmarks
 from benchmarks import report
 from benchmarks.report import _rllc, _style, plots
-from benchmarks.report._figure import figure, panel
-from benchmarks.report._numbers import Interval, interval, significant, with_spread
-from benchmarks.report._page import NEEDS_THREE, judged
+from benchmarks.report._figure import figure, forest
+from benchmarks.report._numbers import (
+    Interval,
+    interval,
+    listed,
+    significant,
+    with_spread,
+)
+from benchmarks.report._page import FAILED, HELD, NEEDS_THREE, UNDECIDED, judged
 from benchmarks.runs import RunError, read
 
 RESULTS = pathlib.Path(benchmarks.__file__).parent / "results"
@@ -68,7 +74,17 @@ class Elements(html.parser.HTMLParser):
 
 def said(result):
     """All sentences of the findings, by heading."""
-    return {title: " ".join(texts) for title, texts in report.page(result).findings}
+    found = report.page(result).findings
+    return {title: " ".join(texts) for title, texts in found.items()}
+
+
+def table(result):
+    """The first table of results: for each method, column to text."""
+    sections = {each.title: each for each in report.page(result).sections}
+    found = sections["Results"].tables[0][1]
+    return {
+        row[0]: dict(zip(found.columns[1:], row[1:], strict=True)) for row in found.rows
+    }
 
 
 def test_the_page_is_self_contained_and_the_same_each_time(folder):
@@ -94,8 +110,7 @@ def test_the_page_is_self_contained_and_the_same_each_time(folder):
 @pytest.mark.parametrize("format", START)
 def test_figures_are_written_in_every_format(tmp_path, format):
     rows = {"Adam": {"run": Interval(-1.0, -2.0, -0.5)}}
-    drawn = panel("one", lambda ax: plots.forest(rows, {"run": {}}, ax=ax))
-    found = figure("segments", [drawn])
+    found = figure("segments", [forest("barrier_test_error", rows, {"run": {}})])
     first = report.draw(found, format)
     assert first.startswith(START[format])
     assert report.draw(found, format) == first
@@ -123,7 +138,7 @@ def test_every_committed_result_has_a_page_of_library_plots(name):
     assert page.question
     assert page.paper
     assert len(page.headlines) == 3
-    assert page.held or page.failed or page.undecided
+    assert any(page.findings.values())
     modules = {"rllc.plot", "combinability.plot", "stitching.plot", plots.__name__}
     for each in page.figures:
         assert each.panels, each.name
@@ -158,17 +173,17 @@ def test_headlines_are_numbers_of_the_result(result, load):
 
 def test_successes_and_failures_are_read_off_the_numbers(result, load):
     found = said(load(result))
-    assert "RLLC has a lower validation loss than 3 of 3 other" in found["What held"]
-    assert "its own initial law frozen (−1" in found["What held"]
-    assert "RLLC-Adam is ahead of 1 of 3 other methods" in found["What did not"]
-    assert "selected for SGD; a wider" in found["What this run cannot decide"]
+    assert "RLLC has a lower validation loss than 3 of 3 other" in found[HELD]
+    assert "its own initial law frozen (−1" in found[HELD]
+    assert "RLLC-Adam is ahead of 1 of 3 other methods" in found[FAILED]
+    assert "selected for SGD; a wider" in found[UNDECIDED]
     for row in result["comparisons"]:
         for key in ("mean_difference", "low", "high"):
             row[key] = abs(row[key])
         row["low"] = row["high"] = row["mean_difference"]
     found = said(load(result))
-    assert "RLLC has a higher validation loss than 3 of 3" in found["What did not"]
-    assert not found["What held"]
+    assert "RLLC has a higher validation loss than 3 of 3" in found[FAILED]
+    assert not found[HELD]
 
 
 @pytest.mark.parametrize(("low", "note"), [(-1.0, ""), (None, "too few finite runs")])
@@ -178,10 +193,10 @@ def test_an_interval_that_includes_zero_or_is_unknown_decides_nothing(
     for row in result["comparisons"]:
         row["low"], row["high"] = low, low and -low
     found = said(load(result))
-    undecided = found["What this run cannot decide"]
+    undecided = found[UNDECIDED]
     assert "RLLC shows no clear difference to 3 of 3 other methods" in undecided
     assert note in undecided
-    assert not found["What held"]
+    assert not found[HELD]
 
 
 def test_a_run_that_diverged_is_counted_and_ranks_last(result, load):
@@ -190,17 +205,15 @@ def test_a_run_that_diverged_is_counted_and_ranks_last(result, load):
     entry["diverged"][0] = True
     found = load(result)
     assert _rllc.ranking(found, "constant")[-1] == "rllc"
-    assert (
-        "diverged at the selected setting: RLLC (1 of 4)" in said(found)["What did not"]
-    )
-    assert _rllc.table(found, "constant")["rllc"]["diverged"] == "1 of 4"
+    assert "diverged at the selected setting: RLLC (1 of 4)" in said(found)[FAILED]
+    assert table(found)["RLLC"]["diverged"] == "1 of 4"
 
 
 def test_the_table_has_means_deviations_and_costs(result, load):
     entry = result["methods"]["sgd"]["constant"]
     entry["validation_loss"] = [1.0, 2.0, 3.0, 4.0]
     entry["test_accuracy"] = [0.9, 0.92, 0.91, 0.91]
-    row = _rllc.table(load(result), "constant")["sgd"]
+    row = table(load(result))["SGD"]
     assert row["validation loss"] == "2.50 ± 1.29"
     assert row["test accuracy, %"] == "91.00 ± 0.82"
     assert row["steps to target"] == "25 (2 of 4)"
@@ -208,7 +221,7 @@ def test_the_table_has_means_deviations_and_costs(result, load):
     assert row["selected"] == "learning rate 1.00"
     assert not any("ms" in name.split() for name in row)  # no measurement of speed
     entry["steps_to_target"] = [None] * 4
-    assert _rllc.table(load(result), "constant")["sgd"]["steps to target"] == "never"
+    assert table(load(result))["SGD"]["steps to target"] == "never"
 
 
 def test_the_best_of_a_column_is_bold(result, load):
@@ -249,19 +262,23 @@ def test_without_laws_and_comparisons_there_are_no_such_figures(result, load):
 
 
 def test_curves_over_seconds_and_in_accuracy_where_the_result_has_them(result, load):
-    assert "accuracy" not in {
-        figure.name for figure in report.page(load(result)).figures
-    }
+    names = {figure.name for figure in report.page(load(result)).figures}
+    assert not names & {"accuracy", "seconds"}
     for method in result["methods"].values():
         curves = method["constant"]["curves"]
         losses = np.array(curves["validation_loss"])
         curves["validation_accuracy"] = (1 - losses / 5).tolist()
+        curves["seconds"] = [0.5 * step for step in curves["steps"]]
     found = {figure.name: figure for figure in report.page(load(result)).figures}
     drawn = found["accuracy"].panels[0].draws[0].args[1]
     expected = 100 * np.array(
         result["methods"]["rllc"]["constant"]["curves"]["validation_accuracy"]
     )
     np.testing.assert_allclose(drawn, expected)
+    over_seconds = found["seconds"].panels[0]
+    assert over_seconds.settings["xlabel"] == "seconds"
+    steps = found["learning_curves"].panels[0].draws[0].args[0]
+    np.testing.assert_allclose(over_seconds.draws[0].args[0], 0.5 * np.array(steps))
 
 
 def test_a_method_tuned_without_a_learning_rate_is_placed_by_what_was_tuned(
@@ -272,7 +289,7 @@ def test_a_method_tuned_without_a_learning_rate_is_placed_by_what_was_tuned(
     for hyper in [entry["selected"], *(trial["hyper"] for trial in entry["trials"])]:
         hyper["factor"] = hyper.pop("learning_rate")
     found = load(result).methods["sgd"]["constant"]
-    rates, losses, selected = _rllc._trials(found, "sgd").args
+    rates, losses, selected = _rllc.trials(found, "sgd").args
     assert rates.tolist() == pytest.approx([0.1, 1.0, 3.0, 10.0])
     assert rates[selected] == 1.0
     assert np.isnan(losses[-1])  # diverged
@@ -288,11 +305,13 @@ def test_claims_are_in_one_unit_and_intervals_end_at_what_is_possible():
     found = judged(
         {
             "width 32": [Claim("barrier, test error", (0.5, -0.2, 1.2), "undecided")],
-            "width 64": [Claim("barrier, test error", (0.01, None, None), "undecided")],
+            "width 64": [
+                Claim("barrier, test error", (0.01, np.nan, np.nan), "undecided")
+            ],
         }
     )
-    assert found["held"] == found["failed"] == []
-    (sentence,) = found["undecided"]
+    assert found[HELD] == found[FAILED] == []
+    (sentence,) = found[UNDECIDED]
     text = sentence.replace("\xa0", " ")
     assert "50 points [0, 100] at width 32" in text
     assert f"1.00 points; {NEEDS_THREE} at width 64" in text
@@ -303,7 +322,7 @@ def test_claims_are_in_one_unit_and_intervals_end_at_what_is_possible():
 
 def test_runs_are_compared_by_curves_and_intervals(tmp_path):
     folders = [RESULTS / name for name in ("mnist_mlp", "fashion_mnist_mlp")]
-    path = report.write_comparison(folders, tmp_path, formats=())
+    path = report.write(*folders, out=tmp_path, formats=())
     assert Elements(path.read_text()).open == []
     page = report.compare(folders)
     assert {figure.name for figure in page.figures} == {"comparison", "curves"}
@@ -324,7 +343,7 @@ def test_runs_are_compared_by_curves_and_intervals(tmp_path):
         expected = 100 * found["mean_difference"] / baseline
         assert mean == pytest.approx(expected, abs=0.1)
     with pytest.raises(RunError, match="runs of one experiment"):
-        report.write_comparison([folders[0], RESULTS / "speed_rllc"], tmp_path)
+        report.write(folders[0], RESULTS / "speed_rllc", out=tmp_path)
 
 
 def test_a_folder_without_a_result_is_refused(tmp_path):
@@ -333,11 +352,16 @@ def test_a_folder_without_a_result_is_refused(tmp_path):
 
 
 def test_a_method_looks_the_same_on_every_page():
-    names = [*_style._LEARNED, *_style._BASELINES, "package.module:optimizer"]
+    names = [*_style.LEARNED, *_style.BASELINES, "package.module:optimizer"]
     names += ["rllc_frozen_initial", "rllc_frozen_learned"]
-    looks = [_style.style(name) for name in names]
-    assert looks == [_style.style(name) for name in reversed(names)][::-1]
-    assert len({(look.colour, look.dash) for look in looks}) == len(looks)
+    looks = [_style.method(name) for name in names]
+    assert looks == [_style.method(name) for name in reversed(names)][::-1]
+    assert len({(look["color"], str(look["linestyle"])) for look in looks}) == len(
+        looks
+    )
+    assert looks[0] == {**looks[0], "label": "RLLC", "linestyle": "solid"}
+    assert _style.label("rllc_adam_frozen_initial") == "RLLC-Adam, frozen initial law"
+    assert _style.label("schedule_free") == "Schedule free"
 
 
 @hypothesis.given(st.floats(allow_nan=False, allow_infinity=False, width=32))
@@ -348,6 +372,18 @@ def test_a_number_is_written_to_three_digits(value):
     assert float(mantissa) * 10.0 ** int(exponent or 0) == pytest.approx(
         value, rel=5e-3
     )
+
+
+def test_numbers_are_written_as_people_do():
+    assert significant(0.0012345) == "0.00123"
+    assert significant(-1234.5) == "−1234"
+    assert significant(float("nan")) == "–"
+    assert with_spread([0.0447, 0.0529]) == "0.0488 ± 0.0058"
+    assert with_spread([1e-9, 3e-9]) == "2.00·10⁻⁹ ± 1.4·10⁻⁹"
+    assert with_spread([1.0, None]) == "1.00"
+    assert listed("abcdef", most=2) == "a, b and 4 more"
+    assert str(Interval(2.0, 1.5, 2.5)) == "2.00 [1.50, 2.50]"
+    assert interval(Interval(0.99, 0.9, 1.08), 100, high=100) == (99.0, 90.0, 100.0)
 
 
 @hypothesis.given(

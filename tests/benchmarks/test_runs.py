@@ -246,7 +246,7 @@ def test_an_unfinished_run_says_how_to_continue(tmp_path):
         ),
         (lambda r: r.pop("versions"), "required field `versions`"),
         (lambda r: r.update(extra=1), "unknown field `extra`"),
-        (lambda r: r["steps"]["adam"].update(seconds="x"), r"steps.*seconds"),
+        (lambda r: r["timings"][0].update(seconds="x"), r"timings.*seconds"),
         (lambda r: r["machine"].update(cores=1.5), r"Expected `int`.*machine\.cores"),
     ],
 )

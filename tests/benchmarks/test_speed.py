@@ -15,8 +15,8 @@ import stitching as stitching_library
 from benchmarks.__main__ import main
 from benchmarks.models import CNN, MLP
 from benchmarks.runs import read, read_result
-from benchmarks.speed import _result, combinability, rllc, runner, stitching
-from benchmarks.speed.runner import first_calls, interleaved, ratio, text
+from benchmarks.speed import combinability, rllc, runner, stitching
+from benchmarks.speed.runner import Ratio, first_calls, interleaved, timings
 
 BENCHMARKS = {
     "rllc": rllc.BENCHMARK,
@@ -24,9 +24,9 @@ BENCHMARKS = {
     "stitching": stitching.BENCHMARK,
 }
 TINY = ["speed", "rllc", "--parameters", "1100000", "--rounds", "3"]
-ONE = _result.Ratio(median=1.0, low=1.0, high=1.0)
-CASE = combinability.Case(MLP(10, (16,)), (8, 8, 1), images=4)
-SMALL = stitching.Network(CNN(10, channels=(2, 2), features=4), (8, 8, 1), ("Conv_1",))
+ONE = {"median": 1.0, "low": 1.0, "high": 1.0}
+CASE = MLP(10, (16,)), (8, 8, 1), 4
+SMALL = CNN(10, channels=(2, 2), features=4), (8, 8, 1)
 
 
 def fields(shown):
@@ -44,10 +44,9 @@ def enabled():
 def clock(monkeypatch):
     """Programs run once; the first takes 1 s, the second 2 s and so on, per round."""
 
-    def turns(programs, rounds, advance=runner.quiet):
+    def turns(programs, rounds):
         for program in programs.values():
             program()
-        advance(rounds, rounds)
         count = np.arange(1.0, len(programs) + 1)
         return {
             name: np.full(rounds, n) for name, n in zip(programs, count, strict=True)
@@ -69,8 +68,14 @@ def test_programs_take_turns():
 
 def test_ratios_are_taken_round_by_round():
     noise = np.array([1.0, 10.0, 100.0])
-    assert ratio(2 * noise, noise) == _result.Ratio(median=2, low=2, high=2)
-    assert text(ratio(np.arange(1.0, 6.0), np.ones(5))) == "3.00 (2.00 to 4.00)"
+    slow, fast = timings("case", {"slow": 2 * noise, "fast": noise}, {"slow": ["fast"]})
+    assert slow.ratios == {"fast": Ratio(median=2, low=2, high=2)}
+    assert fast.ratios == {}
+    assert (slow.seconds, fast.seconds) == (20, 10)
+    times = {"a": np.arange(1.0, 6.0), "b": np.ones(5)}
+    assert (
+        str(timings("case", times, {"a": "b"})[0].ratios["b"]) == "3.00 (2.00 to 4.00)"
+    )
 
 
 def test_first_calls_are_of_new_programs_that_no_cache_has():
@@ -92,10 +97,10 @@ def test_committed_results_are_shown(name, tmp_path):
     with open(tmp_path / "shown", "w") as file:
         runner.show(BENCHMARKS[name], result, Console(file=file, width=200))
     shown = fields((tmp_path / "shown").read_text())
-    rows = BENCHMARKS[name].rows(result)
-    assert rows
-    for row in rows:
-        assert fields(" ".join(row)) in shown
+    for one in result.timings:
+        assert one.program in shown
+        for ratio in one.ratios.values():
+            assert str(ratio) in shown
 
 
 @pytest.fixture(scope="module")
@@ -113,45 +118,35 @@ def test_a_finished_measurement_is_shown_again_and_not_repeated(measured, capsys
     captured = capsys.readouterr()
     assert "finished before" in captured.err
     result = read(measured)
-    assert [*result.steps] == ["adam", "ademamix", "rllc_1", "rllc_2", "rllc_4"]
-    for step in result.steps.values():
-        assert text(step.ratio) in captured.out
+    names = ["adam", "ademamix", "rllc_1", "rllc_2", "rllc_4", "copy"]
+    assert [one.program for one in result.timings] == names
+    for one in result.timings[:-1]:
+        assert str(one.ratios["adam"]) in captured.out
     assert f"Numbers: {measured / 'result.json'}" in captured.out
 
 
-def test_a_stopped_measurement_continues_at_the_stage_that_was_stopped(tmp_path):
+def test_a_stopped_measurement_continues_at_the_case_that_was_stopped(tmp_path):
     calls, config = [], stitching.Config(rounds=3)
-    layer = {
-        "front_seconds": 1.0,
-        "images": 4,
-        "samples_per_second": {"train": 2.0, "two passes": 1.0},
-        "speedup": {"median": 2.0, "low": 1.9, "high": 2.1},
-        "many": ONE,
-        "difference": 0.0,
-    }
-    task_loss = {"baseline": "two passes", "layers": {"bn3": layer}}
+    row = {"case": "bn3", "program": "train", "seconds": 2.0, "ratios": {"train": ONE}}
 
-    def first(config, advance):
-        calls.append("task_loss")
-        return {"task_loss": task_loss}
+    def first():
+        calls.append("first")
+        return [row | {"notes": {}}]
 
-    def second(config, advance):
-        calls.append("moments")
-        advance(1, 2)
+    def second():
+        calls.append("second")
         if len(calls) < 3:
             raise KeyboardInterrupt
-        return {"moments": {"samples": 2, "features": 1, "measures": {}}}
+        return [row | {"notes": {"values differ by": float("nan")}}]
 
-    stages = {"task_loss": first, "moments": second}
-    benchmark = stitching.BENCHMARK._replace(stages=stages)
+    cases = {"first": first, "second": second}
+    benchmark = stitching.BENCHMARK._replace(cases=lambda config: cases)
     with pytest.raises(KeyboardInterrupt):
         runner.run(benchmark, config, tmp_path)
-    _, result = runner.run(benchmark, config, tmp_path)
-    assert calls == ["task_loss", "moments", "moments"]
-    assert result.task_loss.layers["bn3"].by_hand is None
-    # What was not measured is left out of JSON.
-    plain = read_result(tmp_path)["task_loss"]["layers"]["bn3"]
-    assert plain == layer | {"many": {"median": 1.0, "low": 1.0, "high": 1.0}}
+    runner.run(benchmark, config, tmp_path)
+    assert calls == ["first", "second", "second"]
+    plain = read_result(tmp_path)["timings"]
+    assert plain == [row | {"notes": {}}, row | {"notes": {"values differ by": None}}]
 
 
 def test_a_measurement_has_no_report(measured, capsys):
@@ -212,14 +207,14 @@ def test_times_of_steps_are_relative_to_adam_and_to_a_copy(
 
     monkeypatch.setattr(rllc, "optimizers", lambda: found)
     monkeypatch.setattr(rllc, "step", step)
-    measured = rllc.measure(rllc.Config(parameters, rounds=3))
+    adam, ademamix, copy = rllc.measure(rllc.Config(parameters, rounds=3))
     assert sizes == [parameters] * 2
     # The copy took 3 s; it reads and writes four bytes per parameter.
-    assert measured["copy_bytes_per_second"] == pytest.approx(8 * parameters / 3)
-    adam, ademamix = (measured["steps"][name] for name in only)
-    assert (adam.ratio.median, ademamix.ratio.median) == (1, ademamix.seconds)
-    assert adam.floor_seconds == pytest.approx(7 / 2 * 3)
-    assert adam.temporary_share == 2
+    assert copy.notes == {"bandwidth, GB/s": pytest.approx(8e-9 * parameters / 3)}
+    assert adam.ratios["adam"].median == 1
+    assert ademamix.ratios["adam"].median == ademamix.seconds
+    assert adam.notes["traffic, ms"] == pytest.approx(1e3 * 7 / 2 * 3)
+    assert adam.notes["temporary, %"] == 200
 
 
 @pytest.mark.parametrize("name", ["adam", "rllc_2"])
@@ -240,28 +235,30 @@ def test_a_timed_step_is_the_optimizers(name):
 # combinability
 
 
-def test_the_loop_and_the_library_match_alike(clock):
-    config = combinability.Config(rounds=3, seed=1)
-    found = combinability.time_matching(MLP(5, (8, 8)), jnp.zeros((1, 64)), config)
-    assert found.parameters == 64 * 8 + 8 + 8 * 8 + 8 + 8 * 5 + 5
-    loop, identity, pinned = found.matching.values()
-    assert identity.objective == pytest.approx(loop.objective, rel=1e-5)
-    assert identity.recovered == loop.recovered
-    assert pinned.recovered == 1
-    for one in (loop, identity, pinned):
-        assert one.ratio.median == one.seconds / loop.seconds
+@pytest.mark.parametrize("features", [(8,), (8, 8)])
+def test_the_loop_and_the_library_match_alike(features, clock):
+    config, network = combinability.Config(rounds=3, seed=1), MLP(5, features)
+    found = combinability.time_matching("small", network, jnp.zeros((1, 64)), config)
+    identity, pinned, loop = found
+    assert identity.notes["objective"] == pytest.approx(loop.notes["objective"], 1e-5)
+    assert identity.notes["recovered, %"] == loop.notes["recovered, %"]
+    assert pinned.notes["recovered, %"] == 100
+    for one in found:
+        assert one.ratios["loop"].median == one.seconds / loop.seconds
 
 
 def test_large_networks_are_matched_once_and_their_memory_is_measured(monkeypatch):
     case = MLP(3, (8, 8)), jnp.zeros((1, 5)), combinability_library.match
     monkeypatch.setitem(combinability.LARGE, "small", case)
     config = combinability.Config(large=("small",))
-    one = combinability.measure_large(config)["large"]["small"]
-    assert one.parameters == 5 * 8 + 8 + 8 * 8 + 8 + 8 * 3 + 3
-    assert one.groups == 2
-    assert one.cpu_seconds > 0
-    assert one.gigabytes > 0.05
-    assert combinability.measure_large(combinability.Config()) == {}
+    (one,) = combinability.cases(config)["small"]()
+    assert one.program == "match"
+    parameters = 5 * 8 + 8 + 8 * 8 + 8 + 8 * 3 + 3
+    assert one.notes["parameters, M"] == pytest.approx(parameters / 1e6)
+    assert one.notes["groups"] == 2
+    assert one.notes["all threads, s"] > 0
+    assert one.notes["at most, GB"] > 0.05
+    assert "small" not in combinability.cases(combinability.Config())
 
 
 def test_large_networks_have_the_published_numbers_of_parameters():
@@ -276,7 +273,7 @@ def test_large_networks_have_the_published_numbers_of_parameters():
 
 
 def test_all_programs_evaluate_the_same_combinations():
-    programs = combinability.evaluations(CASE)
+    programs = combinability.evaluations(*CASE)
     values = {name: np.asarray(program(5)) for name, program in programs.items()}
     assert len(np.unique(values["loop"])) == 5
     for name in ("evaluate", "map"):
@@ -286,17 +283,17 @@ def test_all_programs_evaluate_the_same_combinations():
 def test_combinations_are_timed_with_and_without_compilation(clock, monkeypatch):
     config = combinability.Config(rounds=3, samples=(2, 4))
     monkeypatch.setattr(combinability, "CASES", {"small": CASE})
-    calls = []
-    found = combinability.measure_combinations(config, lambda *n: calls.append(n))
-    case = found["combinations"].cases["small"]
-    assert calls == [(1, 1)]
-    assert case.seconds.keys() == {"2", "4"}
-    for samples, seconds in case.seconds.items():
-        for name, ratios in (("map", case.to_map), ("loop", case.to_loop)):
-            assert ratios[samples].median == seconds["evaluate"] / seconds[name]
-    first = case.first_seconds
-    assert case.first_ratio.low <= case.first_ratio.median <= case.first_ratio.high
-    assert min(first.values()) > 0
+    found = combinability.cases(config)["small"]()
+    cases = ["small, first call", "small, 2 samples", "small, 4 samples"]
+    assert [one.case for one in found] == [case for case in cases for _ in range(3)]
+    assert min(one.seconds for one in found) > 0
+    for i in range(0, 9, 3):
+        evaluate, map_, loop = found[i : i + 3]
+        assert [*evaluate.ratios] == [map_.program, loop.program] == ["map", "loop"]
+        ratio = evaluate.ratios["map"]
+        assert ratio.low <= ratio.median <= ratio.high
+        if i:
+            assert evaluate.ratios["loop"].median == evaluate.seconds / loop.seconds
 
 
 # stitching
@@ -304,24 +301,25 @@ def test_combinations_are_timed_with_and_without_compilation(clock, monkeypatch)
 
 def test_all_trainings_take_the_same_steps(clock):
     config = stitching.Config(rounds=3, seconds=1e-3, batch_size=20)
-    layer = stitching.time_layer(SMALL, "Conv_1", config)
-    assert layer.difference < 1e-5
-    rates = layer.samples_per_second
-    assert [*rates] == ["train", "many", "by hand", "two passes"]
-    assert layer.speedup.median == pytest.approx(rates["train"] / rates["two passes"])
-    assert layer.by_hand is not None
-    assert layer.by_hand.median == pytest.approx(rates["by hand"] / rates["train"])
-    assert layer.many.median == pytest.approx(rates["train"] / rates["many"])
+    found = stitching.time_layer(*SMALL, "Conv_1", config)
+    train, many, by_hand, whole, _ = found
+    names = ["train", "many", "by hand", "two passes", "activations, once"]
+    assert [one.program for one in found] == names
+    assert train.notes["losses differ by"] < 1e-5
+    for other in (whole, by_hand):
+        ratio = train.ratios[other.program].median
+        assert ratio == pytest.approx(train.seconds / other.seconds)
+    assert many.ratios["train"].median == pytest.approx(many.seconds / train.seconds)
 
 
 def test_two_passes_run_both_networks_whole():
     def flops(function, *arguments):
         return function.lower(*arguments).compile().cost_analysis()["flops"]
 
-    module, x = SMALL.module, jnp.ones((20, *SMALL.shape))
+    module, x = SMALL[0], jnp.ones((20, *SMALL[1]))
     a, b = (module.init(jax.random.key(seed), x[:1]) for seed in (1, 2))
     cut, optimizer = stitching_library.cut(module, "Dense_1", x[:1]), optax.sgd(0.1)
-    step = stitching.jitted_step(stitching.two_passes(cut), optimizer)
+    step = stitching.jitted_step(stitching.loss_on_labels(cut, whole=True), optimizer)
     params = {"kernel": jnp.eye(10), "bias": jnp.zeros(10)}
     state = params, optimizer.init(params)
     given = (a, b, x, jnp.zeros(20, int)), jnp.arange(20)
@@ -330,11 +328,9 @@ def test_two_passes_run_both_networks_whole():
     assert flops(step, state, *given) > 1.95 * whole
 
 
-def test_measures_from_moments_have_the_values_of_their_definitions(clock):
+@pytest.mark.parametrize("name", ["CKA", "least squares"])
+def test_measures_from_moments_have_the_values_of_their_definitions(name, clock):
     config = stitching.Config(samples=200, features=8, rounds=3)
-    found = stitching.measure_moments(config)["moments"]
-    assert [*found.measures] == ["CKA", "least squares"]
-    for measure in found.measures.values():
-        assert measure.difference < 1e-4
-        seconds = measure.seconds
-        assert measure.speedup.median == seconds["baseline"] / seconds["moments"]
+    moments, other = stitching.time_measure(name, config)
+    assert moments.notes["values differ by"] < 1e-4
+    assert moments.ratios[other.program].median == moments.seconds / other.seconds

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import data, report
+from benchmarks import data, report, tour
 from benchmarks.__main__ import main
 from benchmarks.combinability import Config
 from benchmarks.runs import read, read_result
-from benchmarks.tour import _tour as tour
 
 LAWS = ("initial", "learned")
 METHODS = {"momentum", "adam", "rllc", "rllc_adam"}

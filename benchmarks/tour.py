@@ -1,4 +1,4 @@
-"""The stages of the tour: optimizers compared; two networks combined and stitched.
+"""The tour: optimizers compared on embedded data; two networks combined and stitched.
 
 Protocol, fixed before any result was looked at. Task: the embedded digits, where each
 minibatch is rotated, shifted and made noisy anew, so that no input is seen twice and
@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import combinability, data, models, rllc, stitching
+from benchmarks.combinability._result import Preview as Combined
 from benchmarks.networks import make_task
 from benchmarks.rllc._experiment import STAGES, compare
+from benchmarks.rllc._result import Result as Comparison
 from benchmarks.runs import Progress, Run
-from benchmarks.tour._result import Result
+from benchmarks.stitching._result import Preview as Stitched
 
 # As many seeds as trials: both then run in one compiled program.
 CONFIG = rllc.Config(
@@ -40,6 +42,15 @@ CONFIG = rllc.Config(
     batch_size=64,
     evaluations=15,
 )
+
+
+class Result(Comparison):
+    """A comparison of optimizers, and two networks combined and stitched."""
+
+    combinability: Combined
+    stitching: Stitched
+
+
 _DEGREES, _PIXELS, _NOISE = 15.0, 1.0, 0.3
 
 
