@@ -145,8 +145,8 @@ def _layers(runs: Mapping[str, Any], looks: Looks) -> Iterator[Panel]:
     for kind in (_stitching.TASK_LOSS, _stitching.LEAST_SQUARES):
         draws, method = [], kind.partition(":")[0]
         for name, result in runs.items():
-            every = [maps[kind].relative_accuracy for maps in result.stitches.values()]
-            means = [100 * number.mean for number in every]
+            numbers = _stitching.across(result.stitches, kind).values()
+            means = [100 * number.mean for number in numbers]
             draws.append(partial(stitching.plot.over_layers, means, **looks[name]))
         yield panel("compared_layers", *draws, settings=settings, method=method)
 

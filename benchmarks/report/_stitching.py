@@ -53,12 +53,19 @@ def page(result: Any) -> Page:
     )
 
 
+def across(
+    stitches: Mapping[str, Any], name: str, measure: str = "relative_accuracy"
+) -> dict[str, Any]:
+    """A measure of a map by layer, where there is such a map."""
+    found = stitches.items()
+    return {at: getattr(maps[name], measure) for at, maps in found if name in maps}
+
+
 def worst(stitches: Mapping[str, Any], name: str) -> tuple[str, float]:
     """The layer at which a map does worst, and its relative accuracy in percent."""
-    found = {
-        at: 100 * maps[name].relative_accuracy.mean for at, maps in stitches.items()
-    }
-    return min(found.items(), key=lambda pair: pair[1])
+    found = across(stitches, name)
+    layer = min(found, key=lambda at: found[at].mean)
+    return layer, 100 * found[layer].mean
 
 
 def short(layer: str) -> str:
@@ -86,11 +93,8 @@ def lines(name: str, stitches: Any, measure: str, scale: float = 100) -> Panel:
     """A panel with a measure of the maps that every pair has, over the layers."""
     draws, high = [], scale if measure == "agreement" else np.inf
     for kind, look in looks("maps").items():
-        if all(kind in maps for maps in stitches.values()):
-            numbers = {
-                at: getattr(maps[kind], measure) for at, maps in stitches.items()
-            }
-            low = 0
+        numbers, low = across(stitches, kind, measure), 0.0
+        if len(numbers) == len(stitches):
             if measure in ("residual", "distance"):  # on a logarithmic axis
                 low = scale * min(number.mean for number in numbers.values()) / 10
             draws.append(over_layers(numbers, look, scale, low, high))
@@ -139,9 +143,8 @@ def _in_percent(found: Any) -> Any:
 
 
 def _indices(result: Any) -> Figure:
-    numbers: dict[str, Any] = {"accuracy": {}}
+    numbers = {"accuracy": across(result.stitches, TASK_LOSS)}
     for at, every in result.indices.items():
-        numbers["accuracy"][at] = result.stitches[at][TASK_LOSS].relative_accuracy
         for name, number in every.items():
             numbers.setdefault(name, {})[at] = number
     draws = [
@@ -198,20 +201,11 @@ def _sizes(result: Any) -> list[Figure]:
 
 
 def _classes(result: Any) -> tuple[str, Table]:
-    every = result.stitches.values()
-    rows = [
-        (
-            name,
-            *(
-                percent(maps[name].relative_accuracy.mean) if name in maps else "–"
-                for maps in every
-            ),
-        )
-        for name in next(iter(every))
-    ]
+    rows = []
+    for name in next(iter(result.stitches.values())):
+        found = {at: percent(n.mean) for at, n in across(result.stitches, name).items()}
+        rows.append((name, *(found.get(layer, "–") for layer in result.stitches)))
     accuracy = result.networks.test_accuracy
     spread = f"{percent(accuracy.min())} to {percent(accuracy.max())}"
-    columns = ("map", *map(short, result.stitches))
-    return f"The networks themselves have {spread} % test accuracy", Table(
-        columns, rows
-    )
+    table = Table(("map", *map(short, result.stitches)), rows)
+    return f"The networks themselves have {spread} % test accuracy", table
