@@ -71,7 +71,7 @@ def time_layer(
     per_image = {name: seconds / images[name] for name, seconds in times.items()}
     per_image["activations, once"] = np.array([before / _IMAGES])
     against = {"train": ["two passes", "by hand"], "many": ["train"]}
-    notes = {"train": {"losses differ by": max(losses) / min(losses) - 1}}
+    notes = {"train": {"difference": max(losses) / min(losses) - 1}}
     return runner.timings(f"{path}, per image", per_image, against, notes)
 
 
@@ -200,7 +200,7 @@ def time_measure(name: str, config: Config) -> list[Timing]:
     pairs = zip(*values, strict=True)
     apart = [float(jnp.abs(u - v).max() / jnp.abs(v).max()) for u, v in pairs]
     ours, other = programs
-    notes = {ours: {"values differ by": max(apart)}}
+    notes = {ours: {"difference": max(apart)}}
     return runner.timings(name, times, {ours: [other]}, notes)
 
 

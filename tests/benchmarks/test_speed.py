@@ -137,7 +137,7 @@ def test_a_stopped_measurement_continues_at_the_case_that_was_stopped(tmp_path):
         calls.append("second")
         if len(calls) < 3:
             raise KeyboardInterrupt
-        return [row | {"notes": {"values differ by": float("nan")}}]
+        return [row | {"notes": {"difference": float("nan")}}]
 
     cases = {"first": first, "second": second}
     benchmark = stitching.BENCHMARK._replace(cases=lambda config: cases)
@@ -146,7 +146,7 @@ def test_a_stopped_measurement_continues_at_the_case_that_was_stopped(tmp_path):
     runner.run(benchmark, config, tmp_path)
     assert calls == ["first", "second", "second"]
     plain = read_result(tmp_path)["timings"]
-    assert plain == [row | {"notes": {}}, row | {"notes": {"values differ by": None}}]
+    assert plain == [row | {"notes": {}}, row | {"notes": {"difference": None}}]
 
 
 def test_a_measurement_has_no_report(measured, capsys):
@@ -305,7 +305,7 @@ def test_all_trainings_take_the_same_steps(clock):
     train, many, by_hand, whole, _ = found
     names = ["train", "many", "by hand", "two passes", "activations, once"]
     assert [one.program for one in found] == names
-    assert train.notes["losses differ by"] < 1e-5
+    assert train.notes["difference"] < 1e-5
     for other in (whole, by_hand):
         ratio = train.ratios[other.program].median
         assert ratio == pytest.approx(train.seconds / other.seconds)
@@ -332,5 +332,5 @@ def test_two_passes_run_both_networks_whole():
 def test_measures_from_moments_have_the_values_of_their_definitions(name, clock):
     config = stitching.Config(samples=200, features=8, rounds=3)
     moments, other = stitching.time_measure(name, config)
-    assert moments.notes["values differ by"] < 1e-4
+    assert moments.notes["difference"] < 1e-4
     assert moments.ratios[other.program].median == moments.seconds / other.seconds
