@@ -81,28 +81,6 @@ def run(
     return launch(measure, benchmark.experiment, config, folder, console)
 
 
-def rows(result: Result) -> list[tuple[str, str, str, str, str]]:
-    """The table of a result: case, program, time, ratio, to what and other numbers."""
-    found = []
-    for one in result.timings:
-        notes = [
-            f"{name} {value:.4g}{' ' * bool(unit)}{unit}"
-            for key, value in one.notes.items()
-            for name, _, unit in [key.partition(", ")]
-        ]
-        first = (one.case, one.program, _time(one.seconds))
-        ratios = [(str(ratio), f"to {name}") for name, ratio in one.ratios.items()]
-        for ratio, to in ratios or [("", "")]:
-            found.append((*first, ratio, ", ".join([to] * bool(to) + notes)))
-    return found
-
-
-def _time(seconds: float) -> str:
-    unit, scale = ("s", 1) if seconds >= 1 else ("ms", 1e3)
-    unit, scale = (unit, scale) if seconds >= 1e-3 else ("µs", 1e6)
-    return f"{scale * seconds:.3g} {unit}"
-
-
 def show(benchmark: Benchmark, result: Result, console: Console) -> None:
     """Print the table of a result, and what its columns mean."""
     look: Any = {"pad_edge": False, "show_edge": False, "padding": (0, 1, 0, 0)}
@@ -110,9 +88,15 @@ def show(benchmark: Benchmark, result: Result, console: Console) -> None:
     for name in ("case", "program", "time", "ratio", "besides"):
         right, wrap = name in ("time", "ratio"), name == "besides"
         table.add_column(name, justify="right" if right else "left", no_wrap=not wrap)
-    for case, *cells in rows(result):
-        table.add_row(case if case != last else "", *cells)
-        last = case
+    for one in result.timings:
+        ratios = "\n".join(map(str, one.ratios.values()))
+        besides = ["\n".join(f"to {name}" for name in one.ratios)] * bool(ratios)
+        for key, value in one.notes.items():
+            name, _, unit = key.partition(", ")
+            besides.append(f"{name} {value:.4g} {unit}".rstrip())
+        case, last = one.case * (one.case != last), one.case
+        first = case, one.program, _time(one.seconds)
+        table.add_row(*first, ratios, ", ".join(besides))
     console.print(
         table,
         f"Medians of {result.config['rounds']} rounds, in each of which every program "
@@ -120,6 +104,12 @@ def show(benchmark: Benchmark, result: Result, console: Console) -> None:
         sep="\n\n",
         highlight=False,
     )
+
+
+def _time(seconds: float) -> str:
+    scales = {"s": 1.0, "ms": 1e3, "µs": 1e6}
+    unit = "s" if seconds >= 1 else "ms" if seconds >= 1e-3 else "µs"
+    return f"{scales[unit] * seconds:.3g} {unit}"
 
 
 def interleaved(programs: Mapping[str, Program], rounds: int) -> dict[str, np.ndarray]:
