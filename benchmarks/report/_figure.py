@@ -99,9 +99,9 @@ def figure(
     return Figure(name + end, title, text, list(panels), folded)
 
 
-def draw(figure: Figure, format: str = "png", columns: int = 2) -> bytes:
+def draw(figure: Figure, format: str = "png") -> bytes:
     """Draw a figure on white as a PNG of 150 dots per inch, an SVG or a PDF."""
-    panels, columns = figure.panels, min(columns, len(figure.panels))
+    panels, columns = figure.panels, min(2, len(figure.panels))
     rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     heights = [max(panel.height for panel in row) for row in rows]
     with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": figure.title}):

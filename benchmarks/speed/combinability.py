@@ -36,7 +36,7 @@ class Config:
       samples: Numbers of combinations that are evaluated.
       seed: Of weights, permutations, noise and the order of the groups.
       large: Large networks with random weights that are matched once: "MLP 512",
-        "MLP 2048", "ResNet-50", "GPT-2-small" (minutes, and 4 GB of memory).
+        "MLP 2048", "GPT-2-small" (minutes, and 4 GB of memory).
     """
 
     widths: tuple[int, ...] = (4, 16)
@@ -170,34 +170,11 @@ def time_large(name: str) -> list[Timing]:
     return runner.timings(name, times, {}, {function.__name__: notes})
 
 
-class _ResNet50(nn.Module):
-    """The residual network of depth 50 for ImageNet: He et al., 2016, table 1."""
-
-    @nn.compact
-    def __call__(self, x):
-        norm = functools.partial(nn.BatchNorm, use_running_average=True)
-        conv = functools.partial(nn.Conv, use_bias=False)
-        x = nn.relu(norm()(conv(64, (7, 7), (2, 2))(x)))
-        x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
-        for stage, blocks in enumerate((3, 4, 6, 3)):
-            channels = 64 * 2**stage
-            for block in range(blocks):
-                strides = (2, 2) if stage and not block else (1, 1)
-                y = nn.relu(norm()(conv(channels, (1, 1))(x)))
-                y = nn.relu(norm()(conv(channels, (3, 3), strides)(y)))
-                y = norm()(conv(4 * channels, (1, 1))(y))
-                if x.shape != y.shape:
-                    x = norm()(conv(4 * channels, (1, 1), strides)(x))
-                x = nn.relu(x + y)
-        return nn.Dense(1000)(x.mean((1, 2)))
-
-
-_IMAGE, _VECTOR, _TEXT = (1, 64, 64, 3), jnp.zeros((1, 784)), jnp.zeros((1, 8), int)
+_VECTOR, _TEXT = jnp.zeros((1, 784)), jnp.zeros((1, 8), int)
 # Name -> network, inputs, and how it is matched.
 LARGE: dict[str, tuple[nn.Module, jax.Array, Callable[..., Any]]] = {
     "MLP 512": (MLP(10, (512,) * 3), _VECTOR, combinability.match),
     "MLP 2048": (MLP(10, (2048,) * 3), _VECTOR, combinability.match),
-    "ResNet-50": (_ResNet50(), jnp.zeros(_IMAGE), weight_matching),
     "GPT-2-small": (CharTransformer(50257, 768, 12, 12, 1024), _TEXT, weight_matching),
 }
 
