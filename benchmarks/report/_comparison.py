@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import numpy as np
 
 import stitching.plot
 from benchmarks.report import _rllc, _stitching, plots
@@ -118,11 +119,11 @@ def _optimizer_curves(runs: Mapping[str, Any], looks: Looks) -> Iterator[Panel]:
     every = {name: _rllc.entries(result, schedule) for name, result in runs.items()}
     for method in _rllc.shown(first):
         if all(method in found for found in every.values()):
-            curves = {name: found[method].curves for name, found in every.items()}
-            draws = [
-                partial(plots.curve, each.steps, each.validation_loss, **looks[name])
-                for name, each in curves.items()
-            ]
+            draws = []
+            for name, found in every.items():
+                curves = found[method].curves
+                losses = np.maximum(curves.validation_loss, 1e-12)
+                draws.append(partial(plots.curve, curves.steps, losses, **looks[name]))
             name = label(method)
             yield panel("compared_curves", *draws, method=name, schedule=schedule)
 
