@@ -26,10 +26,12 @@ from benchmarks.report import plots
 from benchmarks.report._numbers import Interval, significant
 from benchmarks.report._style import with_variables
 
-TEXTS = tomllib.loads(Path(__file__).with_name("texts.toml").read_text())
+_FOLDER = Path(__file__).parent
+_TEXTS = (_FOLDER / "texts.toml").read_text()
+# No line breaks between a number and its unit.
+TEXTS = tomllib.loads(re.sub("(?<=[0-9}]) %", "\u00a0%", _TEXTS))
 _SETTINGS = matplotlib.rc_params_from_file(
-    Path(__file__).with_name("templates") / "figures.mplstyle",
-    use_default_template=False,
+    _FOLDER / "templates" / "figures.mplstyle", use_default_template=False
 )
 _WIDTH = 4.4  # inches: a phone shows it at about its natural size
 _FILLED = ("title", "xlabel")  # what values are filled into

@@ -91,14 +91,17 @@ def over_layers(
 
 def lines(name: str, stitches: Any, measure: str, scale: float = 100) -> Panel:
     """A panel with a measure of the maps that every pair has, over the layers."""
-    draws, high = [], scale if measure == "agreement" else np.inf
+    draws, high, top = [], scale if measure == "agreement" else np.inf, 106.0
+    logarithmic = measure in ("residual", "distance")
     for kind, look in looks("maps").items():
-        numbers, low = across(stitches, kind, measure), 0.0
+        numbers = across(stitches, kind, measure)
         if len(numbers) == len(stitches):
-            if measure in ("residual", "distance"):  # on a logarithmic axis
-                low = scale * min(number.mean for number in numbers.values()) / 10
+            means = [scale * number.mean for number in numbers.values()]
+            top = max(top, 1.04 * max(means))
+            low = min(means) / 10 if logarithmic else 0.0
             draws.append(over_layers(numbers, look, scale, low, high))
-    return panel(name, *draws)
+    settings = {} if logarithmic else {"ylim": (0, top)}
+    return panel(name, *draws, settings=settings)
 
 
 def _by_layer(result: Any) -> Figure:
