@@ -202,13 +202,12 @@ def _drawn(entry: Any, name: str, metric: str, over: str):
 
 def trials(entry: Any, name: str):
     """Draws the trials of a method's search, over its learning rate if it has one."""
-    rate = next(iter(entry.space))
+    hypers, rate = [trial.hyper for trial in entry.trials], next(iter(entry.space))
     rate = "learning_rate" if "learning_rate" in entry.selected else rate
-    rates = np.array([trial.hyper[rate] for trial in entry.trials])
+    rates = np.array([hyper[rate] for hyper in hypers])
     losses = np.array([trial.validation_loss for trial in entry.trials])
     losses[[trial.diverged for trial in entry.trials]] = np.nan
-    at = np.where(np.isclose(rates, entry.selected[rate]), losses, np.nan)
-    place = int(np.nanargmin(at)) if np.isfinite(at).any() else None
+    place = hypers.index(entry.selected) if entry.selected in hypers else None
     return partial(plots.trials, rates, losses, place, **method(name))
 
 
