@@ -2,9 +2,7 @@
 
 from combinability import coefficients, permutations
 from combinability._barrier import Barrier, barrier, barriers
-from combinability._batch_norm import reset_batch_norm
 from combinability._combine import combine, combine_many
-from combinability._cycles import cycle_defect
 from combinability._difference import (
     Difference,
     ErrorOverlap,
@@ -23,9 +21,10 @@ from combinability._repair import (
     corrected,
     fold_corrections,
     repair,
+    reset_batch_norm,
 )
 from combinability._robustness import Robustness, robustness
-from combinability._transitivity import Transitivity, transitivity
+from combinability._transitivity import Transitivity, cycle_defect, transitivity
 from combinability.coefficients import uniform
 from combinability.matching import (
     ManyMatching,

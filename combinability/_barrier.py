@@ -13,14 +13,12 @@ from combinability.coefficients import line
 
 
 class Barrier(NamedTuple):
-    """The losses on the line segment from one network to another.
+    """The losses on the line segment from one network to another; smaller is better.
 
     Attributes:
-        height: the barrier, smaller is better: a tree like the metric's value, in
-            float64.
-        fractions: the points of the segment, from 0 (a) to 1 (b), shape (points,).
-        losses: the metric at each point, smaller is better: a tree like its value with
-            a leading axis `points`.
+        height: the barrier: a tree like the metric's value, in float64.
+        fractions: the points of the segment, from 0 (a) to 1 (b).
+        losses: the metric at each point: a tree with a leading axis `points`.
     """
 
     height: PyTree
@@ -44,25 +42,24 @@ def barrier(
         \max_{t \in [0, 1]} \; L((1 - t)\,\Theta_A + t\,\Theta_B)
         - (1 - t)\,L(\Theta_A) - t\,L(\Theta_B)
 
-    It is never negative, as t = 0 gives 0, and 0 where the loss is convex. Align
-    networks that were trained separately first; see `match`.
+    as of Frankle et al., 2020 (arXiv 1912.05671). It is never negative, as t = 0 gives
+    0, and 0 where the loss is convex. Align networks that were trained separately
+    first; see `match`.
 
     Args:
         metric: a pure function `metric(variables, *args)` that returns a loss: a real
             number, **smaller is better** (the error, not the accuracy), or a tree of
-            arrays of them, each of which has its own barrier. Repair of statistics goes
-            inside. Compiled once for equal calls, as in `evaluate`.
-        a: variables of a network.
-        b: variables of the same structure; leaves that are not combined (integers) are
-            a's at every point.
+            arrays of them, each of which has its own barrier. Compiled once for equal
+            calls, as in `evaluate`.
+        a, b: variables of the same structure; leaves that are not combined (integers)
+            are a's at every point.
         points: number of evenly spaced points, both ends included, at least 3. The
             height is the maximum over these; an odd number includes the midpoint.
-        args: further arguments of the metric, as in `evaluate`.
-        batch_size: points that are vmapped together, as in `evaluate`.
+        args, batch_size: as of `evaluate`.
 
     Returns:
-        Height, fractions and losses as NumPy arrays. The height is NaN where a loss is,
-        or where the loss at an end is infinite.
+        A `Barrier` of NumPy arrays. The height is NaN where a loss is, or where the
+        loss at an end is infinite.
 
     Raises:
         TypeError: if the metric returns no real numbers, or as `evaluate`.
@@ -70,16 +67,11 @@ def barrier(
 
     Example:
         >>> import jax.numpy as jnp, combinability
-        >>> a, b = {"w": jnp.array(-1.0)}, {"w": jnp.array(1.0)}
-        >>> found = combinability.barrier(
-        ...     lambda variables: (variables["w"] ** 2 - 1) ** 2, a, b, points=5
-        ... )
+        >>> double_well = lambda x: (x**2 - 1) ** 2
+        >>> ends = jnp.array(-1.0), jnp.array(1.0)
+        >>> found = combinability.barrier(double_well, *ends, points=5)
         >>> found.losses.tolist(), float(found.height)
         ([0.0, 0.5625, 1.0, 0.5625, 0.0], 1.0)
-
-    References:
-        Frankle et al., 2020 (arXiv 1912.05671); Ainsworth et al., 2022, Git Re-Basin
-        (arXiv 2209.04836).
     """
     points = check_count("points", points, 3)
     key = jax.random.key(0, impl="threefry2x32")  # a line of points draws nothing
@@ -101,25 +93,20 @@ def barriers(
     """Return the barriers of many pairs of networks, with one compiled program.
 
     Args:
-        metric: as in `barrier`.
         pairs: tuples (a, b), or (a, b, *args) with further arguments of the metric for
             this pair. May be a generator: one pair at a time is in memory.
-        points: as in `barrier`.
-        batch_size: as in `barrier`.
+        metric, points, batch_size: as of `barrier`.
 
     Returns:
         As `barrier`, height and losses with a leading axis `pairs`.
 
     Raises:
-        TypeError: as `barrier`.
-        ValueError: as `barrier`, and if there is no pair.
+        ValueError, TypeError: as `barrier`, and if there is no pair.
 
     Example:
         >>> import itertools, jax.numpy as jnp, combinability
-        >>> models = [jnp.array(value) for value in (-1.0, 1.0, 3.0)]
-        >>> found = combinability.barriers(
-        ...     lambda x: -(x**2), itertools.combinations(models, 2), points=3
-        ... )
+        >>> pairs = itertools.combinations(jnp.array([-1.0, 1.0, 3.0]), 2)
+        >>> found = combinability.barriers(lambda x: -(x**2), pairs, points=3)
         >>> found.height.tolist(), found.losses.shape
         ([1.0, 4.0, 1.0], (3, 3))
     """

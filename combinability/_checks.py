@@ -1,4 +1,8 @@
-"""Validation of arguments: counts, numbers, functions, permutations and keys."""
+"""Validation of arguments: counts, numbers, functions, trees of arrays and keys.
+
+Each raises a TypeError for what is of the wrong kind, or a ValueError for what is out
+of range, that starts with the name of the argument.
+"""
 
 import itertools
 import math
@@ -23,76 +27,46 @@ _ONLY_ARRAYS = (
 
 
 def check_count(name: str, value: Any, least: int) -> int:
-    """Return an integer that is large enough.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is too small.
-    """
+    """Return an integer that is at least so large."""
+    number: Any = str(value) if isinstance(value, bool) else value
     try:
-        count = operator.index(value)
+        count = operator.index(number)
     except TypeError as error:
         raise TypeError(f"{name}: expected an integer, got {value!r}") from error
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
     if count < least:
         raise ValueError(f"{name}: expected at least {least}, got {count}")
     return count
 
 
-def check_number(name: str, value: Any, above: float = -math.inf) -> float:
-    """Return a finite number that is large enough.
-
-    Raises:
-        TypeError: if it is not a number.
-        ValueError: if it is not finite, or not above what it must be.
-    """
+def check_number(
+    name: str,
+    value: Any,
+    least: float = -math.inf,
+    most: float = math.inf,
+    *,
+    above: float = -math.inf,
+) -> float:
+    """Return a finite number in [least, most] that is larger than `above`."""
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected a number, got {value!r}") from error
-    if not math.isfinite(number) or number <= above:
-        more = "" if above == -math.inf else f" above {above:g}"
-        raise ValueError(f"{name}: expected a finite number{more}, got {number}")
-    return number
-
-
-def check_fraction(name: str, value: Any) -> float:
-    """Return a number in [0, 1].
-
-    Raises:
-        TypeError: if it is not a number.
-        ValueError: if it is outside.
-    """
-    number = check_number(name, value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"{name}: expected a number in [0, 1], got {number}")
+    if not (math.isfinite(number) and least <= number <= most and number > above):
+        wanted = "" if least == -math.inf else f" of at least {least:g}"
+        wanted = wanted if above == -math.inf else f" above {above:g}"
+        wanted = wanted if most == math.inf else f" in [{least:g}, {most:g}]"
+        raise ValueError(f"{name}: expected a finite number{wanted}, got {number}")
     return number
 
 
 def check_function(name: str, value: Any, called: str) -> None:
-    """Check that a value can be called.
-
-    Args:
-        name: what the argument is called.
-        value: what was given.
-        called: how it would be called, for the error.
-
-    Raises:
-        TypeError: if it is not a function.
-    """
+    """Check that a value can be called; `called` says how, for the error."""
     if not callable(value):
         raise TypeError(f"{name}: expected a function {called}, got {value!r}")
 
 
 def check_bijections(symmetry: Any, permutation: Any, name: str) -> dict[str, Any]:
-    """Return a permutation as 32-bit index arrays.
-
-    Raises:
-        TypeError: if it is no mapping.
-        ValueError: if a group is unknown, an index array has the wrong shape or dtype,
-            or does not name each unit once.
-    """
+    """Return a permutation of a symmetry's groups as 32-bit index arrays."""
     symmetry.check_permutation(permutation, name)
     return {group: jnp.asarray(i, jnp.int32) for group, i in permutation.items()}
 
@@ -100,21 +74,16 @@ def check_bijections(symmetry: Any, permutation: Any, name: str) -> dict[str, An
 def check_paths(what: str, found: Sequence[tuple], expected: Sequence[tuple]) -> None:
     """Check that the leaves of two trees have the same paths, in the same order.
 
-    Args:
-        what: what does not match, for the error, as "b does not match a".
-        found: the leaves of one tree, each a tuple that starts with its path.
-        expected: those of the other.
-
-    Raises:
-        ValueError: with the first difference.
+    Each leaf is a tuple that starts with its path. `what` says for the error what does
+    not match, as "b does not match a".
     """
     paths, others = [leaf[0] for leaf in found], [leaf[0] for leaf in expected]
     for where, wanted in itertools.zip_longest(paths, others):
-        lacking = wanted is not None and wanted not in paths
+        missing = wanted is not None and wanted not in paths
         extra = where is not None and where not in others
-        if lacking and not extra:
+        if missing and not extra:
             raise ValueError(f"{what}: it has no leaf {wanted!r}")
-        if extra and not lacking:
+        if extra and not missing:
             raise ValueError(f"{what}: it has one more leaf {where!r}")
         if where != wanted:
             raise ValueError(f"{what}: expected the leaf {wanted!r}, got {where!r}")
@@ -126,15 +95,9 @@ def path_name(path: Sequence[Any]) -> str:
 
 
 def named_leaves(name: str, tree: Any, shapes: bool = False) -> list[tuple[str, Any]]:
-    """Return path and value of each leaf of a tree.
+    """Return path and value of each leaf of a tree of arrays and numbers.
 
-    Args:
-        name: what the argument is called.
-        tree: a tree of arrays and numbers.
-        shapes: whether the shape of an array may take its place.
-
-    Raises:
-        TypeError: if a leaf is no array or number; names it.
+    With `shapes`, the shape of an array may take its place.
     """
     leaves = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
@@ -155,12 +118,7 @@ def named_leaves(name: str, tree: Any, shapes: bool = False) -> list[tuple[str, 
 
 
 def check_any_key(key: Any) -> TypedKey[Array, ""]:
-    """Return a single PRNG key, of any implementation, as a typed key.
-
-    Raises:
-        TypeError: if it is not a key.
-        ValueError: if there are several keys.
-    """
+    """Return a single PRNG key, of any implementation, as a typed key."""
     dtype = getattr(key, "dtype", None)
     if dtype is None:
         raise TypeError(f"key: expected a PRNG key as jax.random.key(0), got {key!r}")
@@ -177,12 +135,7 @@ def check_any_key(key: Any) -> TypedKey[Array, ""]:
 
 
 def check_key(key: Any) -> TypedKey[Array, ""]:
-    """Return a single PRNG key whose draws do not depend on the batch, as a typed key.
-
-    Raises:
-        TypeError: if it is not a key, or draws with it would depend on the batch.
-        ValueError: if there are several keys.
-    """
+    """Return a single typed PRNG key whose draws do not depend on the batch."""
     key = check_any_key(key)
     implementation = str(jax.random.key_impl(key))
     if implementation != _IMPLEMENTATION:

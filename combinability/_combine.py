@@ -1,6 +1,6 @@
 """Combinations of networks, and checks of networks that are combined."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -19,12 +19,12 @@ def combine(a: PyTree, b: PyTree, coefficients: PyTree) -> PyTree:
         \Theta_T = (1 - T) \odot \Theta_A + T \odot \Theta_B
 
     Coefficient 0 gives the values of a and 1 those of b exactly (a zero may lose its
-    sign). In the paper's notation :math:`\Lambda = 1 - T`. Leaves that are not numbers
-    to combine (integers, booleans, keys) are a's.
+    sign). In the notation of Csiszárik et al., 2023 (arXiv 2308.11511),
+    :math:`\Lambda = 1 - T`. Leaves that are not numbers to combine (integers,
+    booleans, keys) are a's.
 
     Args:
-        a: variables of a network.
-        b: variables of the same structure, shapes and dtypes.
+        a, b: variables of the same structure, shapes and dtypes.
         coefficients: T, inside [0, 1] or outside: a number, or a tree like a whose
             leaves broadcast to those of a. May be traced.
 
@@ -43,16 +43,9 @@ def combine(a: PyTree, b: PyTree, coefficients: PyTree) -> PyTree:
         [1.0, 1.5]
         >>> combinability.combine(a, b, {"w": jnp.array([1.0, 0.0])})["w"].tolist()
         [4.0, 1.0]
-
-    References:
-        Csiszárik et al., 2023 (arXiv 2308.11511).
     """
     check_like(b, a, "b", "a")
-
-    def mixed(x, y, t):
-        return (1 - t) * x + t * y
-
-    return _map(mixed, (a, b), _coefficient_leaves(a, coefficients, ()))
+    return _combined((a, b), coefficients, (), lambda t, x, y: (1 - t) * x + t * y)
 
 
 def combine_many(models: Sequence[PyTree], coefficients: PyTree) -> PyTree:
@@ -77,9 +70,9 @@ def combine_many(models: Sequence[PyTree], coefficients: PyTree) -> PyTree:
     Example:
         >>> import jax.numpy as jnp, combinability
         >>> models = [{"w": jnp.full(2, m)} for m in (0.0, 1.0, 5.0)]
-        >>> third = jnp.full(3, 1 / 3)
-        >>> combinability.combine_many(models, third)["w"].tolist()
-        [2.0, 2.0]
+        >>> coefficients = jnp.array([0.5, 0.25, 0.25])
+        >>> combinability.combine_many(models, coefficients)["w"].tolist()
+        [1.5, 1.5]
     """
     models = tuple(models)
     if not models:
@@ -87,12 +80,10 @@ def combine_many(models: Sequence[PyTree], coefficients: PyTree) -> PyTree:
     for number, model in enumerate(models[1:], start=1):
         check_like(model, models[0], f"models[{number}]", "models[0]")
 
-    def mixed(*values_and_coefficient):
-        *values, c = values_and_coefficient
+    def mixed(c, *values):
         return sum(c[m] * value for m, value in enumerate(values))
 
-    lead = (len(models),)
-    return _map(mixed, models, _coefficient_leaves(models[0], coefficients, lead))
+    return _combined(models, coefficients, (len(models),), mixed)
 
 
 def is_combined(leaf: Any) -> bool:
@@ -106,48 +97,38 @@ def dtype_of(leaf: Any) -> Any:
 
 
 def check_networks(networks: dict[str, PyTree]) -> list[PyTree]:
-    """Return networks, given by the names of their arguments, as trees of JAX arrays.
+    """Return networks, by the names of their arguments, as trees of JAX arrays.
 
-    Raises:
-        ValueError: if they differ in structure, shapes or dtypes, or are not finite.
+    Raises a ValueError if they differ in structure, shapes or dtypes, or hold NaN or
+    infinity.
     """
     first, like = next(iter(networks.items()))
     for name, network in networks.items():
         check_like(network, like, name, first)
-        check_finite(name, network)
+        check_finite(name, named_leaves(name, network))
     return [jax.tree.map(jnp.asarray, network) for network in networks.values()]
 
 
-def check_finite(name: str, network: PyTree) -> None:
-    """Check that all parameters are finite.
-
-    Raises:
-        ValueError: if one is NaN or infinite.
-    """
-    for path, leaf in named_leaves(name, network):
-        if is_combined(leaf) and not np.isfinite(leaf).all():
+def check_finite(name: str, leaves: Iterable[tuple[str, Any]]) -> None:
+    """Check that all parameters, given with their paths, are finite."""
+    for path, leaf in leaves:
+        bad = np.size(leaf) - int(np.isfinite(leaf).sum()) if is_combined(leaf) else 0
+        if bad:
             raise ValueError(
-                f"{name}: expected finite parameters, got NaN or infinity at {path!r}"
+                f"{name}: expected finite parameters, got {bad} that are NaN or "
+                f"infinite at {path!r}"
             )
 
 
 def check_like(tree: PyTree, like: PyTree, name: str, like_name: str) -> None:
-    """Check that two trees have the same structure, shapes and dtypes.
-
-    Raises:
-        ValueError: at the first difference, with its path.
-    """
+    """Check that two trees have the same structure, shapes and dtypes."""
     found, expected = named_leaves(name, tree), named_leaves(like_name, like)
     what = f"{name} does not match {like_name}"
     check_paths(what, found, expected)
     for (path, leaf), (_, like_leaf) in zip(found, expected, strict=True):
-        kinds = [(np.shape(x), dtype_of(x)) for x in (leaf, like_leaf)]
+        kinds = [f"{dtype_of(x)} of shape {np.shape(x)}" for x in (like_leaf, leaf)]
         if kinds[0] != kinds[1]:
-            (shape, dtype), (like_shape, like_dtype) = kinds
-            raise ValueError(
-                f"{what} at {path!r}: expected {like_dtype} of shape {like_shape}, got "
-                f"{dtype} of shape {shape}"
-            )
+            raise ValueError(f"{what} at {path!r}: expected {kinds[0]}, got {kinds[1]}")
     if jax.tree.structure(tree) != jax.tree.structure(like):
         raise ValueError(
             f"{what}: the leaves have the same paths in containers of other types; "
@@ -157,47 +138,47 @@ def check_like(tree: PyTree, like: PyTree, name: str, like_name: str) -> None:
 
 def _coefficient_leaves(like: PyTree, coefficients: PyTree, lead: tuple) -> list[Any]:
     """For each leaf a coefficient: axes `lead`, then what broadcasts to the leaf."""
-    leaves = jax.tree.leaves(like)
-    structure = jax.tree.structure(coefficients)
-    if coefficients is not None and jax.tree_util.treedef_is_leaf(structure):
+    expected = named_leaves("models", like)
+    structures = [jax.tree.structure(tree) for tree in (coefficients, like)]
+    alone, one = map(jax.tree_util.treedef_is_leaf, structures)
+    if alone and coefficients is not None:
         shape = jnp.shape(coefficients)
         if shape == lead:
-            return [coefficients] * len(leaves)
-        if not jax.tree_util.treedef_is_leaf(jax.tree.structure(like)):
+            return [coefficients] * len(expected)
+        if not one:
             wanted = f"an array of shape {lead}" if lead else "a number"
             raise ValueError(
                 f"coefficients: expected {wanted} or a tree like the networks, got an "
                 f"array of shape {shape}"
             )
-    expected = named_leaves("models", like)
     found = named_leaves("coefficients", coefficients)
     check_paths("coefficients", found, expected)
     for (path, leaf), (_, value) in zip(expected, found, strict=True):
-        _check_broadcast(path, np.shape(leaf), jnp.shape(value), lead)
+        shape, full, start = jnp.shape(value), np.shape(leaf), len(lead)
+        pairs = zip(shape[start:][::-1], full[::-1], strict=False)
+        fits = all(size in (1, whole) for size, whole in pairs)
+        if shape[:start] != lead or len(shape) - start > len(full) or not fits:
+            wanted = f"{lead} followed by a shape" if lead else "a shape"
+            raise ValueError(
+                f"coefficients: expected {wanted} that broadcasts to {full} at "
+                f"{path!r}, got {shape}"
+            )
     return [value for _, value in found]
 
 
-def _check_broadcast(path: str, shape: tuple, found: tuple, lead: tuple) -> None:
-    rest = found[len(lead) :]
-    broadcasts = len(rest) <= len(shape) and all(
-        size in (1, full) for size, full in zip(rest[::-1], shape[::-1], strict=False)
-    )
-    if found[: len(lead)] != lead or not broadcasts:
-        wanted = f"{lead} followed by a shape" if lead else "a shape"
-        raise ValueError(
-            f"coefficients: expected {wanted} that broadcasts to {shape} at {path!r}, "
-            f"got {found}"
-        )
+def _combined(
+    models: Sequence[PyTree], coefficients: PyTree, lead: tuple, mixed: Callable
+) -> PyTree:
+    """A tree of `mixed(coefficient, *values)`, for each leaf that is combined."""
 
-
-def _map(mixed: Callable, models: Sequence[PyTree], coefficients: list) -> PyTree:
     def leaf(c, *values):
         if not is_combined(values[0]):
             return values[0]
         arrays = [jnp.asarray(value) for value in values]
-        out = mixed(*arrays, jnp.asarray(c))
+        out = mixed(jnp.asarray(c), *arrays)
         return jnp.broadcast_to(out, arrays[0].shape).astype(arrays[0].dtype)
 
+    found = _coefficient_leaves(models[0], coefficients, lead)
+    columns = zip(found, *map(jax.tree.leaves, models), strict=True)
     structure = jax.tree.structure(models[0])
-    columns = zip(coefficients, *map(jax.tree.leaves, models), strict=True)
-    return jax.tree.unflatten(structure, [leaf(c, *values) for c, *values in columns])
+    return structure.unflatten([leaf(*column) for column in columns])

@@ -21,8 +21,7 @@ class ErrorOverlap(NamedTuple):
     """Overlap of the samples that two networks get wrong.
 
     Attributes:
-        overlap: samples that both get wrong over samples that at least one gets wrong;
-            larger is more alike.
+        overlap: samples that both get wrong over those that at least one gets wrong.
         by_chance: the overlap of independent errors of the same two rates.
     """
 
@@ -31,18 +30,18 @@ class ErrorOverlap(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Differences of two networks: the first four of outputs, the others of weights.
+    """Differences of two networks, first of outputs, then of weights.
+
+    Two networks are more alike where CKA, overlap and cosine are larger and the other
+    numbers smaller.
 
     Attributes:
-        disagreement: share of the samples with different predicted classes; larger is
-            more different.
-        jensen_shannon: mean Jensen-Shannon divergence in nats, in [0, ln 2]; larger is
-            more different.
-        cka: linear CKA of the outputs, larger is more alike; NaN where the outputs of
-            one network are constant.
+        disagreement: share of the samples with different predicted classes.
+        jensen_shannon: mean Jensen-Shannon divergence in nats, in [0, ln 2].
+        cka: linear CKA of the outputs; NaN where those of one network are constant.
         error_overlap: `ErrorOverlap`, or None without labels.
-        cosine: cosine similarity of the weights; larger is more alike.
-        l2: Euclidean distance of the weights; larger is more different.
+        cosine: cosine similarity of the weights.
+        l2: Euclidean distance of the weights.
     """
 
     disagreement: Float[Array, ""]
@@ -62,25 +61,18 @@ def difference(
 ) -> Difference:
     """Return how much two networks differ, in outputs on x and in weights.
 
-    None of the numbers says by itself whether a difference is large. As a reference,
-    measure pairs of networks that were trained from different seeds (several pairs, for
-    an interval), and read the difference of a combination from its parents, or of two
-    combinations, as a fraction of theirs. Weights are comparable only where the
-    networks are aligned.
-
-    May be used inside `jit`, where equal calls are traced once, and `vmap`, over many
-    combinations at once.
+    No number says by itself whether a difference is large: read it as a fraction of
+    that of networks trained from different seeds (several pairs, for an interval).
+    Weights are comparable only where the networks are aligned. Works inside `jit` and
+    `vmap`. For the paper's question whether combinations are different networks
+    (Csiszárik et al., 2023, arXiv 2308.11511); ours.
 
     Args:
         apply: apply(variables, x) gives logits (..., classes); each leading index is a
             sample, of which there are at least 2.
-        a: variables of a network.
-        b: variables of the same structure, shapes and dtypes.
+        a, b: variables of the same structure, shapes and dtypes.
         x: inputs, a tree.
         labels: (...), the right classes; without them there is no error overlap.
-
-    Returns:
-        A `Difference`.
 
     Raises:
         ValueError: if trees, logits or labels do not fit.
@@ -88,19 +80,13 @@ def difference(
 
     Example:
         >>> import jax.numpy as jnp, combinability
-        >>> def apply(variables, x):
-        ...     return x @ variables["w"]
+        >>> apply = lambda v, x: x @ v["w"]
         >>> a, b = {"w": jnp.eye(2)}, {"w": jnp.array([[1.0, 0.0], [2.0, 1.0]])}
-        >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0]])
-        >>> found = combinability.difference(apply, a, b, x, labels=jnp.array([0, 1]))
+        >>> found = combinability.difference(apply, a, b, jnp.eye(2), jnp.arange(2))
         >>> float(found.disagreement), float(found.l2)
         (0.5, 2.0)
-
-    References:
-        ours, for the paper's question whether combinations are different networks
-        (Csiszárik et al., 2023, arXiv 2308.11511).
     """
-    weights = weight_cosine(a, b), weight_distance(a, b)
+    cosine, l2 = weight_cosine(a, b), weight_distance(a, b)
     one, two = _logits_pair(apply(a, x), apply(b, x))
     rows = [each.reshape(-1, each.shape[-1]) for each in (one, two)]
     return Difference(
@@ -109,20 +95,18 @@ def difference(
         # Compiled, where what is not defined is NaN: a collapsed network is a finding.
         cka=jax.jit(cka)(*rows),
         error_overlap=None if labels is None else error_overlap(one, two, labels),
-        cosine=weights[0],
-        l2=weights[1],
+        cosine=cosine,
+        l2=l2,
     )
 
 
 def disagreement(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
     """Return the share of samples for which two networks predict different classes.
 
-    The predicted class is the one with the largest logit, the first of equal ones. Does
-    not depend on the confidence of the networks.
+    The predicted class is the one with the largest logit, the first of equal ones.
 
     Args:
-        logits_1: (..., classes); each leading index is a sample.
-        logits_2: of the same shape.
+        logits_1, logits_2: (..., classes), of the same shape.
 
     Returns:
         A scalar in [0, 1]; NaN if a logit is NaN.
@@ -150,13 +134,10 @@ def error_overlap(logits_1: Logits, logits_2: Logits, labels: Labels) -> ErrorOv
         J_0 = \frac{e_1 e_2}{e_1 + e_2 - e_1 e_2}
 
     with the error rates e. :math:`J_0` is the overlap of independent errors; networks
-    of one task have a far larger one, as some samples are hard for all of them. Compare
-    with both: `by_chance`, and the overlap of two networks trained from different
-    seeds.
+    of one task have a far larger one, as some samples are hard for all of them.
 
     Args:
-        logits_1: (..., classes).
-        logits_2: of the same shape.
+        logits_1, logits_2: (..., classes), of the same shape.
         labels: (...), the right classes.
 
     Returns:
@@ -169,9 +150,8 @@ def error_overlap(logits_1: Logits, logits_2: Logits, labels: Labels) -> ErrorOv
 
     Example:
         >>> import jax.numpy as jnp, combinability
-        >>> one = jnp.eye(2)[jnp.array([0, 0, 1, 1])]
-        >>> two = jnp.eye(2)[jnp.array([0, 1, 1, 1])]
-        >>> found = combinability.error_overlap(one, two, jnp.array([0, 0, 0, 0]))
+        >>> one, two = jnp.eye(2)[jnp.array([[0, 0, 1, 1], [0, 1, 1, 1]])]
+        >>> found = combinability.error_overlap(one, two, jnp.zeros(4, int))
         >>> round(float(found.overlap), 3), round(float(found.by_chance), 3)
         (0.667, 0.429)
     """
@@ -198,11 +178,10 @@ def jensen_shannon(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
         \tfrac12 \mathrm{KL}(p \,\|\, m) + \tfrac12 \mathrm{KL}(q \,\|\, m), \qquad
         m = \tfrac12 (p + q)
 
-    with p and q the softmax of the logits, averaged over samples.
+    with p and q the softmax of the logits, averaged over samples (Lin, 1991).
 
     Args:
-        logits_1: (..., classes); −∞ excludes a class.
-        logits_2: of the same shape.
+        logits_1, logits_2: (..., classes), of the same shape; −∞ excludes a class.
 
     Returns:
         A scalar in nats, in [0, ln 2], in at least float32; below 10⁻⁷ it is rounding.
@@ -215,9 +194,6 @@ def jensen_shannon(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
         >>> sure = jnp.array([[1000.0, 0.0]])
         >>> round(float(combinability.jensen_shannon(sure, -sure)), 4)
         0.6931
-
-    References:
-        Lin, 1991, "Divergence measures based on the Shannon entropy".
     """
     p, q = (jax.nn.log_softmax(each) for each in _logits_pair(logits_1, logits_2))
     middle = jnp.logaddexp(p, q) - jnp.log(2).astype(p.dtype)
@@ -236,24 +212,21 @@ def weight_cosine(a: PyTree, b: PyTree) -> Float[Array, ""]:
     """Return the cosine similarity of two networks' weights.
 
     All numbers of a tree are one vector; leaves of integers, booleans and keys are left
-    out. Pass the parameters only to leave out running statistics. Complex numbers count
-    as two real ones.
+    out, complex numbers count as two real ones. Pass the parameters only to leave out
+    running statistics.
 
     Args:
-        a: variables of a network.
-        b: variables of the same structure, shapes and dtypes, aligned with a.
+        a, b: variables of the same structure, shapes and dtypes.
 
     Returns:
         A scalar in [−1, 1], in at least float32; NaN if one network is all zeros.
 
     Raises:
-        ValueError: if the trees do not match, with the path of the first difference,
-            or hold nothing to compare.
+        ValueError: if the trees do not match or hold nothing to compare.
 
     Example:
         >>> import jax.numpy as jnp, combinability
-        >>> a = {"w": jnp.array([1.0, 0.0]), "b": jnp.array(1.0)}
-        >>> b = {"w": jnp.array([1.0, 0.0]), "b": jnp.array(-1.0)}
+        >>> a, b = jnp.array([1.0, 1.0]), jnp.array([1.0, -1.0])
         >>> float(combinability.weight_cosine(a, b))
         0.0
     """
@@ -265,22 +238,11 @@ def weight_cosine(a: PyTree, b: PyTree) -> Float[Array, ""]:
 
 
 def weight_distance(a: PyTree, b: PyTree) -> Float[Array, ""]:
-    """Return the Euclidean distance of two networks' weights.
-
-    Args:
-        a: variables of a network, as for `weight_cosine`.
-        b: variables of the same structure, shapes and dtypes.
-
-    Returns:
-        A scalar, in at least float32.
-
-    Raises:
-        ValueError: as `weight_cosine`.
+    """Return the Euclidean distance of two networks' weights; see `weight_cosine`.
 
     Example:
         >>> import jax.numpy as jnp, combinability
-        >>> a = {"w": jnp.zeros((2, 2)), "step": jnp.array(3)}
-        >>> b = {"w": jnp.ones((2, 2)), "step": jnp.array(9)}
+        >>> a, b = {"w": jnp.zeros(4), "step": 3}, {"w": jnp.ones(4), "step": 9}
         >>> float(combinability.weight_distance(a, b))
         2.0
     """
@@ -335,18 +297,16 @@ def _unless_nan(value: Array, *logits: Array) -> Array:
 
 
 def _numbers(a: PyTree, b: PyTree) -> list[tuple[Array, Array]]:
-    """The leaves to compare, real and in at least float32."""
+    """The leaves to compare, in at least float32, complex numbers as two real ones."""
     check_like(b, a, "b", "a")
+
+    def real(x: ArrayLike) -> Array:
+        x = jnp.asarray(x)
+        x = jnp.stack([x.real, x.imag]) if jnp.iscomplexobj(x) else x
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
     leaves = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    pairs = [(_real(x), _real(y)) for x, y in leaves if is_combined(x) and np.size(x)]
+    pairs = [(real(x), real(y)) for x, y in leaves if is_combined(x) and np.size(x)]
     if not pairs:
         raise ValueError("a and b: expected real or complex numbers, got none")
     return pairs
-
-
-def _real(x: ArrayLike) -> Array:
-    """An array of real numbers, complex ones as pairs."""
-    x = jnp.asarray(x)
-    if jnp.iscomplexobj(x):
-        x = jnp.stack([x.real, x.imag])
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

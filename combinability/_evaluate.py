@@ -13,16 +13,16 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from combinability._checkpoint import Checkpoint, describe
+from combinability import _checkpoint
 from combinability._checks import Key, check_count, check_function, check_key, path_name
-from combinability._combine import check_finite, check_like, combine, combine_many
+from combinability._combine import check_networks, combine, combine_many
 from combinability._jaxpr import (
     captured,
     convolves_channels_last,
     intermediate_bytes,
 )
 from combinability._jaxpr import evaluate as run_program
-from combinability.coefficients import Coefficients, check_distribution
+from combinability.coefficients import Coefficients
 
 # Programs that are kept for equal calls.
 _PROGRAMS = 128
@@ -54,36 +54,34 @@ def evaluate(
         \Theta_i = (1 - T_i) \odot \Theta_A + T_i \odot \Theta_B,
         \qquad T_i \sim \text{distribution}
 
+    as in Csiszárik et al., 2023 (arXiv 2308.11511).
+
     Sample i depends on the key and on i only: not on `samples`, `batch_size`, devices,
     or an interruption. Its coefficients are the same in every bit, the metric's values
     up to rounding, and in every bit where `batch_size` is the same.
 
-    **Compilation.** All samples are one program, `jax.jit` of `jax.lax.map`, into which
-    the drawing of coefficients is compiled. As with `jax.jit`, a call with the same
-    metric and distribution (compared by `==` and `hash`: the same function, an equal
-    distribution) and the same shapes and dtypes does not trace or compile again, and
-    what the metric closes over is read when it is first traced: later changes are not
-    seen. Give what changes as `args`. The last 128 programs are kept.
+    All samples are one program, `jax.jit` of `jax.lax.map`. As with `jax.jit`, a call
+    with the same metric, an equal distribution and the same shapes and dtypes does not
+    compile again, and what the metric closes over is read when it is first traced. Give
+    what changes as `args`. The last 128 programs are kept.
 
     Args:
         metric: a pure function `metric(variables, *args)` that returns a tree of
             arrays of numbers.
-        a: variables of a network.
-        b: variables of the same structure, shapes and dtypes, aligned with a.
+        a, b: variables of the same structure, shapes and dtypes, aligned.
         distribution: what the coefficients T are drawn from: `uniform()`, another one
             of `combinability.coefficients`, or your own `Coefficients`.
         key: a PRNG key.
         samples: number of combinations, at least 1.
         args: further arguments of the metric (data, say): trees of arrays.
-        batch_size: combinations that are vmapped together on each device. By default
-            1, without vmap, on a CPU, where larger batches save little and convolutions
-            become several times slower. There, if the metric contains a convolution
-            that is not channels-last (NHWC inputs, HWIO kernels), as the gradients of
-            all convolutions are, samples are evaluated by a Python loop over a
-            compiled sample: in a compiled loop XLA takes 7 to 50 times longer for them.
-            On accelerators by default as many as fit: `batch_size` times the
-            intermediate values of the metric, the coefficients and the combination take
-            at most a quarter of the device's memory; no more than 1024.
+        batch_size: combinations that are vmapped together on each device. On a CPU by
+            default 1, without vmap: larger batches save little, and convolutions become
+            several times slower. There, if the metric contains a convolution that is
+            not channels-last (NHWC inputs, HWIO kernels), as the gradients of all
+            convolutions are, a Python loop calls a compiled sample: in a compiled loop
+            XLA takes 7 to 50 times longer for them. On accelerators by default as many
+            as fit: their intermediate values, coefficients and combinations take at
+            most a quarter of the device's memory; no more than 1024.
         devices: devices of this process that share the samples; by default all.
         progress: called as `progress(done, samples)`, at most 64 times.
         checkpoint: a file for finished samples, replaced as a whole at most 64 times.
@@ -91,16 +89,15 @@ def evaluate(
 
     Returns:
         A tree like the metric's value, of NumPy arrays with a leading axis `samples`.
-        With several processes (`jax.distributed`) each evaluates a part of the samples
-        on its own devices, and all return all of them. Each needs the same arguments
-        and writes a checkpoint of its own, with its number at the end of the name.
+        Of several processes (`jax.distributed`) each evaluates a part of the samples,
+        and all return all of them. Each needs the same arguments and writes a
+        checkpoint of its own, with its number at the end of the name.
 
     Raises:
-        TypeError: if key is not a PRNG key, metric or distribution cannot be hashed, or
-            the metric returns no arrays of numbers.
-        ValueError: if a and b do not match, are not finite or span several processes,
-            samples, batch_size or devices are out of range, the distribution is one for
-            `evaluate_many`, or the checkpoint is damaged or belongs to another run.
+        TypeError: if metric or distribution cannot be hashed, or the metric returns no
+            arrays of numbers.
+        ValueError: if a and b do not match or are not finite, the distribution is one
+            for `evaluate_many`, or the checkpoint is damaged or of another run.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
@@ -111,18 +108,9 @@ def evaluate(
         ... )
         >>> means.shape, bool(abs(means.mean() - 0.5) < 0.02)
         ((10,), True)
-
-    References:
-        Csiszárik et al., 2023 (arXiv 2308.11511).
     """
-    check_like(b, a, "b", "a")
-    if getattr(distribution, "models", None) is not None:
-        raise ValueError(
-            f"distribution: expected one for two networks, got {distribution}; use "
-            "evaluate_many"
-        )
     return _evaluate(
-        metric, {"a": a, "b": b}, distribution, _combine_pair,
+        metric, {"a": a, "b": b}, distribution,
         key, samples, args, batch_size, devices, progress, checkpoint,
     )  # fmt: skip
 
@@ -140,28 +128,18 @@ def evaluate_many(
     progress: Callable[[int, int], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> PyTree:
-    """Evaluate a metric on random combinations of N networks.
+    """Evaluate a metric on random combinations of N networks; see `evaluate`.
 
     Args:
-        metric: as in `evaluate`.
         models: N trees of variables of the same structure, aligned with one another.
         distribution: `simplex(N)`, or an object of your own whose samples are what
             `combine_many` takes.
-        key: a PRNG key.
-        samples: number of combinations, at least 1.
-        args: as in `evaluate`.
-        batch_size: as in `evaluate`.
-        devices: as in `evaluate`.
-        progress: as in `evaluate`.
-        checkpoint: as in `evaluate`.
-
-    Returns:
-        As `evaluate`.
+        metric, key, samples, args, batch_size, devices, progress, checkpoint: as of
+            `evaluate`.
 
     Raises:
-        TypeError: as `evaluate`.
-        ValueError: as `evaluate`, and if the distribution is for another number of
-            networks.
+        ValueError, TypeError: as `evaluate`, and if the distribution is for another
+            number of networks.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
@@ -173,40 +151,58 @@ def evaluate_many(
         >>> means.shape, bool(abs(means.mean() - 2) < 0.1)
         ((8,), True)
     """
-    models = list(models)
-    if not models:
-        raise ValueError("models: expected at least one network, got none")
-    for number, model in enumerate(models):
-        check_like(model, models[0], f"models[{number}]", "models[0]")
-    expected = getattr(distribution, "models", len(models))
-    if expected != len(models):
-        kind = "two networks, by evaluate" if expected is None else f"{expected}"
-        raise ValueError(
-            f"distribution: expected one for {len(models)} networks, got "
-            f"{distribution}, which is for {kind}"
-        )
     named = {f"models[{number}]": model for number, model in enumerate(models)}
+    if not named:
+        raise ValueError("models: expected at least one network, got none")
     return _evaluate(
-        metric, named, distribution, combine_many,
+        metric, named, distribution,
         key, samples, args, batch_size, devices, progress, checkpoint,
     )  # fmt: skip
 
 
 def _evaluate(
-    metric, named, distribution, combined,
+    metric, named, distribution,
     key, samples, args, batch_size, devices, progress, checkpoint,
 ) -> PyTree:  # fmt: skip
-    """Evaluate a metric on `combined(models, coefficients)`."""
+    """Evaluate a metric on combinations of networks, by their arguments' names."""
     check_function("metric", metric, "of variables")
-    check_distribution(distribution, samples)
-    _check_hashable("metric", metric)
-    _check_hashable("distribution", distribution)
-    for name, model in named.items():
-        _check_local(name, model)
-        check_finite(name, model)
+    if not isinstance(distribution, Coefficients):
+        raise TypeError(
+            "distribution: expected an object with a method `sample`, as uniform() "
+            f"returns, got {distribution!r}"
+        )
+    for name, value in (("metric", metric), ("distribution", distribution)):
+        try:
+            hash(value)
+        except TypeError as error:
+            raise TypeError(
+                f"{name}: expected something hashable, by which equal calls are "
+                f"compiled once, got {value!r}; write a function, or a dataclass with "
+                "frozen=True or eq=False"
+            ) from error
+    check_count("samples", samples, 1)
+    points = getattr(distribution, "points", None)
+    if points not in (None, samples):
+        raise ValueError(
+            f"samples: expected {points}, the number of points of the line, got "
+            f"{samples}"
+        )
+    wanted = None if "a" in named else len(named)
+    found = getattr(distribution, "models", wanted)
+    if found != wanted:
+        many, two = "{} networks, by evaluate_many", "two networks, by evaluate"
+        kinds = [two if n is None else many.format(n) for n in (wanted, found)]
+        raise ValueError(
+            f"distribution: expected one for {kinds[0]}, got {distribution}, which is "
+            f"for {kinds[1]}"
+        )
+    _check_local(named)
+    models = tuple(check_networks(named))
     key, devices, args = check_key(key), _check_devices(devices), tuple(args)
-    part = _own_part(samples)
-    models = tuple(jax.tree.map(jnp.asarray, model) for model in named.values())
+    # Of several processes each has an equal part of the samples, the last ones less.
+    each = -(-samples // jax.process_count())
+    first = min(samples, each * jax.process_index())
+    part = range(first, min(samples, first + each))
     traced = _checked(metric).trace(models[0], *args)
     on_cpu = devices[0].platform == "cpu"
     if batch_size is None:
@@ -225,6 +221,7 @@ def _evaluate(
         steps = max(2, -(-each // batch_size))
         batch_size = -(-each // steps)
     count = calls * len(devices) * steps * batch_size
+    combined = combine_many if wanted else _combine_pair
     program, replicated = _program(
         traced.jaxpr, distribution, combined, batch_size, devices
     )
@@ -232,14 +229,18 @@ def _evaluate(
     arguments = jax.device_put((key, models, args, constants), replicated)
 
     outputs, structure = jax.tree.flatten(traced.out_info)
-    values, done, file = [np.zeros((0, *x.shape), x.dtype) for x in outputs], 0, None
+    values = [np.zeros((0, *x.shape), x.dtype) for x in outputs]
+    file, run, done = None, {}, 0
     if checkpoint is not None:
-        about = describe(part, key, distribution, models, args, traced)
-        file = Checkpoint(_own_file(checkpoint), about, outputs)
-        values = file.load() or values
-        done = len(values[0])
-        if progress is not None and done:
-            progress(done, len(part))
+        file = Path(checkpoint)
+        if jax.process_count() > 1:
+            file = file.with_name(f"{file.name}.{jax.process_index()}")
+        run = _checkpoint.describe(part, key, distribution, models, args, traced)
+        if file.exists():
+            values = _checkpoint.load(file, run, [x.dtype for x in outputs])
+            done = len(values[0])
+            if progress is not None:
+                progress(done, len(part))
     while done < len(part):
         # What is evaluated beyond the last sample is dropped.
         indices = np.minimum(part.start + done + np.arange(count), samples - 1)
@@ -249,7 +250,7 @@ def _evaluate(
         values = [np.concatenate(column)[: len(part)] for column in columns]
         done = len(values[0])
         if file is not None:
-            file.save(values)
+            _checkpoint.save(file, run, values)
         if progress is not None:
             progress(done, len(part))
     return jax.tree.unflatten(structure, _gather(values, samples))
@@ -275,12 +276,8 @@ def _checked(metric):
 def _program(metric, distribution, combined, batch_size, devices):
     """The compiled program that evaluates samples, and how its arguments are placed.
 
-    Args:
-        metric: as it was traced, with the arrays that it captured as arguments.
-        distribution: of the coefficients.
-        combined: (models, coefficients) -> variables.
-        batch_size: samples that are vmapped together.
-        devices: which share the samples.
+    The metric is the traced one, with the arrays that it captured as arguments. The
+    devices share the samples; each vmaps `batch_size` of them together.
     """
     mesh = Mesh(np.array(devices), ("samples",))
 
@@ -330,25 +327,13 @@ def _check_value(value: PyTree) -> None:
     for path, leaf in found:
         try:
             dtype = jnp.result_type(leaf)
-            if any(jnp.issubdtype(dtype, kind) for kind in (np.number, np.bool_)):
-                continue
         except TypeError:
-            pass
-        where = f" at {path_name(path)!r}" if path else ""
-        raise TypeError(
-            f"metric: expected arrays of numbers, got {type(leaf).__name__}{where}"
-        )
-
-
-def _check_hashable(name: str, value: Any) -> None:
-    try:
-        hash(value)
-    except TypeError as error:
-        raise TypeError(
-            f"{name}: expected something hashable, by which equal calls are compiled "
-            f"once, got {value!r}; write a function, or a dataclass with frozen=True "
-            "or eq=False"
-        ) from error
+            dtype = np.dtype(object)
+        if not (jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)):
+            where = f" at {path_name(path)!r}" if path else ""
+            raise TypeError(
+                f"metric: expected arrays of numbers, got {type(leaf).__name__}{where}"
+            )
 
 
 def _check_devices(devices: Sequence[Any] | None) -> tuple[Any, ...]:
@@ -362,30 +347,15 @@ def _check_devices(devices: Sequence[Any] | None) -> tuple[Any, ...]:
     return found
 
 
-def _check_local(name: str, model: PyTree) -> None:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(model)[0]:
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            raise ValueError(
-                f"{name}: expected arrays of this process, got one that spans several "
-                f"processes at {path_name(path)!r}; gather the network by "
-                "multihost_utils.process_allgather(…, tiled=True)"
-            )
-
-
-# Several processes: each has an equal part of the samples, the last ones less.
-
-
-def _own_part(samples: int) -> range:
-    each = -(-samples // jax.process_count())
-    first = min(samples, each * jax.process_index())
-    return range(first, min(samples, first + each))
-
-
-def _own_file(checkpoint: str | os.PathLike[str]) -> Path:
-    path = Path(checkpoint)
-    if jax.process_count() == 1:
-        return path
-    return path.with_name(f"{path.name}.{jax.process_index()}")
+def _check_local(named: dict[str, PyTree]) -> None:
+    for name, model in named.items():
+        for path, leaf in jax.tree_util.tree_flatten_with_path(model)[0]:
+            if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+                raise ValueError(
+                    f"{name}: expected arrays of this process, got one that spans "
+                    f"several processes at {path_name(path)!r}; gather the network by "
+                    "multihost_utils.process_allgather(…, tiled=True)"
+                )
 
 
 def _gather(values: list[np.ndarray], samples: int) -> list[np.ndarray]:

@@ -1,16 +1,18 @@
-"""REPAIR: rescale the activations of a combination to those of its parents."""
+"""Statistics of a combination: REPAIR of its activations, and those of BatchNorm."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, PyTree
 
-from combinability._checks import check_function
+from combinability._checks import check_function, path_name
 from combinability._combine import check_like
-from combinability._jaxpr import trace_state
+from combinability._jaxpr import returns_an_input, trace, trace_state
 
 # Deviations below this share of a layer's root mean square are those of constants.
 _CONSTANT = 1e-6
@@ -19,12 +21,7 @@ Apply = Callable[[PyTree, Any], Any]
 
 
 class ChannelStatistics(NamedTuple):
-    """Statistics of a layer's outputs over all axes but the last.
-
-    Attributes:
-        mean: shape (channels,).
-        deviation: standard deviation, shape (channels,).
-    """
+    """Mean and standard deviation of a layer's outputs over all axes but the last."""
 
     mean: Float[Array, " channels"]
     deviation: Float[Array, " channels"]
@@ -53,36 +50,33 @@ def repair(
 ) -> dict[str, Correction]:
     r"""Return corrections of a combination's activations to those of its parents.
 
-    The activations of an averaged network vary less than those of the networks it is
-    made of, more so in every layer. Every channel of every dense and convolutional
-    layer gets a scale and a shift such that on the calibration inputs its mean and
-    standard deviation are
+    REPAIR (Jordan et al., 2022, arXiv 2211.08403): the activations of an averaged
+    network vary less than those of its parents, more so in every layer. Every channel
+    of every dense and convolutional layer gets a scale and a shift such that on the
+    calibration inputs its mean and standard deviation are
 
     .. math::
 
         \mu = (1 - t) \mu_A + t \mu_B, \qquad \sigma = (1 - t) \sigma_A + t \sigma_B
 
     The coefficient t of a channel is that of the point of the line from a to b which is
-    nearest to the channel's incoming weights θ (ours; on the line it is the
-    coefficient of the combination):
+    nearest to the channel's incoming weights θ (ours), and 1/2 where a and b have the
+    same weights:
 
     .. math::
 
         t = \frac{\langle\theta - \theta_A, \theta_B - \theta_A\rangle}
           {\|\theta_B - \theta_A\|^2}
 
-    and 1/2 where a and b have the same weights. Layers are corrected in the order of
-    execution in one pass, so each is measured after the corrected layers before it.
-    Calibrate on training data. A pure function, which may be used in a metric of
-    `evaluate`. For networks with BatchNorm use `reset_batch_norm`.
+    Layers are corrected in the order of execution in one pass, so each is measured
+    after the corrected layers before it. A pure function, which may be used in a metric
+    of `evaluate`. For networks with BatchNorm use `reset_batch_norm`.
 
     Args:
         apply: `apply(variables, inputs)` of a Flax Linen network in evaluation mode,
             not jitted (the layers are intercepted; jit what surrounds it).
-        variables: of the combination.
-        a: variables of the network of coefficient 0.
-        b: variables of the network of coefficient 1.
-        inputs: one batch of calibration data.
+        variables, a, b: of the combination and of its parents.
+        inputs: one batch of calibration data, from the training set.
         statistics: `channel_statistics` of a and of b on the same inputs, where they
             are computed once for many combinations; by default computed here.
         layers: which layers, by path ("Dense_0", "block/Conv_1"); by default all.
@@ -106,26 +100,27 @@ def repair(
         >>> y = combinability.corrected(network.apply, fixed)(middle, x)
         >>> bool(jnp.allclose(y.std(0), (ends[0] + ends[1]) / 2, atol=1e-5))
         True
-
-    References:
-        Jordan et al., 2022 (REPAIR, arXiv 2211.08403).
     """
     check_like(variables, a, "variables", "a")
     check_like(b, a, "b", "a")
-    if statistics is None:
-        statistics = (
-            channel_statistics(apply, a, inputs, layers=layers),
-            channel_statistics(apply, b, inputs, layers=layers),
-        )
+    ends = statistics or [
+        channel_statistics(apply, parent, inputs, layers=layers) for parent in (a, b)
+    ]
     corrections: dict[str, Correction] = {}
 
     def correct(path: str, y: Array) -> Array:
-        t = _coefficient(*(_incoming(v, path) for v in (variables, a, b)))
-        of_a, of_b = (which[path] for which in statistics)
-        target = ChannelStatistics(
-            *((1 - t) * x + t * y for x, y in zip(of_a, of_b, strict=True))
-        )
-        corrections[path] = _correction(_measure(y), target)
+        theta, first, last = (_incoming(tree, path) for tree in (variables, a, b))
+        square = jnp.sum((last - first) ** 2, axis=0)
+        t = jnp.sum((theta - first) * (last - first), axis=0)
+        t = jnp.where(square > 0, t / jnp.where(square > 0, square, 1), 0.5)
+        of_a, of_b = (end[path] for end in ends)
+        mean, deviation = ((1 - t) * x + t * y for x, y in zip(of_a, of_b, strict=True))
+        found = _measure(y)
+        size = jnp.sqrt(jnp.mean(found.mean**2 + found.deviation**2))
+        varies = found.deviation > _CONSTANT * size
+        scale = deviation / jnp.where(varies, found.deviation, 1)
+        scale = jnp.where(varies, scale, 1)
+        corrections[path] = Correction(scale, mean - scale * found.mean)
         return _corrected(y, corrections[path])
 
     _run_layers(apply, variables, inputs, layers, correct)
@@ -133,27 +128,23 @@ def repair(
 
 
 def corrected(apply: Apply, corrections: Corrections) -> Apply:
-    """Return a network whose layers are corrected.
+    """Return a network whose layers are corrected; see `repair` for an example.
 
     Args:
-        apply: `apply(variables, inputs)` of a Flax Linen network, not jitted.
+        apply: as of `repair`.
         corrections: what `repair` returned.
 
     Returns:
         A function of variables and inputs, which raises ValueError if the network does
         not have every layer that is to be corrected.
-
-    Example:
-        See `repair`.
     """
 
-    def corrected_apply(variables: PyTree, inputs: Any) -> Any:
-        def correct(path: str, y: Array) -> Array:
-            return _corrected(y, corrections[path])
+    def correct(path: str, y: Array) -> Array:
+        return _corrected(y, corrections[path])
 
-        return _run_layers(
-            apply, variables, inputs, corrections.__contains__, correct, corrections
-        )
+    def corrected_apply(variables: PyTree, inputs: Any) -> Any:
+        chosen = corrections.__contains__
+        return _run_layers(apply, variables, inputs, chosen, correct, corrections)
 
     return corrected_apply
 
@@ -165,48 +156,39 @@ def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
         variables: a Flax variables dictionary.
         corrections: what `repair` returned.
 
-    Returns:
-        The variables, with scales in kernels and biases, and shifts in biases.
-
     Raises:
         ValueError: if a corrected layer has no bias for the shift; then use
             `corrected`.
 
     Example:
-        >>> import jax, jax.numpy as jnp, combinability
-        >>> from flax import linen as nn
-        >>> network, x = nn.Dense(2), jnp.eye(3)
-        >>> variables = network.init(jax.random.key(0), x)
+        >>> import jax.numpy as jnp, combinability
+        >>> variables = {"params": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}
         >>> fixed = {"": combinability.Correction(jnp.array([2.0, 1.0]), jnp.ones(2))}
-        >>> folded = network.apply(combinability.fold_corrections(variables, fixed), x)
-        >>> network = combinability.corrected(network.apply, fixed)
-        >>> bool(jnp.allclose(folded, network(variables, x)))
-        True
+        >>> folded = combinability.fold_corrections(variables, fixed)
+        >>> folded["params"]["kernel"][0].tolist(), folded["params"]["bias"].tolist()
+        ([2.0, 1.0], [3.0, 2.0])
     """
     params = variables.get("params") if isinstance(variables, Mapping) else None
     if params is None:
         raise ValueError(
             "variables: expected those of a Flax Linen network, a dict with 'params'"
         )
+    leaves: dict[str, Any] = flatten_dict(params, keep_empty_nodes=True, sep="/")
     for path, (scale, shift) in corrections.items():
-        layer = _at(params, path)
-        if "bias" not in layer:
+        kernel, bias = _names(leaves, path)
+        if bias not in leaves:
             raise ValueError(
                 f"variables: layer {path!r} has no bias for the shift; use corrected"
             )
-        channels = np.shape(layer["bias"])
+        channels = np.shape(leaves[bias])
         if np.shape(scale) != channels:
             raise ValueError(
                 f"corrections: expected shape {channels} for layer {path!r}, got "
                 f"{np.shape(scale)}"
             )
-        changed = {
-            **layer,
-            "kernel": layer["kernel"] * scale,
-            "bias": layer["bias"] * scale + shift,
-        }
-        params = _replaced(params, path.split("/") if path else [], changed)
-    return {**variables, "params": params}
+        leaves[kernel] = leaves[kernel] * scale
+        leaves[bias] = leaves[bias] * scale + shift
+    return {**variables, "params": unflatten_dict(leaves, sep="/")}
 
 
 def channel_statistics(
@@ -219,10 +201,7 @@ def channel_statistics(
     """Return mean and deviation of every channel of dense and convolutional layers.
 
     Args:
-        apply: as in `repair`.
-        variables: of a network.
-        inputs: one batch of data.
-        layers: which layers, by path; by default all.
+        apply, variables, inputs, layers: as of `repair`, for one network.
 
     Returns:
         path -> statistics of the layer's outputs.
@@ -251,12 +230,7 @@ def channel_statistics(
 
 
 def _run_layers(
-    apply: Apply,
-    variables: PyTree,
-    inputs: Any,
-    layers: Callable[[str], bool],
-    change: Callable[[str, Array], Array],
-    expected: Collection[str] | None = None,
+    apply: Apply, variables, inputs, layers, change, expected: Corrections | None = None
 ) -> Any:
     """Apply a network with the outputs of selected layers changed."""
     met: list[str] = []
@@ -297,44 +271,122 @@ def _measure(y: Float[Array, "... channels"]) -> ChannelStatistics:
     return ChannelStatistics(y.mean(axes), y.std(axes))
 
 
-def _correction(found: ChannelStatistics, target: ChannelStatistics) -> Correction:
-    size = jnp.sqrt(jnp.mean(found.mean**2 + found.deviation**2))
-    varies = found.deviation > _CONSTANT * size
-    scale = target.deviation / jnp.where(varies, found.deviation, 1)
-    scale = jnp.where(varies, scale, 1)
-    return Correction(scale, target.mean - scale * found.mean)
-
-
 def _corrected(y: Array, correction: Correction) -> Array:
     return (y * correction.scale + correction.shift).astype(y.dtype)
 
 
-def _coefficient(theta: Array, a: Array, b: Array) -> Float[Array, " channels"]:
-    """The coefficient of each column of a combination."""
-    square = jnp.sum((b - a) ** 2, axis=0)
-    t = jnp.sum((theta - a) * (b - a), axis=0) / jnp.where(square > 0, square, 1)
-    return jnp.where(square > 0, t, 0.5)
-
-
 def _incoming(variables: PyTree, path: str) -> Float[Array, "n c"]:
     """A layer's weights and biases, a column for each channel."""
-    layer = _at(variables["params"], path)
-    rows = [layer["kernel"].reshape(-1, layer["kernel"].shape[-1])]
-    if "bias" in layer:
-        rows.append(layer["bias"][None])
-    return jnp.concatenate(rows)
+    leaves: dict[str, Any] = flatten_dict(variables["params"], sep="/")
+    kernel, bias = _names(leaves, path)
+    rows = [leaves[kernel].reshape(-1, leaves[kernel].shape[-1])]
+    return jnp.concatenate(rows + ([leaves[bias][None]] if bias in leaves else []))
 
 
-def _at(params: Any, path: str) -> Any:
-    here = params
-    for name in path.split("/") if path else []:
-        if name not in here:
-            raise ValueError(f"corrections: the network has no layer {path!r}")
-        here = here[name]
-    return here
+def _names(leaves: Mapping[str, Any], path: str) -> tuple[str, str]:
+    """The paths of a layer's kernel and bias."""
+    kernel, bias = (f"{path}/{name}".removeprefix("/") for name in ("kernel", "bias"))
+    if kernel not in leaves:
+        raise ValueError(f"corrections: the network has no layer {path!r}")
+    return kernel, bias
 
 
-def _replaced(tree: Any, path: list[str], value: Any) -> Any:
-    if not path:
-        return value
-    return {**tree, path[0]: _replaced(tree[path[0]], path[1:], value)}
+def reset_batch_norm(
+    apply: Callable[[PyTree, Any], tuple[Any, PyTree]],
+    variables: PyTree,
+    batches: PyTree,
+    *,
+    collection: str = "batch_stats",
+) -> PyTree:
+    r"""Return variables with running statistics of calibration data.
+
+    The combined running statistics of two networks are not those of the combination
+    (Jordan et al., 2022, arXiv 2211.08403, section 3; the exact pooling is ours). With
+    :math:`\mu_j` and :math:`\sigma_j^2` the statistics of batch j of m in training
+    mode, the new statistics are those of all batches pooled (not a moving average):
+
+    .. math::
+
+        \mu = \frac1m \sum_j \mu_j, \qquad
+        \sigma^2 = \frac1m \sum_j \left(\sigma_j^2 + (\mu_j - \mu)^2\right)
+
+    In training mode the layers before normalise by the batch's own statistics; with one
+    batch of all calibration data the result is exactly what the network sees when it is
+    evaluated. Calibrate on training data. A pure function, which may be used in a
+    metric of `evaluate`.
+
+    Args:
+        apply: `apply(variables, x)` in training mode; gives the output and a dictionary
+            with the updated collection, as in Flax `model.apply(variables, x,
+            train=True, mutable=["batch_stats"])`. The update must be a moving average,
+            `decay * old + (1 - decay) * batch`, of leaves named `mean` and `var`.
+        variables: a dictionary with the collection.
+        batches: a tree of arrays with leading axes (batches, size): x of each batch.
+        collection: the name of the statistics.
+
+    Returns:
+        The variables with new statistics.
+
+    Raises:
+        ValueError: if variables have no such collection of means and variances, apply
+            does not update it, or there is no batch.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, combinability
+        >>> from flax import linen as nn
+        >>> norm = nn.BatchNorm(use_running_average=False)
+        >>> batches = jnp.arange(12.0).reshape(3, 4, 1)
+        >>> apply = lambda v, x: norm.apply(v, x, mutable=["batch_stats"])
+        >>> variables = norm.init(jax.random.key(0), batches[0])
+        >>> variables = combinability.reset_batch_norm(apply, variables, batches)
+        >>> round(float(variables["batch_stats"]["mean"][0]), 3)
+        5.5
+    """
+    if not isinstance(variables, dict) or collection not in variables:
+        raise ValueError(
+            f"variables: expected a dictionary with {collection!r}, got "
+            f"{sorted(variables) if isinstance(variables, dict) else type(variables)}"
+        )
+    old = variables[collection]
+    found, structure = jax.tree_util.tree_flatten_with_path(old)
+    paths = [path_name(path) for path, _ in found]
+    # The mean that belongs to each leaf: of a mean, itself.
+    means = [f"{path.rpartition('/')[0]}/mean".removeprefix("/") for path in paths]
+    for path, mean in zip(paths, means, strict=True):
+        if path.rpartition("/")[2] not in ("mean", "var"):
+            raise ValueError(
+                f"variables[{collection!r}]: expected leaves named 'mean' and 'var', "
+                f"got {path!r}"
+            )
+        if mean not in paths:
+            raise ValueError(f"variables[{collection!r}]: {path!r} has no mean")
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batches)]
+    if not shapes or any(len(shape) < 2 or 0 in shape[:2] for shape in shapes):
+        raise ValueError(
+            "batches: expected arrays with leading axes (batches, size), both at least "
+            f"1, got shapes {shapes}"
+        )
+
+    def update(statistics, x):
+        return apply({**variables, collection: statistics}, x)[1][collection]
+
+    first = jax.tree.map(lambda leaf: leaf[0], batches)
+    if returns_an_input(trace(update, old, first)[0]):
+        raise ValueError(
+            f"apply: returned {collection!r} as it got them; apply the network in "
+            "training mode with the collection mutable"
+        )
+    zeros, ones = jax.tree.map(jnp.zeros_like, old), jax.tree.map(jnp.ones_like, old)
+
+    def of_batch(x):
+        # The tangent of the old statistics is the average's decay, exactly.
+        new, decay = jax.jvp(lambda s: update(s, x), (zeros,), (ones,))
+        return jax.tree.map(lambda n, d: n / (1 - d), new, decay)
+
+    of_batches = jax.tree.leaves(jax.lax.map(of_batch, batches))
+    each = dict(zip(paths, of_batches, strict=True))
+    pooled = [
+        leaf.mean(0) if path == mean else leaf.mean(0) + each[mean].var(0)
+        for (path, leaf), mean in zip(each.items(), means, strict=True)
+    ]
+    return {**variables, collection: jax.tree.unflatten(structure, pooled)}

@@ -1,7 +1,7 @@
 """Robustness: how combinations degrade as a matching is perturbed."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,12 +10,17 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from combinability._barrier import barrier
-from combinability._checks import Key, check_bijections, check_count, check_key
+from combinability._checks import (
+    Key,
+    check_bijections,
+    check_count,
+    check_key,
+    check_number,
+)
 from combinability._combine import check_networks
 from combinability._evaluate import evaluate
-from combinability._permutation import Permutations, distance, perturb, random
-from combinability._products import vdot
 from combinability.coefficients import Coefficients, uniform
+from combinability.permutations import Permutations, distance, perturb, random
 from combinability.symmetry._symmetry import Permutation, Symmetry
 
 # Random permutations whose mean objective is that of chance.
@@ -25,17 +30,16 @@ _RANDOM = 32
 class Robustness(NamedTuple):
     """Barriers and losses of combinations while a matching is perturbed.
 
+    Barriers and losses are trees like the metric's value; smaller is better.
+
     Attributes:
-        fractions: the fractions of units to move that were asked for, (fractions,).
-        moved: the fractions that were moved, (fractions, trials); with few units not
-            every fraction is possible.
-        lost: the share of the matching's objective above chance that was lost, smaller
-            is better: 0 as matched, 1 as random, (fractions, trials). It means little
-            where the matching itself is hardly above chance.
-        barrier: heights, smaller is better: a tree like the metric's value,
-            (fractions, trials, …).
-        losses: of the random combinations, smaller is better: likewise,
-            (fractions, trials, samples, …).
+        fractions: the fractions of units to move that were asked for.
+        moved: the fractions that were moved; with few units not every one is possible.
+        lost: the share of the matching's objective above chance that was lost: 0 as
+            matched, 1 as random. It means little where the matching itself is hardly
+            above chance.
+        barrier: heights, (fractions, trials, …).
+        losses: of the random combinations, (fractions, trials, samples, …).
         matched: the objective ⟨a, π(b)⟩ of the given permutation, larger is better.
         chance: its mean over random permutations of the same groups.
     """
@@ -86,11 +90,9 @@ def robustness(
     fractions are differences between matchings.
 
     Args:
-        metric: a loss, as in `barrier`. Its two programs are compiled once, for all
-            fractions and trials and for equal calls.
+        metric, points, args, batch_size: as of `barrier`.
         symmetry: what may be permuted.
-        a: variables of a network.
-        b: variables of the same structure, **not yet** permuted.
+        a, b: variables of the same structure; b is **not yet** permuted.
         permutation: of b towards a, as `match(...).permutation`. Groups that it does
             not name stay as they are and are not perturbed; to perturb some groups of
             an aligned network, give the identity of these.
@@ -99,36 +101,25 @@ def robustness(
         trials: perturbations for each fraction.
         distribution: of the coefficients; by default `uniform()`, element by element.
         samples: combinations for each perturbed matching.
-        points: points of each segment, as in `barrier`.
-        args: further arguments of the metric, as in `evaluate`.
-        batch_size: points or samples that are vmapped together, as in `evaluate`.
         progress: called as `progress(done, total)` after each perturbed matching.
 
-    Returns:
-        Fractions moved, objective lost, barriers and losses, as NumPy arrays.
-
     Raises:
-        TypeError: if an argument is of the wrong kind.
-        ValueError: if networks or permutation do not match the symmetry, parameters are
-            not finite, a number is out of range, or the distribution is one for more
-            than two networks.
+        ValueError, TypeError: if networks or permutation do not match the symmetry, a
+            number is out of range, or as `evaluate`.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> def apply(variables, x):
-        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> apply = lambda v, x: jnp.tanh(x @ v["in"]) @ v["out"]
         >>> a = {"in": jnp.eye(4), "out": jnp.ones((4, 1))}
         >>> symmetry = combinability.infer_symmetry(apply, a, jnp.ones((1, 4)))
         >>> b = symmetry.apply({"in": jnp.array([1, 2, 3, 0])}, a)
         >>> found = combinability.robustness(
-        ...     lambda variables: jnp.abs(variables["in"] - jnp.eye(4)).sum(),
+        ...     lambda v: jnp.abs(v["in"] - jnp.eye(4)).sum(),
         ...     symmetry, a, b, {"in": jnp.array([3, 0, 1, 2])},
         ...     key=jax.random.key(0), fractions=[0, 0.5], trials=1, samples=2,
         ... )
-        >>> found.moved.tolist()
-        [[0.0], [0.5]]
-        >>> float(found.losses[0].max()), bool(found.losses[1].min() > 0)
-        (0.0, True)
+        >>> found.moved.tolist(), bool(found.losses[0].max() < found.losses[1].min())
+        ([[0.0], [0.5]], True)
 
     References:
         Csiszárik et al., 2023 (arXiv 2308.11511) state that substantial perturbations
@@ -139,16 +130,25 @@ def robustness(
     given = check_bijections(symmetry, permutation, "permutation")
     if not given:
         raise ValueError("permutation: expected at least one group to perturb, got {}")
-    fractions = _check_fractions(fractions)
+    if not isinstance(fractions, Iterable):
+        raise TypeError(f"fractions: expected a list of numbers, got {fractions!r}")
+    fractions = [check_number("fractions", each, 0, 1) for each in fractions]
+    if not fractions:
+        raise ValueError("fractions: expected at least one number, got none")
     trials, key = check_count("trials", trials, 1), check_key(key)
+    check_count("samples", samples, 1)
     distribution = uniform() if distribution is None else distribution
     # Samples fold their numbers into the key; no sample has this one.
     perturbing, comparing = jax.random.split(jax.random.fold_in(key, 2**32 - 1))
-    perturbed = _perturbed(perturbing, given, fractions, trials)
-    random_ones = _random(comparing, symmetry, given)
+    # The same keys for every fraction: the same transpositions, of which smaller
+    # fractions take fewer.
+    keys = jax.random.split(perturbing, trials)
+    perturbed = stacked([perturb(k, given, f) for f in fractions for k in keys])
+    drawn = _randoms(jax.random.split(comparing, _RANDOM), symmetry)
+    random_ones = {name: drawn[name].astype(jnp.int32) for name in given}
     matched, chance, objectives = (
         np.asarray(_objectives(symmetry, a, b, permutations), np.float64)
-        for permutations in (_stack([given]), random_ones, perturbed)
+        for permutations in (stacked([given]), random_ones, perturbed)
     )
     found, total = [], len(fractions) * trials
     for number in range(total):
@@ -161,18 +161,18 @@ def robustness(
             metric, a, moved, distribution,
             key=key, samples=samples, args=args, batch_size=batch_size,
         )  # fmt: skip
-        found.append((distance(given, here), height, losses))
+        found.append((height, losses))
         if progress is not None:
             progress(number + 1, total)
     lead = (len(fractions), trials)
-    moved, heights, losses = jax.tree.map(
-        lambda x: x.reshape(*lead, *x.shape[1:]), _stack(found)
+    heights, losses = jax.tree.map(
+        lambda x: x.reshape(*lead, *x.shape[1:]), stacked(found)
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         lost = (matched - objectives) / (matched - chance.mean())
     return Robustness(
         np.array(fractions),
-        moved,
+        np.asarray(_distances(given, perturbed)).reshape(lead),
         lost.reshape(lead),
         heights,
         losses,
@@ -181,31 +181,18 @@ def robustness(
     )
 
 
+_distances = jax.jit(jax.vmap(distance, (None, 0)))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _randoms(keys: Array, symmetry: Symmetry) -> Permutations:
+    return jax.vmap(lambda key: random(key, symmetry))(keys)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def permuted(symmetry: Symmetry, permutation: Permutation, variables: PyTree) -> PyTree:
     """Variables of a permuted network."""
     return symmetry.apply(permutation, variables)
-
-
-def _stack(trees: Sequence[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-
-
-def _perturbed(
-    key: Key, permutation: Permutations, fractions: Sequence[float], trials: int
-) -> Permutations:
-    """Perturbed permutations, fraction by fraction, each (fractions · trials, …)."""
-    # The same keys for every fraction: the same transpositions, of which smaller
-    # fractions take fewer.
-    keys = jax.random.split(key, trials)
-    return _stack([perturb(k, permutation, f) for f in fractions for k in keys])
-
-
-def _random(key: Key, symmetry: Symmetry, permutation: Permutations) -> Permutations:
-    """Random permutations of the same groups, each (32, …)."""
-    keys = jax.random.split(key, _RANDOM)
-    drawn = jax.vmap(lambda key: random(key, symmetry))(keys)
-    return {name: drawn[name].astype(jnp.int32) for name in permutation}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -224,18 +211,11 @@ def _objectives(
 
 def _inner(x: Array, y: Array) -> Array:
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    return vdot(x.astype(wide), y.astype(wide)).real
+    # In full precision on accelerators too, whose default is lower.
+    full = jax.lax.Precision.HIGHEST
+    return jnp.vdot(x.astype(wide), y.astype(wide), precision=full).real
 
 
-def _check_fractions(fractions: Sequence[float]) -> list[float]:
-    try:
-        found = [float(fraction) for fraction in fractions]
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"fractions: expected a list of numbers, got {fractions!r}"
-        ) from error
-    if not found or not all(0 <= fraction <= 1 for fraction in found):
-        raise ValueError(
-            f"fractions: expected at least one number, all in [0, 1], got {found}"
-        )
-    return found
+def stacked(trees: Sequence[PyTree]) -> PyTree:
+    """Trees as one whose leaves have a leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)

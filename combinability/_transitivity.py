@@ -1,33 +1,23 @@
 """Transitivity: are networks that were matched to a third one matched to each other?"""
 
-import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from combinability import matching
-from combinability._barrier import barrier
+from combinability._barrier import barriers
 from combinability._checks import Key, check_bijections, check_count, check_key
 from combinability._combine import check_networks
-from combinability._cycles import Pair, chance_defect, cycle_defects
-from combinability._permutation import Permutations, identity, invert
-from combinability._robustness import permuted
-from combinability.matching._match import Matching
-from combinability.symmetry._symmetry import Symmetry
-
-
-class Matcher(Protocol):
-    """How two networks are matched, as by `match` or `weight_matching`."""
-
-    def __call__(
-        self, symmetry: Symmetry, a: PyTree, b: PyTree, *, key: Key
-    ) -> Matching:
-        """Return the permutation of b towards a."""
-        ...
+from combinability._robustness import permuted, stacked
+from combinability.permutations import compose, identity, invert
+from combinability.symmetry._indexing import at_parents
+from combinability.symmetry._symmetry import Permutation, Symmetry
 
 
 class Transitivity(NamedTuple):
@@ -44,12 +34,11 @@ class Transitivity(NamedTuple):
             the direct barrier.
         references: the reference of each matrix of `through`.
         cycles: group -> for each triple the fraction of units that the permutations
-            i → j → k → i do not bring back; 0 is perfect, (triples,).
+            i → j → k → i do not bring back; 0 is perfect.
         chance: group -> the mean of `cycles` for random permutations.
-        triples: i < j < k of each, (triples, 3).
-        pairs: i < j of each matching, (pairs, 2).
-        permutations: group -> the permutation of j towards i, of each pair,
-            (pairs, *within, size).
+        triples: i < j < k of each.
+        pairs: i < j of each matching.
+        permutations: group -> the permutation of j towards i, of each pair.
     """
 
     unmatched: PyTree
@@ -69,7 +58,7 @@ def transitivity(
     models: Sequence[PyTree],
     *,
     key: Key,
-    match: Matcher = matching.match,
+    match: Callable[..., Any] = matching.match,
     references: Sequence[int] | None = None,
     points: int = 25,
     args: Sequence[PyTree] = (),
@@ -93,7 +82,7 @@ def transitivity(
     the aligned weights as it was, and so is as good a match.
 
     Args:
-        metric: a loss, as in `barrier`. Compiled once.
+        metric, points, args, batch_size: as of `barrier`.
         symmetry: what may be permuted.
         models: N ≥ 3 networks of one structure.
         key: a PRNG key; each matching gets one of its own.
@@ -101,31 +90,23 @@ def transitivity(
             object with a `permutation`. By default `match`, from weights only.
         references: numbers of the networks that others are matched through; by default
             each of them.
-        points: points of each segment, as in `barrier`.
-        args: further arguments of the metric, as in `evaluate`.
-        batch_size: points that are vmapped together, as in `evaluate`.
         progress: called as `progress(done, total)` after each matching and barrier.
 
-    Returns:
-        Barriers and cycle defects, as NumPy arrays.
-
     Raises:
-        TypeError: if an argument is of the wrong kind.
-        ValueError: if there are fewer than 3 networks, they do not match the symmetry
-            or each other, or are not finite, a reference is none of them, or `match`
-            returns no permutation.
+        ValueError, TypeError: if there are fewer than 3 networks, they do not match the
+            symmetry, a reference is none of them, `match` returns no permutation, or
+            as `evaluate`.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> def apply(variables, x):
-        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> apply = lambda v, x: jnp.tanh(x @ v["in"]) @ v["out"]
         >>> a = {"in": jnp.eye(2, 3), "out": jnp.array([[1.0], [2.0], [3.0]])}
         >>> x = jnp.array([[0.5, -1.0]])
         >>> symmetry = combinability.infer_symmetry(apply, a, x)
         >>> b = symmetry.apply({"in": jnp.array([1, 2, 0])}, a)
         >>> c = symmetry.apply({"in": jnp.array([2, 1, 0])}, a)
         >>> found = combinability.transitivity(
-        ...     lambda variables: jnp.abs(apply(variables, x) - apply(a, x)).mean(),
+        ...     lambda v: jnp.abs(apply(v, x) - apply(a, x)).mean(),
         ...     symmetry, [a, b, c], key=jax.random.key(0), points=5,
         ... )
         >>> bool(found.unmatched[1, 2] > 0.1), float(found.through[0, 1, 2])
@@ -137,85 +118,35 @@ def transitivity(
         Csiszárik et al., 2023 (arXiv 2308.11511) state that B and C, both matched to A,
         are linearly connected as they stand; the matrices and the defect are ours.
     """
-    models = _check_models(symmetry, models)
+    if not isinstance(models, Sequence):
+        raise TypeError(f"models: expected a list of networks, got {type(models)}")
     n = len(models)
+    if n < 3:
+        raise ValueError(
+            f"models: expected at least 3 networks, got {n}; for a pair see barrier"
+        )
+    symmetry.check(models[0], "models[0]")
+    models = check_networks({f"models[{i}]": model for i, model in enumerate(models)})
     references = _check_references(references, n)
     check_count("points", points, 3)
     pairs = list(itertools.combinations(range(n), 2))
+    # Barriers of pairs as they are (None), and with both moved towards network r. With
+    # one of them as r that is the direct barrier.
+    as_given = [(None, i, j) for i, j in pairs]
+    directly = [(i, i, j) for i, j in pairs]
     apart = [(r, i, j) for r in references for i, j in pairs if r not in (i, j)]
-    total, count = 3 * len(pairs) + len(apart), itertools.count(1)
+    wanted = [*as_given, *directly, *apart]
+    total, count = len(pairs) + len(wanted), itertools.count(1)
 
     def done():
         if progress is not None:
             progress(next(count), total)
 
-    towards = _match_pairs(symmetry, models, match, check_key(key), done)
-
-    def height(start: PyTree, end: PyTree) -> PyTree:
-        found = barrier(
-            metric, start, end, points=points, args=args, batch_size=batch_size
-        ).height
-        done()
-        return found
-
-    def moved(i: int, j: int) -> PyTree:
-        return permuted(symmetry, towards[i, j], models[j])
-
-    unmatched = {(i, j): height(models[i], models[j]) for i, j in pairs}
-    direct = {(i, j): height(models[i], moved(i, j)) for i, j in pairs}
-    through = {(r, i, j): height(moved(r, i), moved(r, j)) for r, i, j in apart}
-    matrices = [
-        _matrix(n, {(i, j): through.get((r, i, j), direct[i, j]) for i, j in pairs})
-        for r in references
-    ]
-    triples, cycles = cycle_defects(symmetry, towards, n)
-    return Transitivity(
-        _matrix(n, unmatched),
-        _matrix(n, direct),
-        jax.tree.map(lambda *leaves: np.stack(leaves), *matrices),
-        np.array(references),
-        cycles,
-        chance_defect(symmetry),
-        triples,
-        np.array(pairs),
-        {
-            name: np.stack([np.asarray(towards[pair][name]) for pair in pairs])
-            for name in symmetry.groups
-        },
-    )
-
-
-def _matrix(n: int, heights: Mapping[Pair, PyTree]) -> PyTree:
-    """The symmetric matrix of a value for each pair i < j, leaf by leaf."""
-
-    def of_leaves(*leaves):
-        matrix = np.zeros((n, n, *leaves[0].shape))
-        for (i, j), leaf in zip(heights, leaves, strict=True):
-            matrix[i, j] = matrix[j, i] = leaf
-        return matrix
-
-    return jax.tree.map(of_leaves, *heights.values())
-
-
-_inverse = functools.partial(jax.jit, static_argnums=0)(invert)
-
-
-def _match_pairs(
-    symmetry: Symmetry,
-    models: Sequence[PyTree],
-    match: Matcher,
-    key: Key,
-    done: Callable[[], None],
-) -> dict[Pair, Permutations]:
-    """Return for each i, j the permutation of j towards i.
-
-    Pairs i < j are matched, the others have the inverse permutations. `done` is called
-    after each matching.
-    """
+    # For each i, j the permutation of j towards i.
     still = check_bijections(symmetry, identity(symmetry), "identity")
-    towards = {(i, i): still for i in range(len(models))}
-    pairs = list(itertools.combinations(range(len(models)), 2))
-    for (i, j), own in zip(pairs, jax.random.split(key, len(pairs)), strict=True):
+    towards = {}
+    keys = jax.random.split(check_key(key), len(pairs))
+    for (i, j), own in zip(pairs, keys, strict=True):
         found = match(symmetry, models[i], models[j], key=own)
         permutation = getattr(found, "permutation", None)
         if not isinstance(permutation, Mapping):
@@ -227,23 +158,112 @@ def _match_pairs(
         towards[i, j] = {**still, **given}
         towards[j, i] = _inverse(symmetry, towards[i, j])
         done()
-    return towards
+
+    def moved(r: int | None, i: int) -> PyTree:
+        if r is None or r == i:
+            return models[i]
+        return permuted(symmetry, towards[r, i], models[i])
+
+    def ends():
+        for r, i, j in wanted:
+            yield moved(r, i), moved(r, j), *args
+            done()
+
+    heights = barriers(metric, ends(), points=points, batch_size=batch_size).height
+
+    def matrix(barriers_of_pairs: list) -> PyTree:
+        rows = [wanted.index(one) for one in barriers_of_pairs]
+
+        def symmetric(leaf: np.ndarray) -> np.ndarray:
+            first, second = np.transpose(pairs)
+            found = np.zeros((n, n, *leaf.shape[1:]))
+            found[first, second] = found[second, first] = leaf[rows]
+            return found
+
+        return jax.tree.map(symmetric, heights)
+
+    through = [
+        matrix([(i if r in (i, j) else r, i, j) for i, j in pairs]) for r in references
+    ]
+    triples = list(itertools.combinations(range(n), 3))
+    cycles = [
+        _cycle_defect(symmetry, towards[i, j], towards[j, k], towards[k, i])
+        for i, j, k in triples
+    ]
+    return Transitivity(
+        matrix(as_given),
+        matrix(directly),
+        stacked(through),
+        np.array(references),
+        stacked(cycles),
+        _chance_defect(symmetry),
+        np.array(triples),
+        np.array(pairs),
+        stacked([towards[pair] for pair in pairs]),
+    )
 
 
-def _check_models(symmetry: Symmetry, models: Sequence[PyTree]) -> list[PyTree]:
-    if not symmetry.groups:
-        raise ValueError("symmetry: expected at least one group, got none to match")
-    if not isinstance(models, Sequence):
-        raise TypeError(
-            f"models: expected a list of networks, got {type(models).__name__}"
-        )
-    if len(models) < 3:
-        raise ValueError(
-            f"models: expected at least 3 networks, got {len(models)}; for a pair see "
-            "barrier"
-        )
-    symmetry.check(models[0], "models[0]")
-    return check_networks({f"models[{i}]": model for i, model in enumerate(models)})
+def cycle_defect(
+    symmetry: Symmetry, *permutations: Permutation
+) -> dict[str, Float[Array, ""]]:
+    """Return the fraction of each group's units that a composition moves.
+
+    A unit of a group within others returns to its place if it and the units that it
+    lies within do. The fraction does not depend on where a closed cycle starts.
+
+    Args:
+        symmetry: the groups, and which lie within which.
+        permutations: the permutations to compose, the last one applied first; groups
+            that one does not name stay.
+
+    Returns:
+        Group name -> fraction of units that do not return to their place, in [0, 1].
+
+    Raises:
+        ValueError: if there is no permutation, or as `permutations.compose`.
+
+    Example:
+        >>> import jax.numpy as jnp, combinability
+        >>> apply = lambda v, x: jnp.tanh(x @ v["in"]) @ v["out"]
+        >>> v = {"in": jnp.ones((2, 4)), "out": jnp.ones((4, 1))}
+        >>> symmetry = combinability.infer_symmetry(apply, v, jnp.ones((1, 2)))
+        >>> turn = {"in": jnp.array([1, 2, 3, 0])}
+        >>> float(combinability.cycle_defect(symmetry, turn, turn, turn, turn)["in"])
+        0.0
+        >>> swap = {"in": jnp.array([1, 0, 2, 3])}
+        >>> float(combinability.cycle_defect(symmetry, swap)["in"])
+        0.5
+    """
+    if not permutations:
+        raise ValueError("permutations: expected at least one, got none")
+    around, groups = identity(symmetry), symmetry.groups
+    for step in permutations:
+        around = compose(symmetry, around, step)
+    moved: dict[str, Bool[Array, "*within size"]] = {}
+    for name in sorted(groups, key=lambda n: len(groups[n].within)):
+        moved[name] = around[name] != jnp.arange(groups[name].size)
+        inherited = at_parents(groups, moved, name)
+        for parent, parent_moved in zip(groups[name].within, inherited, strict=True):
+            if parent in groups:
+                moved[name] |= parent_moved
+    return {name: moved[name].mean() for name in groups}
+
+
+def _chance_defect(symmetry: Symmetry) -> dict[str, float]:
+    """Return the expected cycle defect of uniformly random permutations, by group.
+
+    A unit of n stays with probability 1/n, if the units that it lies within do:
+    1 − 1/(n · units of its parents that may be permuted).
+    """
+    sizes = {name: group.size for name, group in symmetry.groups.items()}
+    return {
+        name: 1 - 1 / (group.size * math.prod(sizes.get(p, 1) for p in group.within))
+        for name, group in symmetry.groups.items()
+    }
+
+
+_cycle_defect = jax.jit(cycle_defect, static_argnums=0)
+_inverse = jax.jit(invert, static_argnums=0)
 
 
 def _check_references(references: Sequence[int] | None, n: int) -> list[int]:

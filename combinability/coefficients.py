@@ -1,31 +1,26 @@
-"""Distributions of coefficients over the hypercube of combinations and around it."""
+"""Distributions of coefficients over the hypercube of combinations and around it.
 
-import abc
+Each function returns a `Distribution`, which says what `granularity` and `symmetry`
+mean, and raises a TypeError or ValueError for a parameter that is no number or out of
+range. A coefficient of 0 is a, and 1 is b.
+"""
+
 import dataclasses
 import functools
 import math
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
-from combinability._checks import (
-    Key,
-    check_count,
-    check_fraction,
-    check_key,
-    check_number,
-)
-from combinability._grains import (
-    GRANULARITIES,
-    Granularity,
-    coefficient_dtype,
-    grains,
-)
+from combinability._checks import Key, check_count, check_key, check_number
+from combinability._combine import dtype_of, is_combined
 from combinability._jaxpr import threefry_2x32
+from combinability.symmetry._indexing import along
 from combinability.symmetry._symmetry import Symmetry
 
 __all__ = [
@@ -38,6 +33,9 @@ __all__ = [
     "simplex",
     "uniform",
 ]
+
+Granularity = Literal["element", "neuron", "tensor", "module", "model"]
+Draws = Mapping[int, Array]
 
 # Bins of equal probability in which a quantile function is tabulated.
 _BINS = 2**14
@@ -56,9 +54,9 @@ class Coefficients(Protocol):
         """Return the coefficients of one sample.
 
         Args:
-            index: number of the sample, a traced integer.
+            index: number of the sample, from 0; may be traced.
             variables: a network, for structure, shapes and dtypes.
-            key: the same for all samples.
+            key: a PRNG key, the same for all samples.
 
         Returns:
             What `combine` takes (or `combine_many`, for `evaluate_many`).
@@ -73,7 +71,8 @@ class Distribution:
     Returned by `uniform`, `bernoulli`, `beta`, `normal`, `line` and `simplex`.
 
     Attributes:
-        law: what a coefficient is drawn from.
+        law: what a coefficient is drawn from: the name of one of these functions.
+        parameters: of the law.
         granularity: what has a coefficient of its own. `"element"`: each parameter.
             `"neuron"`: each unit of a permutable group. All arrays that produce the
             unit share its coefficient: the column of a kernel, bias, scale and running
@@ -86,14 +85,15 @@ class Distribution:
         symmetry: the groups; needed by `"neuron"` only.
     """
 
-    law: "Law"
+    law: str
+    parameters: tuple[float, ...]
     granularity: Granularity = "element"
     symmetry: Symmetry | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self):
-        if self.granularity not in GRANULARITIES:
+        if self.granularity not in (known := get_args(Granularity)):
             raise ValueError(
-                f"granularity: expected one of {', '.join(GRANULARITIES)}, got "
+                f"granularity: expected one of {', '.join(known)}, got "
                 f"{self.granularity!r}"
             )
         if self.granularity == "neuron" and not isinstance(self.symmetry, Symmetry):
@@ -103,14 +103,9 @@ class Distribution:
             )
 
     def sample(self, index: Any, variables: PyTree, *, key: Key) -> PyTree:
-        """Return the coefficients of one sample.
+        """Return the coefficients of one sample, as `Coefficients.sample`.
 
         They depend on key, index and the shapes of the arrays in the tree only.
-
-        Args:
-            index: number of the sample, from 0; may be traced.
-            variables: a network, for structure, shapes and dtypes.
-            key: a PRNG key, the same for all samples.
 
         Returns:
             A tree like variables whose leaves broadcast to theirs, in the real dtype
@@ -130,29 +125,30 @@ class Distribution:
             >>> drawn["w"].shape, drawn["b"].shape
             ((), ())
         """
-        dtype = coefficient_dtype(variables)
-        plan = grains(self.granularity, self.symmetry, variables)
+        shapes, place = _grains(self.granularity, self.symmetry, variables)
         key = jax.random.fold_in(check_key(key), index)
         # All at once: a draw for each array takes much longer to compile.
-        sizes = [math.prod(shape) for shape in plan.shapes.values()]
-        u = _uniform_numbers(key, (self.law.uniforms, sum(sizes)), dtype)
-        drawn = self.law.coefficients(u, index)
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        count = 0 if self.points else (self.models or 2) - 1
+        dtype = _coefficient_dtype(variables)
+        u = _uniform_numbers(key, (count, sum(sizes)), dtype)
+        drawn = _LAWS[self.law](u, index, *self.parameters)
         parts = jnp.split(drawn, np.cumsum(sizes)[:-1], axis=-1) if sizes else []
         draws = {
-            number: part.reshape(*part.shape[:-1], *shape)
-            for (number, shape), part in zip(plan.shapes.items(), parts, strict=True)
+            owner: part.reshape(*part.shape[:-1], *shape)
+            for (owner, shape), part in zip(shapes.items(), parts, strict=True)
         }
-        return plan.place(draws) if self.models is None else jax.vmap(plan.place)(draws)
+        return place(draws) if self.models is None else jax.vmap(place)(draws)
 
     @property
     def models(self) -> int | None:
         """How many networks `simplex` combines; None for two networks."""
-        return self.law.n if isinstance(self.law, Dirichlet) else None
+        return int(self.parameters[0]) if self.law == "simplex" else None
 
     @property
     def points(self) -> int | None:
         """The number of samples of `line(points)`; None where they are random."""
-        return self.law.points if isinstance(self.law, Spaced) else None
+        return int(self.parameters[2]) if self.law == "line" else None
 
 
 def uniform(
@@ -165,27 +161,19 @@ def uniform(
     """Return coefficients uniform in [low, high].
 
     Args:
-        low: smallest coefficient; 0 is a, below 0 is beyond a.
-        high: largest coefficient, not less than low; 1 is b, above 1 is beyond b.
-        granularity: what has a coefficient of its own; see `Distribution`.
-        symmetry: needed by granularity "neuron".
-
-    Returns:
-        The distribution.
-
-    Raises:
-        ValueError: if a bound is not finite, low exceeds high, or the granularity is
-            unknown or lacks its symmetry.
+        low: smallest coefficient, below 0 for what is beyond a.
+        high: largest coefficient, at least low; above 1 for what is beyond b.
+        granularity, symmetry: which parameters share a coefficient.
 
     Example:
         >>> import combinability
-        >>> combinability.uniform(-0.2, 1.2, granularity="module").law
-        Uniform(low=-0.2, high=1.2)
+        >>> combinability.uniform(-0.2, 1.2, granularity="module")
+        Distribution(law='uniform', parameters=(-0.2, 1.2), granularity='module')
     """
     low, high = check_number("low", low), check_number("high", high)
     if low > high:
         raise ValueError(f"low: expected at most high = {high}, got {low}")
-    return Distribution(Uniform(low, high), granularity, symmetry)
+    return Distribution("uniform", (low, high), granularity, symmetry)
 
 
 def bernoulli(
@@ -198,14 +186,7 @@ def bernoulli(
 
     Args:
         probability: of 1, that is of b's value, in [0, 1].
-        granularity: what has a coefficient of its own; see `Distribution`.
-        symmetry: needed by granularity "neuron".
-
-    Returns:
-        The distribution.
-
-    Raises:
-        ValueError: if the probability is outside [0, 1], or as `uniform`.
+        granularity, symmetry: which parameters share a coefficient.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
@@ -213,8 +194,8 @@ def bernoulli(
         >>> always_b.sample(0, jnp.ones(3), key=jax.random.key(0)).tolist()
         [1.0, 1.0, 1.0]
     """
-    probability = check_fraction("probability", probability)
-    return Distribution(Bernoulli(probability), granularity, symmetry)
+    probability = check_number("probability", probability, 0, 1)
+    return Distribution("bernoulli", (probability,), granularity, symmetry)
 
 
 def beta(
@@ -226,31 +207,23 @@ def beta(
 ) -> Distribution:
     """Return coefficients of density proportional to tᵅ⁻¹(1 − t)ᵝ⁻¹ on [0, 1].
 
-    Both parameters below 1: near the vertices; both above 1: near the centre. Drawn
-    from a table of quantiles: the probability of each of 16,384 bins is exact, and the
-    density is uniform within a bin.
+    The mean is α / (α + β). Both parameters below 1: near the vertices; both above 1:
+    near the centre. Drawn from a table of quantiles: the probability of each of 16,384
+    bins is exact, and the density is uniform within a bin.
 
     Args:
-        alpha: α > 0.
-        beta: β > 0.
-        granularity: what has a coefficient of its own; see `Distribution`.
-        symmetry: needed by granularity "neuron".
-
-    Returns:
-        The distribution, of mean α / (α + β).
-
-    Raises:
-        ValueError: if α or β is not positive, or as `uniform`.
+        alpha, beta: α > 0 and β > 0.
+        granularity, symmetry: which parameters share a coefficient.
 
     Example:
-        >>> import combinability
-        >>> combinability.coefficients.beta(0.5, 0.5).law
-        Beta(alpha=0.5, beta=0.5)
+        >>> import jax, jax.numpy as jnp, combinability
+        >>> near_b = combinability.coefficients.beta(99, 1)
+        >>> drawn = near_b.sample(0, jnp.ones(1000), key=jax.random.key(0))
+        >>> round(float(drawn.mean()), 2)
+        0.99
     """
-    law = Beta(
-        check_number("alpha", alpha, above=0), check_number("beta", beta, above=0)
-    )
-    return Distribution(law, granularity, symmetry)
+    law = check_number("alpha", alpha, above=0), check_number("beta", beta, above=0)
+    return Distribution("beta", law, granularity, symmetry)
 
 
 def normal(
@@ -266,24 +239,16 @@ def normal(
         mean: centre; 0.5 is the middle of the cube.
         scale: standard deviation, not negative. With the defaults 4.6 % of the
             coefficients lie outside [0, 1].
-        granularity: what has a coefficient of its own; see `Distribution`.
-        symmetry: needed by granularity "neuron".
-
-    Returns:
-        The distribution.
-
-    Raises:
-        ValueError: if a parameter is not finite or scale negative, or as `uniform`.
+        granularity, symmetry: which parameters share a coefficient.
 
     Example:
-        >>> import combinability
-        >>> combinability.coefficients.normal(scale=0.1).law
-        Normal(mean=0.5, scale=0.1)
+        >>> import jax, jax.numpy as jnp, combinability
+        >>> middle = combinability.coefficients.normal(scale=0.0)
+        >>> middle.sample(0, jnp.ones(3), key=jax.random.key(0)).tolist()
+        [0.5, 0.5, 0.5]
     """
-    mean, scale = check_number("mean", mean), check_number("scale", scale)
-    if scale < 0:
-        raise ValueError(f"scale: expected a number of at least 0, got {scale}")
-    return Distribution(Normal(mean, scale), granularity, symmetry)
+    law = check_number("mean", mean), check_number("scale", scale, 0)
+    return Distribution("normal", law, granularity, symmetry)
 
 
 def line(
@@ -295,14 +260,7 @@ def line(
         points: if given, sample i has the i-th of this many evenly spaced coefficients
             from low to high, both included, and `samples` must be this number. By
             default coefficients are uniform in [low, high].
-        low: smallest coefficient; 0 is a.
-        high: largest coefficient, not less than low; 1 is b.
-
-    Returns:
-        The distribution, of granularity "model".
-
-    Raises:
-        ValueError: if there are fewer than 2 points, or as `uniform`.
+        low, high: the range of the coefficients, as of `uniform`.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
@@ -314,7 +272,7 @@ def line(
     if points is None:
         return along
     points = check_count("points", points, 2)
-    return Distribution(Spaced(float(low), float(high), points), "model")
+    return Distribution("line", (*along.parameters, points), "model")
 
 
 def simplex(
@@ -324,20 +282,13 @@ def simplex(
     granularity: Granularity = "element",
     symmetry: Symmetry | None = None,
 ) -> Distribution:
-    """Return coefficients of N networks, not negative and of sum 1: Dirichlet.
+    """Return coefficients for `evaluate_many`, not negative and of sum 1: Dirichlet.
 
     Args:
         n: number of networks, at least 2.
         concentration: above 0; 1 is uniform on the simplex, less is near its vertices,
             more near the mean of all networks.
-        granularity: what has coefficients of its own; see `Distribution`.
-        symmetry: needed by granularity "neuron".
-
-    Returns:
-        A distribution for `evaluate_many`.
-
-    Raises:
-        ValueError: if n is less than 2 or concentration not positive, or as `uniform`.
+        granularity, symmetry: which parameters share coefficients.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
@@ -346,113 +297,44 @@ def simplex(
         >>> drawn.shape, bool(jnp.allclose(drawn.sum(0), 1))
         ((3, 4), True)
     """
-    law = Dirichlet(
-        check_count("n", n, 2), check_number("concentration", concentration, above=0)
-    )
-    return Distribution(law, granularity, symmetry)
+    n = check_count("n", n, 2)
+    concentration = check_number("concentration", concentration, above=0)
+    return Distribution("simplex", (n, concentration), granularity, symmetry)
 
 
-def check_distribution(distribution: Any, samples: Any) -> None:
-    """Check that so many coefficients can be drawn from a distribution.
-
-    Raises:
-        TypeError: if it is no distribution, or samples is not an integer.
-        ValueError: if samples is less than 1, or not the number of points of a line.
-    """
-    if not isinstance(distribution, Coefficients):
-        raise TypeError(
-            "distribution: expected an object with a method `sample`, as uniform() "
-            f"returns, got {distribution!r}"
-        )
-    check_count("samples", samples, 1)
-    points = getattr(distribution, "points", None)
-    if points not in (None, samples):
-        raise ValueError(
-            f"samples: expected {points}, the number of points of the line, got "
-            f"{samples}"
-        )
+def _normal(u: Array, index: Any, mean: float, scale: float) -> Array:
+    centred = 2 * u[0] - 1 + jnp.finfo(u.dtype).eps  # inside (-1, 1)
+    return mean + math.sqrt(2) * scale * jax.lax.erf_inv(centred)
 
 
-class Law(abc.ABC):
-    """A function from independent numbers u, uniform on [0, 1), to coefficients."""
-
-    # How many uniform numbers a coefficient needs.
-    uniforms: ClassVar[int] = 1
-
-    @abc.abstractmethod
-    def coefficients(self, u: Float[Array, "uniforms n"], index: Any) -> Array:
-        """Return n coefficients of sample `index`; (networks, n) for N networks."""
+def _line(u: Array, index: Any, low: float, high: float, points: int) -> Array:
+    table = jnp.asarray(np.linspace(low, high, points), u.dtype)
+    return jnp.broadcast_to(table[index], u.shape[1:])
 
 
-# Dataclasses, not NamedTuples: two laws with equal parameters are different.
+def _simplex(u: Array, index: Any, n: int, concentration: float) -> Array:
+    # Stick breaking: each piece is a beta-distributed part of what is left.
+    left, pieces = jnp.ones_like(u[0]), []
+    for m in range(n - 1):
+        others = concentration * (n - 1 - m)
+        pieces.append(left * _beta_quantile(concentration, others, u[m]))
+        left = left - pieces[-1]
+    return jnp.stack([*pieces, left])
 
 
-@dataclasses.dataclass(frozen=True)
-class Uniform(Law):
-    low: float
-    high: float
-
-    def coefficients(self, u, index):
-        # Never beyond the bounds by rounding.
-        return jnp.clip(self.low + (self.high - self.low) * u[0], self.low, self.high)
-
-
-@dataclasses.dataclass(frozen=True)
-class Bernoulli(Law):
-    probability: float
-
-    def coefficients(self, u, index):
-        return (u[0] < self.probability).astype(u.dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class Beta(Law):
-    alpha: float
-    beta: float
-
-    def coefficients(self, u, index):
-        return _beta_quantile(self.alpha, self.beta, u[0])
-
-
-@dataclasses.dataclass(frozen=True)
-class Normal(Law):
-    mean: float
-    scale: float
-
-    def coefficients(self, u, index):
-        centred = 2 * u[0] - 1 + jnp.finfo(u.dtype).eps  # inside (-1, 1)
-        return self.mean + math.sqrt(2) * self.scale * jax.lax.erf_inv(centred)
-
-
-@dataclasses.dataclass(frozen=True)
-class Spaced(Law):
-    low: float
-    high: float
-    points: int
-    uniforms: ClassVar[int] = 0
-
-    def coefficients(self, u, index):
-        table = jnp.asarray(np.linspace(self.low, self.high, self.points), u.dtype)
-        return jnp.broadcast_to(table[index], u.shape[1:])
-
-
-@dataclasses.dataclass(frozen=True)
-class Dirichlet(Law):
-    n: int
-    concentration: float
-
-    @property
-    def uniforms(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.n - 1
-
-    def coefficients(self, u, index):
-        # Stick breaking: each piece is a beta-distributed part of what is left.
-        left, pieces = jnp.ones_like(u[0]), []
-        for m in range(self.n - 1):
-            others = self.concentration * (self.n - 1 - m)
-            pieces.append(left * _beta_quantile(self.concentration, others, u[m]))
-            left = left - pieces[-1]
-        return jnp.stack([*pieces, left])
+# A law turns independent numbers u, uniform on [0, 1), of shape (count, n), into n
+# coefficients of sample `index`, or (networks, n) of them for N networks.
+_LAWS: dict[str, Callable[..., Array]] = {
+    # Never beyond the bounds by rounding.
+    "uniform": lambda u, index, low, high: jnp.clip(
+        low + (high - low) * u[0], low, high
+    ),
+    "bernoulli": lambda u, index, probability: (u[0] < probability).astype(u.dtype),
+    "beta": lambda u, index, alpha, beta: _beta_quantile(alpha, beta, u[0]),
+    "normal": _normal,
+    "line": _line,
+    "simplex": _simplex,
+}
 
 
 def _uniform_numbers(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -486,3 +368,76 @@ def _beta_quantile(a: float, b: float, u: Array) -> Array:
 @functools.lru_cache
 def _beta_table(a: float, b: float) -> np.ndarray:
     return scipy.special.betaincinv(a, b, np.linspace(0, 1, _BINS + 1))
+
+
+def _coefficient_dtype(variables: PyTree) -> Any:
+    """The real dtype of the widest leaf, float32 at least."""
+    dtypes = [dtype_of(x) for x in jax.tree.leaves(variables) if is_combined(x)]
+    real = [jnp.finfo(dtype).dtype for dtype in dtypes]
+    return jax.dtypes.canonicalize_dtype(np.result_type(np.float32, *real))
+
+
+def _grains(
+    granularity: str, symmetry: Symmetry | None, variables: PyTree
+) -> tuple[dict[int, tuple[int, ...]], Callable[[Draws], PyTree]]:
+    """The independent coefficients of a network, and how they become a tree.
+
+    Returns the shape of each draw, in the order of drawing, by the number of the first
+    leaf that has it or, after all leaves, of its group; and a function from the draws
+    to a tree like the network whose leaves broadcast to its own. What is not combined
+    has 0, that is a's value.
+    """
+    found, structure = jax.tree_util.tree_flatten_with_path(variables)
+    leaves = [leaf for _, leaf in found]
+    owners: list[int] = list(range(len(leaves)))
+    if granularity == "model":
+        owners = [0] * len(leaves)
+    elif granularity == "module":
+        # A Flax module's parameters and statistics lie in different collections.
+        skipped = int(isinstance(variables, Mapping) and "params" in variables)
+        modules = [path[skipped:-1] for path, _ in found]
+        owners = [modules.index(module) for module in modules]
+    shapes: dict[int, tuple[int, ...]] = {
+        owner: np.shape(leaf) if granularity == "element" else ()
+        for owner, leaf in zip(owners, leaves, strict=True)
+        if is_combined(leaf)
+    }
+    zero = jnp.zeros((), _coefficient_dtype(variables))
+
+    def by_leaf(draws: Draws) -> PyTree:
+        pairs = zip(owners, leaves, strict=True)
+        return structure.unflatten(
+            [draws[owner] if is_combined(leaf) else zero for owner, leaf in pairs]
+        )
+
+    if granularity != "neuron" or symmetry is None:
+        return shapes, by_leaf
+
+    # A block belongs to the group on the last of its axes that has one, usually the
+    # output axis.
+    symmetry.check(variables, "variables")
+    units: dict[int, tuple[int, list[int]]] = {}
+    for number, block in enumerate(symmetry.blocks):
+        labels = [label or "" for label in block.labels]
+        axes = [i for i, label in enumerate(labels) if label in symmetry.groups]
+        if axes and is_combined(leaves[block.leaf]):
+            name = labels[axes[-1]]
+            group = symmetry.groups[name]
+            owner = len(leaves) + [*symmetry.groups].index(name)
+            units[number] = owner, [*map(labels.index, group.within), axes[-1]]
+            shapes[owner] = (*group.blocks, group.size)
+
+    def by_unit(draws: Draws) -> PyTree:
+        whole = jax.tree.map(
+            lambda c, leaf: jnp.broadcast_to(c, jnp.shape(leaf)),
+            by_leaf(draws),
+            variables,
+        )
+        parts = symmetry.split(whole)
+        for number, (owner, axes) in units.items():
+            shape = symmetry.blocks[number].shape
+            part = along(draws[owner], axes, len(shape))
+            parts[number] = jnp.broadcast_to(part, shape)
+        return symmetry.join(parts, whole)
+
+    return shapes, by_unit

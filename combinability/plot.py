@@ -1,11 +1,15 @@
 """Plots of barriers, planes and combinations.
 
 They need Matplotlib: `pip install 'jax-between[plot]'`. The fraction 0 is a, 1 is b.
+Each function draws on `ax`, by default that of a new figure, and returns it; what it
+takes as `**line` is passed on to `ax.plot`. Where the metric's value is a dict, `leaf`
+names the entry to plot; one that is not there raises a ValueError.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float, PyTree
 
@@ -42,34 +46,21 @@ def barrier(
 
     Args:
         found: what `barrier` returns, or a list with one entry per pair of networks.
-        leaf: which entry of the metric's value, where that is a dict.
-        ax: axes to draw on; by default those of a new figure.
-        **line: passed on to `ax.plot`.
-
-    Returns:
-        The axes.
-
-    Raises:
-        ValueError: if there is no such leaf.
+        leaf, ax, **line: see above.
 
     Example:
         >>> import jax.numpy as jnp, combinability, combinability.plot
-        >>> def metric(variables):
-        ...     return {"loss": (variables["w"] ** 2 - 1) ** 2}
+        >>> loss = lambda v: {"loss": (v["w"] ** 2 - 1) ** 2}
         >>> a, b = {"w": jnp.array(-1.0)}, {"w": jnp.array(1.0)}
-        >>> found = combinability.barrier(metric, a, b, points=5)
+        >>> found = combinability.barrier(loss, a, b, points=5)
         >>> axes = combinability.plot.barrier(found, "loss")
         >>> axes.lines[0].get_ydata().tolist()
         [0.0, 0.5625, 1.0, 0.5625, 0.0]
     """
     each = [found] if isinstance(found, Barrier) else list(found)
+    name = "fraction of the segment (0: a, 1: b)"
     x = np.asarray(each[0].fractions)
-    rows = [np.asarray(_leaf(one.losses, leaf)).reshape(len(x), -1).T for one in each]
-    ax = _lines(x, np.concatenate(rows), ax, line)
-    ax.set_xlabel("fraction of the segment (0: a, 1: b)")
-    if leaf is not None:
-        ax.set_ylabel(leaf)
-    return ax
+    return _lines(x, [one.losses for one in each], leaf, name, ax, line)
 
 
 def plane(
@@ -86,18 +77,12 @@ def plane(
     """Plot a metric on a plane through parameter space as contours of round levels.
 
     Args:
-        x: horizontal coordinates, shape (x,).
-        y: vertical coordinates, shape (y,).
+        x, y: horizontal and vertical coordinates, shapes (x,) and (y,).
         values: the metric at each point, shape (y, x).
-        marks: coordinates of the networks that span the plane.
-        names: their names.
+        marks, names: coordinates and names of the networks that span the plane.
         label: what the colour bar shows.
         levels: contour levels; by default at most ten round ones, as 1, 2, 5, 10, …
             where the largest value is more than 4 times the smallest.
-        ax: axes to draw on; by default those of a new figure.
-
-    Returns:
-        The axes.
 
     Example:
         >>> import numpy as np, combinability.plot
@@ -146,11 +131,6 @@ def hypercube(
         parents: the metric of the networks that were combined; a shaded band spans
             them.
         tolerance: how far the band extends beyond the mean of the parents.
-        ax: axes to draw on; by default those of a new figure.
-        **line: passed on to `ax.plot`.
-
-    Returns:
-        The axes.
 
     Example:
         >>> import numpy as np, combinability.plot
@@ -165,17 +145,13 @@ def hypercube(
         ax.axvspan(parents.min(), end, color="0.5", alpha=0.2, linewidth=0, zorder=0)
     thin: dict[str, Any] = {"color": "C0", "linewidth": 1.2} | line
     thick: dict[str, Any] = thin | {"linewidth": 4.5}
-    dot: dict[str, Any] = thin | {
-        "color": matplotlib.rcParams["text.color"],
-        "linestyle": "none",
-        "markersize": 3.6,
-        "zorder": 4,
-    }
+    ink = {"color": matplotlib.rcParams["text.color"], "linestyle": "none"}
+    dot: dict[str, Any] = thin | ink | {"marker": "o", "markersize": 3.6, "zorder": 4}
     for place, found in enumerate(values.values()):
         low, left, middle, right, high = np.nanpercentile(found, [5, 25, 50, 75, 95])
         ax.plot([low, high], [place, place], **thin)
         ax.plot([left, right], [place, place], **thick)
-        ax.plot([middle], [place], marker="o", **dot)
+        ax.plot([middle], [place], **dot)
     ax.set_yticks(range(len(values)), list(values))
     ax.set_ylim(len(values) - 0.4, -0.6)
     ax.grid(False, axis="y")
@@ -198,18 +174,12 @@ def robustness(
 
     Args:
         found: what `robustness` returns, or a list with one entry per pair.
-        leaf: which entry of the metric's value, where that is a dict.
         what: `"losses"`, the mean metric over the combinations, or `"barrier"`.
         against: the horizontal axis: `"moved"`, the share of units that were moved, or
             `"lost"`, the share of the matching objective that was lost.
-        ax: axes to draw on; by default those of a new figure.
-        **line: passed on to `ax.plot`.
-
-    Returns:
-        The axes.
 
     Raises:
-        ValueError: if there is no such leaf, or `what` or `against` is none of these.
+        ValueError: if `what` or `against` is none of these.
 
     Example:
         >>> import numpy as np, combinability, combinability.plot
@@ -222,29 +192,22 @@ def robustness(
         >>> axes.lines[0].get_ydata().round(3).tolist()
         [0.1, 0.3]
     """
+    names = {
+        "moved": "share of units moved",
+        "lost": "share of the matching objective lost",
+    }
     for name, value, allowed in (
         ("what", what, ("losses", "barrier")),
-        ("against", against, ("moved", "lost")),
+        ("against", against, tuple(names)),
     ):
         if value not in allowed:
             raise ValueError(f"{name}: expected one of {allowed}, got {value!r}")
     each = [found] if isinstance(found, Robustness) else list(found)
     x = np.mean([np.mean(getattr(one, against), axis=1) for one in each], axis=0)
-    rows = []
-    for one in each:
-        values = np.asarray(_leaf(getattr(one, what), leaf))
-        if what == "losses":
-            values = values.mean(axis=2)
-        rows.append(values.reshape(len(x), -1).T)
-    ax = _lines(x, np.concatenate(rows), ax, line)
-    names = {
-        "moved": "share of units moved",
-        "lost": "share of the matching objective lost",
-    }
-    ax.set_xlabel(names[against])
-    if leaf is not None:
-        ax.set_ylabel(leaf)
-    return ax
+    trees = [getattr(one, what) for one in each]
+    if what == "losses":
+        trees = [jax.tree.map(lambda values: values.mean(axis=2), t) for t in trees]
+    return _lines(x, trees, leaf, names[against], ax, line)
 
 
 def matrix(
@@ -263,10 +226,6 @@ def matrix(
         label: what the colour bar shows; without one there is no colour bar.
         limits: values of the lowest and the highest colour; by default 0 and the
             largest value.
-        ax: axes to draw on; by default those of a new figure.
-
-    Returns:
-        The axes.
 
     Example:
         >>> import combinability.plot
@@ -302,8 +261,10 @@ def matrix(
     return ax
 
 
-def _lines(x: np.ndarray, rows: np.ndarray, ax: Axes | None, line: dict) -> Axes:
-    """Plot rows (lines, points): single ones thin, their mean, the middle half."""
+def _lines(x, trees, leaf: str | None, name: str, ax: Axes | None, line: dict) -> Axes:
+    """Plot a leaf (x, …) of trees: thin lines, their mean and the middle half."""
+    rows = [np.asarray(_leaf(tree, leaf)).reshape(len(x), -1).T for tree in trees]
+    rows = np.concatenate(rows)
     ax = plt.subplots()[1] if ax is None else ax
     thick: dict[str, Any] = {"linewidth": 2.0} | line
     mean = ax.plot(x, rows.mean(axis=0), **thick)[0]
@@ -313,16 +274,19 @@ def _lines(x: np.ndarray, rows: np.ndarray, ax: Axes | None, line: dict) -> Axes
     if len(rows) > 3:
         ends = np.quantile(rows, [0.25, 0.75], axis=0)
         ax.fill_between(x, *ends, color=mean.get_color(), alpha=0.15, linewidth=0)
+    ax.set_xlabel(name)
+    if leaf is not None:
+        ax.set_ylabel(leaf)
     return ax
 
 
 def _leaf(tree: PyTree, leaf: str | None) -> Any:
-    if leaf is None and isinstance(tree, Mapping):
-        raise ValueError(f"leaf: expected one of {list(tree)}, got None")
-    if leaf is not None and (not isinstance(tree, Mapping) or leaf not in tree):
+    if leaf is None and not isinstance(tree, Mapping):
+        return tree
+    if not isinstance(tree, Mapping) or leaf not in tree:
         held = list(tree) if isinstance(tree, Mapping) else "a single number"
         raise ValueError(f"leaf: expected one of {held}, got {leaf!r}")
-    return tree if leaf is None else tree[leaf]
+    return tree[leaf]
 
 
 def round_levels(values: np.ndarray) -> np.ndarray:
@@ -331,10 +295,10 @@ def round_levels(values: np.ndarray) -> np.ndarray:
     if low <= 0 or high < 4 * low:
         ticks = MaxNLocator(10, steps=[1, 2, 5, 10]).tick_values(low, high)
         return np.array(list(ticks))
-    decades = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
     levels = np.empty(0)
     for digits in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,)):
-        levels = np.outer(10.0**decades, digits).ravel()
+        levels = np.outer(decades, digits).ravel()
         first = np.searchsorted(levels, low, "right") - 1
         levels = levels[first : np.searchsorted(levels, high) + 1]
         if len(levels) <= 10:

@@ -10,7 +10,6 @@ from jaxtyping import PRNGKeyArray, PyTree
 from combinability._checks import check_any_key, check_count
 from combinability.matching._ascent import Ascent
 from combinability.matching._match import (
-    Choice,
     Groups,
     Matching,
     checked_blocks,
@@ -20,7 +19,7 @@ from combinability.matching._match import (
     sweep_orders,
 )
 from combinability.matching._moments import CrossMoments, View, stream, views_of
-from combinability.matching._objective import Objective, Plan, Term, plan
+from combinability.matching._objective import Objective, Term, plan
 from combinability.matching._starts import annealed
 from combinability.symmetry._indexing import take
 from combinability.symmetry._symmetry import Block, Permutation, Symmetry
@@ -55,63 +54,48 @@ def activation_matching(
         \quad\text{or}\quad
         \max_\pi \sum_u \operatorname{corr}(z_u, z'_{\pi(u)})
 
-    over the units of all values that layers take in and that carry a group; no layers
-    are named. E is the mean over all inputs, and over the axes of a value that carry no
-    group (positions of an image or a text, steps of a recurrence). The first minimises
-    the Euclidean distance of the activations; the second ignores the scale of a unit. A
-    value that several layers take in counts once for each of them.
+    over the units of all values that layers take in and that carry a group, once for
+    each layer. E is the mean over all inputs, and over the axes of a value that carry
+    no group (positions of an image or a text, steps of a recurrence). The first
+    minimises the Euclidean distance of the activations; the second ignores the scale of
+    a unit.
 
     One pass over the batches keeps means, variances and a matrix of units by units for
-    each such value, so that memory does not grow with their number. Then groups are
-    assigned as by `weight_matching`. Where several groups share values (rows and
-    columns of a grid of units), coordinate ascent starts from the identity and from
-    soft assignments that harden slowly; the better end is returned.
-
-    Values that carry one group twice, or more than `max_units` units, are left out. A
-    group that no value carries then (as inside of `cond` and `while`) is matched by its
-    weights at the end, with the others fixed. Units that no input distinguishes, such
-    as dead ones, come in any order among themselves.
-
-    Equal calls with the same symmetry compile once per process.
+    each value. Then groups are assigned as by `weight_matching`, which also matches, at
+    the end, the groups that no value carries (as inside of `cond` and `while`). Where
+    several groups share values (rows and columns of a grid of units), coordinate ascent
+    starts from the identity and from soft assignments that harden slowly, and the
+    better end is returned.
 
     Args:
         symmetry: one from `infer_symmetry`, with its trace.
-        a: the network to move towards, a tree as the symmetry's.
-        b: the network to be moved, likewise.
+        a, b, key, max_sweeps, groups, fixed: as of `weight_matching`.
         batches: inputs, each an array or a tuple of them, without labels, of the
             shapes that the symmetry was inferred for. Read once.
-        key: a key of `jax.random`, for the order of the groups.
         similarity: `"inner"` or `"correlation"`. A unit that is constant in all inputs
             has correlation 0 with all others.
-        max_units: the largest number of units of a value (the product, where it carries
-            several groups); at 4096 its matrix takes 64 MiB in float32.
-        max_sweeps: the largest number of sweeps over the groups; 100.
-        groups: the groups to match, as for `weight_matching`; the others stay.
-        fixed: permutations of groups that are held while the others are matched.
+        max_units: values with more units (the product, where a value carries several
+            groups) are left out, as are those that carry one group twice; at 4096 a
+            matrix takes 64 MiB in float32.
 
     Returns:
         The permutation of b, and the sum above with its history; groups matched by
         weights do not enter that.
 
     Raises:
-        ValueError: if the symmetry has no trace, trees do not match it, parameters or
-            activations are not finite, there is no batch or one has other shapes, or an
-            option is out of range; for `groups` and `fixed` as `weight_matching`.
-        TypeError: if parameters are not real numbers, `batches` is a single array, or
-            inputs are of another kind of number.
+        ValueError, TypeError: if the symmetry has no trace, batches do not fit,
+            activations are not finite, or as `weight_matching`.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> def apply(variables, x):
-        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> apply = lambda v, x: jnp.tanh(x @ v["in"]) @ v["out"]
         >>> a = {"in": jnp.array([[1.0, 2.0, -1.0]]), "out": jnp.ones((3, 1))}
-        >>> x = jnp.array([[1.0], [-0.5]])
+        >>> x, key = jnp.array([[1.0], [-0.5]]), jax.random.key(0)
         >>> symmetry = combinability.infer_symmetry(apply, a, x)
         >>> b = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
-        >>> matching = combinability.activation_matching(
-        ...     symmetry, a, b, [x, 2 * x], key=jax.random.key(0)
-        ... )
-        >>> matching.permutation["in"].tolist()
+        >>> match = combinability.activation_matching
+        >>> found = match(symmetry, a, b, [x, 2 * x], key=key)
+        >>> found.permutation["in"].tolist()
         [1, 2, 0]
 
     References:
@@ -124,17 +108,29 @@ def activation_matching(
     if similarity not in _SIMILARITIES:
         known = " or ".join(map(repr, _SIMILARITIES))
         raise ValueError(f"similarity: expected {known}, got {similarity!r}")
-    choice = choose(symmetry, groups, fixed)
+    matched, held = choose(symmetry, groups, fixed)
     views = views_of(symmetry, max_units)
     weights = checked_blocks(symmetry, a, "a"), checked_blocks(symmetry, b, "b")
     moments = stream(symmetry, views, a, b, batches)
     scores = jax.device_get([_SIMILARITIES[similarity](each) for each in moments])
-    objective = SimilarityObjective(symmetry, choice, views, scores)
-    found = _match(objective, choice.held, key, max_sweeps)
-    unseen = set(choice.matched) - objective.plan.matched.keys()
-    by_weights = Objective(plan(symmetry, unseen), *weights)
+    objective = SimilarityObjective(symmetry, matched, views, scores)
+    seen, found = objective.plan.matched, Matching({}, np.float32(0), np.zeros(1, "f4"))
+    if seen:
+        ascents = [Ascent(objective, held)]
+        # Where a best assignment depends on that of a group which is not inside it.
+        if any(
+            name not in objective.plan.groups[partner].within
+            for name, group in seen.items()
+            for term in group.terms
+            for partner in term.partners
+        ):
+            ascents.append(Ascent(objective, annealed(objective, held, steps=20)))
+        orders = sweep_orders(generator(key), objective.plan, max_sweeps)
+        ends = [ascent.run(orders) for ascent in ascents]
+        found = result(max(ends, key=lambda end: end.history[-1]))
+    by_weights = Objective(plan(symmetry, set(matched) - seen.keys()), *weights)
     orders = sweep_orders(generator(key), by_weights.plan, max_sweeps)
-    ascent = Ascent(by_weights, {**choice.held, **found.permutation}).run(orders)
+    ascent = Ascent(by_weights, {**held, **found.permutation}).run(orders)
     return found._replace(permutation=result(ascent).permutation)
 
 
@@ -145,21 +141,12 @@ class SimilarityObjective(Objective):
     product of two blocks of weights.
     """
 
-    def __init__(
-        self,
-        symmetry: Symmetry,
-        choice: Choice,
-        views: Sequence[View],
-        scores: Sequence[np.ndarray],
-    ):
-        blocks, names = [], set()
-        for number, view in enumerate(views):
-            labels = [view.block.labels[axis] for axis in (*view.pinned, *view.units)]
-            blocks.append(Block(number, view.shape, tuple(labels)))
-            names.update(labels)
+    def __init__(self, symmetry, matched, views: Sequence[View], scores: list):
+        blocks = tuple(Block(i, view.shape, view.names) for i, view in enumerate(views))
+        names = {name for view in views for name in view.names}
         groups = {name: g for name, g in symmetry.groups.items() if name in names}
-        seen = Symmetry(groups, (), tuple(blocks), ())
-        terms = plan(seen, choice.matched, relaxed=True)
+        seen = Symmetry(groups, (), blocks, ())
+        terms = plan(seen, matched, relaxed=True)
         families = tuple(
             tuple(g._replace(terms=tuple(map(_joint, g.terms))) for g in family)
             for family in terms.families
@@ -167,7 +154,7 @@ class SimilarityObjective(Objective):
         super().__init__(terms._replace(families=families), [], [])
         self.a = [np.ones((), each.dtype) for each in scores]
         self.b = [
-            each.reshape(*view.shape, *view.shape[len(view.pinned) :])
+            each.reshape(*view.shape, *view.shape[view.pinned :])
             for view, each in zip(views, scores, strict=True)
         ]
         # Of unit vectors and C, as if the units of a were orthonormal.
@@ -184,7 +171,7 @@ class SimilarityObjective(Objective):
         total = 0.0
         for number in range(len(self.b)) if blocks is None else blocks:
             view, scores = self._views[number], self._scores[number]
-            units = np.arange(view.count).reshape(view.shape[len(view.pinned) :])
+            units = np.arange(view.count).reshape(view.shape[view.pinned :])
             pairs = np.broadcast_to(units, view.shape)
             for name, axes in self.plan.carried[number]:
                 pairs = take(pairs, np.asarray(permutation[name]), axes)
@@ -199,23 +186,3 @@ def _joint(term: Term) -> Term:
     a, b, *partners = inputs.split(",")
     joint = a + "".join(c for c in b if c.isupper())
     return term._replace(subscripts=",".join(["", joint, *partners]) + "->" + output)
-
-
-def _match(
-    objective: Objective, held: Mapping[str, Any], key: PRNGKeyArray, max_sweeps: int
-) -> Matching:
-    """From the identity; where groups depend on each other, from annealing as well."""
-    if not objective.plan.matched:
-        return Matching({}, np.float32(0), np.zeros(1, np.float32))
-    ascents = [Ascent(objective, held)]
-    if any(_coupled(name, objective.plan) for name in objective.plan.matched):
-        ascents.append(Ascent(objective, annealed(objective, held, steps=20)))
-    orders = sweep_orders(generator(key), objective.plan, max_sweeps)
-    ends = [ascent.run(orders) for ascent in ascents]
-    return result(max(ends, key=lambda end: end.history[-1]))
-
-
-def _coupled(name: str, plan: Plan) -> bool:
-    """Whether a group's best assignment depends on one that is not inside it."""
-    partners = {p for term in plan.matched[name].terms for p in term.partners}
-    return any(name not in plan.groups[partner].within for partner in partners)

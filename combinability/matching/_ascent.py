@@ -25,11 +25,9 @@ from combinability.matching._objective import (
 class Ascent:
     """An assignment of all groups that only improves.
 
-    Attributes:
-        indices: the assignment; arrays are replaced when they change, never written to.
-        permutation: the permutation of b that it amounts to, likewise.
-        history: the objective at the start and after each sweep.
-        finished: whether the last sweep improved nothing.
+    Index arrays, of the assignment and of the permutation that it amounts to, are
+    replaced when they change, never written to. The history is the objective at the
+    start and after each sweep; finished is an ascent whose last sweep improved nothing.
     """
 
     def __init__(self, objective: Objective, start: Mapping[str, Any]):
@@ -61,11 +59,15 @@ class Ascent:
 
     def scores(self, terms: Sequence[Term]) -> np.ndarray:
         """The scores of a group by some of its terms."""
+        objective, dtype = self.objective, self.objective.b[0].dtype
         for term in terms:
             if not self._is_known(term):
-                value = None if term.constant else self._compute(term)
+                matrices = {n: one_hot(self.indices[n], dtype) for n in term.partners}
+                value = None
+                if not term.constant:
+                    value = objective.scores(term, self.permutation, matrices)
                 self._known[term] = self._inputs(term), value
-        return self.objective.total(terms, lambda term: self._known[term][1])
+        return objective.total(terms, lambda term: self._known[term][1])
 
     def assign(self, name: str, index: np.ndarray) -> None:
         """Assign one group."""
@@ -115,11 +117,6 @@ class Ascent:
         return known is not None and all(
             x is y for x, y in zip(known[0], self._inputs(term), strict=True)
         )
-
-    def _compute(self, term: Term) -> np.ndarray:
-        dtype = self.objective.b[0].dtype
-        matrices = {name: one_hot(self.indices[name], dtype) for name in term.partners}
-        return self.objective.scores(term, self.permutation, matrices)
 
 
 def best(scores: np.ndarray) -> np.ndarray:

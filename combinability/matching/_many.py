@@ -1,14 +1,13 @@
 """Many networks matched to a common one."""
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from combinability import _permutation
 from combinability._checks import check_any_key, check_count
 from combinability.matching._ascent import Ascent
 from combinability.matching._match import (
@@ -17,11 +16,12 @@ from combinability.matching._match import (
     checked_blocks,
     choose,
     generator,
-    match_blocks,
+    race,
     result,
     sweep_orders,
 )
 from combinability.matching._objective import Objective, plan
+from combinability.permutations import compose, identity, invert
 from combinability.symmetry._symmetry import Symmetry
 
 Blocks = list[np.ndarray]
@@ -67,32 +67,21 @@ def match_many(
     moved together so that the first network is as it was.
 
     Args:
-        symmetry: what can be permuted.
+        symmetry, key, max_sweeps, groups, leaf_weights: as of `weight_matching`.
         models: two or more networks, trees as the symmetry's.
-        key: a key of `jax.random`.
         max_rounds: the largest number of rounds over all networks; 20.
-        max_sweeps: the largest number of sweeps of each matching; 100.
-        groups: the groups to match, as for `match`; the others stay.
-        leaf_weights: weights of leaves in the objective, as for `match`.
-
-    Returns:
-        The permutations, the objective and its history.
 
     Raises:
-        ValueError: if there are fewer than two networks, or as for `match`.
-        TypeError: as for `match`.
+        ValueError, TypeError: if there are fewer than two networks, or as `match`.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> def apply(variables, x):
-        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> apply = lambda v, x: jnp.tanh(x @ v["in"]) @ v["out"]
         >>> a = {"in": jnp.eye(2, 3), "out": jnp.array([[1.0], [2.0], [3.0]])}
         >>> symmetry = combinability.infer_symmetry(apply, a, jnp.ones((1, 2)))
-        >>> moved = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
-        >>> matching = combinability.match_many(
-        ...     symmetry, [a, moved, a], key=jax.random.key(0)
-        ... )
-        >>> [permutation["in"].tolist() for permutation in matching.permutations]
+        >>> b = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
+        >>> found = combinability.match_many(symmetry, [a, b, a], key=jax.random.key(0))
+        >>> [permutation["in"].tolist() for permutation in found.permutations]
         [[0, 1, 2], [1, 2, 0], [0, 1, 2]]
 
     References:
@@ -104,19 +93,19 @@ def match_many(
     check_count("max_sweeps", max_sweeps, 1)
     if len(models) < 2:
         raise ValueError(f"models: expected at least 2 networks, got {len(models)}")
-    choice = choose(symmetry, groups, None)
-    terms = plan(symmetry, choice.matched)
+    matched, held = choose(symmetry, groups, None)
+    terms = plan(symmetry, matched)
     blocks = [
         checked_blocks(symmetry, model, f"models[{number}]", leaf_weights)
         for number, model in enumerate(models)
     ]
-    permutations, aligned = [_permutation.identity(symmetry)], [blocks[0]]
+    permutations, aligned = [identity(symmetry)], [blocks[0]]
     for number, own in enumerate(blocks[1:]):
         objective = Objective(terms, _mean(aligned), own)
         drawn = jax.random.fold_in(key, number)
-        found = match_blocks(symmetry, objective, drawn, choice, max_sweeps=max_sweeps)
+        found = race(symmetry, objective, matched, held, drawn, max_sweeps=max_sweeps)
         permutations.append(found.permutation)
-        aligned.append(objective.aligned(found.permutation))
+        aligned.append(_aligned(objective, found.permutation))
     rng, history = generator(key), [_mean_overlap(aligned)]
     orders = sweep_orders(rng, terms, max_sweeps)
     for _ in range(max_rounds):
@@ -128,13 +117,19 @@ def match_many(
             if float(found.objective) > float(found.history[0]):
                 improved = True
                 permutations[number] = found.permutation
-                aligned[number] = objective.aligned(found.permutation)
+                aligned[number] = _aligned(objective, found.permutation)
         history.append(_mean_overlap(aligned))
         if not improved:
             break
-    back = _permutation.invert(symmetry, permutations[0])
-    common = [_permutation.compose(symmetry, back, p) for p in permutations]
+    back = invert(symmetry, permutations[0])
+    common = [compose(symmetry, back, permutation) for permutation in permutations]
     return ManyMatching(common, history[-1], np.array(history))
+
+
+def _aligned(objective: Objective, permutation: Mapping[str, Any]) -> Blocks:
+    """The blocks of the permuted b."""
+    carried = enumerate(objective.plan.carried)
+    return [objective.permuted(number, axes, permutation) for number, axes in carried]
 
 
 def _mean(networks: Sequence[Blocks]) -> Blocks:

@@ -1,7 +1,7 @@
 """Matching by weights: coordinate ascent from one start, or a race of many."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from combinability._checks import check_any_key, check_count, check_number
+from combinability._combine import check_finite
 from combinability.matching._ascent import Ascent
 from combinability.matching._objective import Objective, Plan, plan
 from combinability.matching._starts import annealed, pinned_sides, signatures
@@ -26,12 +27,11 @@ class Matching(NamedTuple):
     """A permutation that moves one network towards another, and its objective.
 
     Attributes:
-        permutation: group name -> index array, for `Symmetry.apply`: (size,), or
-            (*blocks, size) for a group within others.
-        objective: what was maximised, at the end. For matching by weights this is the
-            inner product ⟨a, π(b)⟩ over all arrays that carry a group; π(b) is nearest
-            to a, in the Euclidean norm, where it is largest. Straight-through
-            matching minimises: there it is the lowest loss.
+        permutation: group name -> index array, for `Symmetry.apply`.
+        objective: what was maximised, at the end: for matching by weights the inner
+            product ⟨a, π(b)⟩ over all arrays that carry a group, which is largest where
+            π(b) is nearest to a. Straight-through matching minimises: there it is the
+            lowest loss.
         history: the objective at the start and after each sweep over the groups; for
             straight-through matching each evaluated loss.
         starts: for `match` the objective that each start reached before it was dropped.
@@ -41,13 +41,6 @@ class Matching(NamedTuple):
     objective: Float[Array | np.generic, ""]
     history: Float[Array | np.ndarray, " sweeps_and_start"]
     starts: Mapping[str, float] | None = None
-
-
-class Choice(NamedTuple):
-    """The groups that are matched, and permutations of others that are held fixed."""
-
-    matched: tuple[str, ...]
-    held: dict[str, np.ndarray]
 
 
 def weight_matching(
@@ -81,35 +74,29 @@ def weight_matching(
 
     Args:
         symmetry: what can be permuted.
-        a: the network to move towards, a tree as the symmetry's. float16 and bfloat16
-            are computed in float32.
-        b: the network to be moved, likewise.
+        a, b: the network to move towards, and the one to be moved: trees as the
+            symmetry's. float16 and bfloat16 are computed in float32.
         key: a key of `jax.random`, for the order of the groups.
         start: the permutation to start from; groups that it does not name, or None:
             the identity. `"pinned"`: groups that touch inputs and outputs are assigned
             first, then inwards, each by what has been assigned already; usually faster
             and better than the identity.
-        max_sweeps: the largest number of sweeps; 100.
+        max_sweeps: the largest number of sweeps over the groups; 100.
         groups: the groups to match, by name or by a predicate
             `groups(name, group) -> bool`; None: all that `fixed` does not name. The
-            others stay at `start`.
+            others stay as at the start.
         fixed: permutations of groups that are held while the others are matched.
         leaf_weights: the weights w in the objective by the path of a leaf, or a
             function of the path; 0 ignores a leaf. Leaves that are not named have 1.
 
-    Returns:
-        The permutation of b, the objective and its history.
-
     Raises:
-        ValueError: if trees do not match the symmetry, parameters are not finite, a
-            number is out of range, a group or leaf is unknown, nothing is left to
-            match, or `start` or `fixed` is no permutation of these groups.
+        ValueError: if trees, groups, permutations or leaves do not match the symmetry,
+            parameters are not finite, or nothing is left to match.
         TypeError: if parameters are not real numbers, or anything is traced.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> def apply(variables, x):
-        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> apply = lambda v, x: jnp.tanh(x @ v["in"]) @ v["out"]
         >>> a = {"in": jnp.eye(2, 3), "out": jnp.array([[1.0], [2.0], [3.0]])}
         >>> symmetry = combinability.infer_symmetry(apply, a, jnp.ones((1, 2)))
         >>> b = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
@@ -124,14 +111,14 @@ def weight_matching(
     """
     key = check_any_key(key)
     check_count("max_sweeps", max_sweeps, 1)
-    choice = choose(symmetry, groups, fixed)
+    matched, held = choose(symmetry, groups, fixed)
     given = {} if start is None or start == "pinned" else start
     symmetry.check_permutation(given, "start")
-    objective = weight_objective(symmetry, a, b, choice, leaf_weights)
+    objective = _weight_objective(symmetry, a, b, matched, leaf_weights)
     if start == "pinned":
-        ascent = pinned_sides(objective, choice.held)
+        ascent = pinned_sides(objective, held)
     else:
-        ascent = Ascent(objective, {**given, **choice.held})
+        ascent = Ascent(objective, {**given, **held})
     return result(ascent.run(sweep_orders(generator(key), objective.plan, max_sweeps)))
 
 
@@ -153,9 +140,7 @@ def match(
     Coordinate ascent (`weight_matching`) ends in a local optimum, and which one depends
     on where it starts. Here it starts from
 
-    - `"identity"`;
-    - `"pinned"`: groups that touch inputs and outputs are assigned first, then inwards,
-      each by what has been assigned already;
+    - `"identity"`, and `"pinned"` as of `weight_matching`;
     - `"signatures"`: units are paired whose sorted weights and sorted inner products
       with the other units are alike, which no permutation changes;
     - `"annealed"`: soft assignments of all groups at once, which spread from the inputs
@@ -167,41 +152,27 @@ def match(
     (`"perturbed 1"`, …); the best end is returned.
 
     Args:
-        symmetry: what can be permuted.
-        a: the network to move towards, a tree as the symmetry's.
-        b: the network to be moved, likewise.
-        key: a key of `jax.random`, for the order of the groups and the perturbations.
+        symmetry, a, b, key, max_sweeps, groups, fixed, leaf_weights: as of
+            `weight_matching`.
         restarts: the number of perturbed restarts; 2.
         annealing_steps: the number of temperatures, 20; each takes about as long as a
             sweep over all groups.
-        max_sweeps: the largest number of sweeps from each start; 100.
-        groups: the groups to match, as for `weight_matching`; the others stay.
-        fixed: permutations of groups that are held while the others are matched.
-        leaf_weights: weights of leaves in the objective, as for `weight_matching`.
-
-    Returns:
-        The permutation of b, the objective, its history from the best start, and in
-        `starts` the objective that each start reached.
 
     Raises:
-        ValueError: as for `weight_matching`.
-        TypeError: as for `weight_matching`.
+        ValueError, TypeError: as `weight_matching`.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> def apply(variables, x):
-        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> apply = lambda v, x: jnp.tanh(x @ v["in"]) @ v["out"]
         >>> a = {"in": jnp.eye(2, 3), "out": jnp.array([[1.0], [2.0], [3.0]])}
         >>> symmetry = combinability.infer_symmetry(apply, a, jnp.ones((1, 2)))
         >>> b = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
-        >>> matching = combinability.match(
-        ...     symmetry, a, b, key=jax.random.key(0), restarts=1
-        ... )
-        >>> matching.permutation["in"].tolist(), sorted(matching.starts)
+        >>> key = jax.random.key(0)
+        >>> found = combinability.match(symmetry, a, b, key=key, restarts=1)
+        >>> found.permutation["in"].tolist(), sorted(found.starts)
         ([1, 2, 0], ['annealed', 'identity', 'perturbed 1', 'pinned', 'signatures'])
 
     References:
-        Coordinate ascent: Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 1.
         Annealing: after Gold and Rangarajan, 1996. The race: successive halving,
         Jamieson and Talwalkar, 2016. Perturbations: iterated local search, Lourenço et
         al., 2003. The choice of starts is ours.
@@ -210,27 +181,27 @@ def match(
     check_count("restarts", restarts, 0)
     check_count("annealing_steps", annealing_steps, 1)
     check_count("max_sweeps", max_sweeps, 1)
-    choice = choose(symmetry, groups, fixed)
-    objective = weight_objective(symmetry, a, b, choice, leaf_weights)
-    return match_blocks(
-        symmetry, objective, key, choice, restarts, annealing_steps, max_sweeps
+    matched, held = choose(symmetry, groups, fixed)
+    objective = _weight_objective(symmetry, a, b, matched, leaf_weights)
+    return race(
+        symmetry, objective, matched, held, key, restarts, annealing_steps, max_sweeps
     )
 
 
-def match_blocks(
-    symmetry: Symmetry,
-    objective: Objective,
-    key: PRNGKeyArray,
-    choice: Choice,
-    restarts: int = 2,
-    annealing_steps: int = 20,
-    max_sweeps: int = 100,
+def race(
+    symmetry,
+    objective,
+    matched,
+    held,
+    key,
+    restarts=2,
+    annealing_steps=20,
+    max_sweeps=100,
 ) -> Matching:
-    """`match` for a given objective."""
-    held, rng = choice.held, generator(key)
+    """`match` for a given objective, with the groups `held` as they are."""
+    rng = generator(key)
     orders = sweep_orders(rng, objective.plan, max_sweeps)
-    soft_plan = plan(symmetry, choice.matched, relaxed=True)
-    soft = Objective(soft_plan, objective.a, objective.b)
+    soft = Objective(plan(symmetry, matched, relaxed=True), objective.a, objective.b)
     ascents = {
         "identity": Ascent(objective, held),
         "pinned": pinned_sides(objective, held),
@@ -247,42 +218,17 @@ def match_blocks(
         ascents = {name: ascents[name] for name in ranked[: len(ranked) // 2]}
         sweeps *= 2
     for number in range(restarts):
-        start = _perturbed(best.permutation, choice.matched, rng)
+        start = dict(best.permutation)
+        for name in matched:
+            index = start[name].copy()
+            count = max(2, round(_PERTURBED * index.shape[-1]))
+            chosen = rng.permutation(index.shape[-1])[:count]
+            index[..., chosen] = rng.permuted(index[..., chosen], axis=-1)
+            start[name] = index
         ascent = Ascent(objective, start).run(orders)
         reached[f"perturbed {number + 1}"] = ascent.history[-1]
         best = max(best, ascent, key=lambda end: end.history[-1])
     return result(best)._replace(starts=reached)
-
-
-def _perturbed(
-    permutation: Mapping[str, np.ndarray],
-    matched: Collection[str],
-    rng: np.random.Generator,
-) -> dict[str, np.ndarray]:
-    """A permutation with a tenth of the units of each matched group in random order."""
-    found = dict(permutation)
-    for name in matched:
-        index = permutation[name].copy()
-        count = max(2, round(_PERTURBED * index.shape[-1]))
-        chosen = rng.permutation(index.shape[-1])[:count]
-        index[..., chosen] = rng.permuted(index[..., chosen], axis=-1)
-        found[name] = index
-    return found
-
-
-def weight_objective(
-    symmetry: Symmetry,
-    a: PyTree,
-    b: PyTree,
-    choice: Choice,
-    leaf_weights: LeafWeights | None,
-) -> Objective:
-    """The objective of matching by weights; checks both networks."""
-    return Objective(
-        plan(symmetry, choice.matched),
-        checked_blocks(symmetry, a, "a", leaf_weights),
-        checked_blocks(symmetry, b, "b", leaf_weights),
-    )
 
 
 def result(ascent: Ascent) -> Matching:
@@ -312,32 +258,36 @@ def sweep_orders(
 
 def choose(
     symmetry: Symmetry, groups: Groups | None, fixed: Permutation | None
-) -> Choice:
-    """The groups that the arguments of the same names choose."""
-    known = symmetry.groups
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """The groups to match and the permutations to hold, from the arguments."""
+    known, fixed = symmetry.groups, {} if fixed is None else fixed
+    symmetry.check_permutation(fixed, "fixed")
     if groups is None:
-        matched = tuple(known)
+        matched = tuple(name for name in known if name not in fixed)
     elif callable(groups):
         matched = tuple(name for name, group in known.items() if groups(name, group))
     else:
         matched = (groups,) if isinstance(groups, str) else tuple(groups)
-    unknown = [name for name in matched if name not in known]
-    if unknown:
-        raise ValueError(
-            f"groups: no group {unknown[0]!r}; the groups are {', '.join(known)}"
-        )
-    fixed = {} if fixed is None else fixed
-    symmetry.check_permutation(fixed, "fixed")
-    if groups is None:
-        matched = tuple(name for name in matched if name not in fixed)
-    both = [name for name in matched if name in fixed]
-    if both:
-        raise ValueError(
-            f"fixed: expected groups that are not matched, got {both[0]!r}"
-        )
+    for name in matched:
+        if name not in known:
+            raise ValueError(
+                f"groups: no group {name!r}; the groups are {', '.join(known)}"
+            )
+        if name in fixed:
+            raise ValueError(
+                f"fixed: expected groups that are not matched, got {name!r}"
+            )
     if not matched:
         raise ValueError("groups: expected at least one group to match, got none")
-    return Choice(matched, {name: np.asarray(index) for name, index in fixed.items()})
+    return matched, {name: np.asarray(index) for name, index in fixed.items()}
+
+
+def _weight_objective(symmetry, a, b, matched, leaf_weights) -> Objective:
+    blocks = (
+        checked_blocks(symmetry, network, name, leaf_weights)
+        for name, network in (("a", a), ("b", b))
+    )
+    return Objective(plan(symmetry, matched), *blocks)
 
 
 def checked_blocks(
@@ -346,17 +296,23 @@ def checked_blocks(
     name: str,
     leaf_weights: LeafWeights | None = None,
 ) -> list[np.ndarray]:
-    """The weighted blocks of a network, in float32 or float64.
-
-    Raises:
-        ValueError: if leaves differ from the symmetry's or are not finite, or a weight
-            is negative or not finite.
-        TypeError: if a leaf that carries a group does not hold real numbers, or is
-            traced.
-    """
+    """The weighted blocks of a network, in float32 or float64."""
     leaves = symmetry.check(variables, name)
     for number in sorted({block.leaf for block in symmetry.blocks}):
-        _check_leaf(name, symmetry.leaves[number].path, leaves[number])
+        path, leaf = symmetry.leaves[number].path, leaves[number]
+        if isinstance(leaf, Tracer):
+            raise TypeError(
+                f"{name}: expected concrete arrays, got a traced one at {path!r}; "
+                "matching assigns on the host, outside of jit and vmap"
+            )
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"{name}: expected real floating-point numbers, got {dtype.name} at "
+                f"{path!r}; match the real and imaginary parts of complex parameters "
+                "as separate leaves"
+            )
+        check_finite(name, [(path, leaf)])
     arrays = [np.asarray(block) for block in symmetry.split(variables)]
     wide = [x if x.dtype in ("float32", "float64") else x.astype("f4") for x in arrays]
     return weighted(symmetry, wide, leaf_weights)
@@ -368,33 +324,6 @@ def weighted(
     """Blocks times the square roots of their leaves' weights."""
     if leaf_weights is None:
         return list(blocks)
-    roots = np.sqrt(_weights_of_leaves(symmetry, leaf_weights))
-    pairs = zip(symmetry.blocks, blocks, strict=True)
-    return [array * array.dtype.type(roots[block.leaf]) for block, array in pairs]
-
-
-def _check_leaf(name: str, path: str, leaf: Any) -> None:
-    if isinstance(leaf, Tracer):
-        raise TypeError(
-            f"{name}: expected concrete arrays, got a traced one at {path!r}; matching "
-            "assigns on the host, outside of jit and vmap"
-        )
-    dtype = jnp.result_type(leaf)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(
-            f"{name}: expected real floating-point numbers, got {dtype.name} at "
-            f"{path!r}; match the real and imaginary parts of complex parameters as "
-            "separate leaves"
-        )
-    bad = np.size(leaf) - int(np.isfinite(np.asarray(leaf)).sum())
-    if bad:
-        raise ValueError(
-            f"{name}: expected finite parameters, got {bad} that are NaN or infinite "
-            f"at {path!r}"
-        )
-
-
-def _weights_of_leaves(symmetry: Symmetry, leaf_weights: LeafWeights) -> list[float]:
     paths = [leaf.path for leaf in symmetry.leaves]
     if callable(leaf_weights):
         leaf_weights = {path: leaf_weights(path) for path in paths}
@@ -407,8 +336,7 @@ def _weights_of_leaves(symmetry: Symmetry, leaf_weights: LeafWeights) -> list[fl
         if path not in paths:
             known = ", ".join(paths)
             raise ValueError(f"leaf_weights: no leaf {path!r}; the leaves are {known}")
-        if check_number(f"leaf_weights[{path!r}]", weight) < 0:
-            raise ValueError(
-                f"leaf_weights[{path!r}]: expected at least 0, got {weight}"
-            )
-    return [float(leaf_weights.get(path, 1.0)) for path in paths]
+        check_number(f"leaf_weights[{path!r}]", weight, 0)
+    roots = [np.sqrt(float(leaf_weights.get(path, 1.0))) for path in paths]
+    pairs = zip(symmetry.blocks, blocks, strict=True)
+    return [array * array.dtype.type(roots[block.leaf]) for block, array in pairs]

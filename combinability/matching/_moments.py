@@ -11,41 +11,42 @@ from jaxtyping import Array, Float, PyTree
 
 from combinability._checks import named_leaves
 from combinability._jaxpr import input_types
-from combinability._products import einsum
 from combinability.symmetry._carriers import carriers, observe
-from combinability.symmetry._symmetry import Block, Leaf, Symmetry, Trace
+from combinability.symmetry._symmetry import Symmetry
 
 # A unit is constant if its deviation is at most so many roundings of its mean.
 _ROUNDINGS = 16
 
 
 class View(NamedTuple):
-    """A carrier as samples of units: its pinned axes, those of groups, and its block.
+    """A carrier as samples of units.
 
-    A pinned axis stays in place, and some group lies within it.
+    Attributes:
+        carrier: its number.
+        axes: its pinned axes, which stay in place and have some group within them, then
+            those of groups; samples are along the others.
+        shape: the sizes of these axes.
+        names: what is on them.
+        pinned: how many of them are pinned.
     """
 
     carrier: int
-    pinned: tuple[int, ...]
-    units: tuple[int, ...]
-    block: Block
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The sizes of the pinned axes and of the groups."""
-        return tuple(self.block.shape[axis] for axis in (*self.pinned, *self.units))
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    pinned: int
 
     @property
     def count(self) -> int:
         """The number of units: the product of the sizes of the groups."""
-        return math.prod(self.block.shape[axis] for axis in self.units)
+        return math.prod(self.shape[self.pinned :])
 
     def take(self, value: Array) -> Float[Array, "pinned samples units"]:
         """A carrier's value, real numbers of at least float32."""
-        kept = (*self.pinned, *self.units)
-        samples = [axis for axis in range(value.ndim) if axis not in kept]
-        value = jnp.transpose(value, (*self.pinned, *samples, *self.units))
-        value = value.reshape(math.prod(self.shape) // self.count, -1, self.count)
+        samples = [axis for axis in range(value.ndim) if axis not in self.axes]
+        order = (*self.axes[: self.pinned], *samples, *self.axes[self.pinned :])
+        value = jnp.transpose(value, order)
+        value = value.reshape(math.prod(self.shape[: self.pinned]), -1, self.count)
         if jnp.iscomplexobj(value):
             value = jnp.concatenate([value.real, value.imag], axis=1)
         return value.astype(jnp.promote_types(value.dtype, jnp.float32))
@@ -72,50 +73,36 @@ class CrossMoments(NamedTuple):
 
 
 def views_of(symmetry: Symmetry, max_units: int) -> tuple[View, ...]:
-    """The carriers on which no group is twice and that have at most `max_units` units.
-
-    Raises:
-        ValueError: if the symmetry has no trace.
-    """
+    """The carriers of at most `max_units` units on which no group is twice."""
     views = []
     for number, carrier in enumerate(carriers(symmetry)):
-        labels = carrier.block.labels
-        named = [i for i, label in enumerate(labels) if label]
-        units = tuple(i for i in named if labels[i] in symmetry.groups)
-        pinned = tuple(i for i in named if i not in units)
-        view = View(number, pinned, units, carrier.block)
-        if len(named) == len({labels[i] for i in named}) and view.count <= max_units:
+        block = carrier.block
+        named = [(label, axis) for axis, label in enumerate(block.labels) if label]
+        named.sort(key=lambda one: one[0] in symmetry.groups)  # pinned ones first
+        names, axes = zip(*named, strict=True)
+        pinned = sum(name not in symmetry.groups for name in names)
+        shape = tuple(block.shape[axis] for axis in axes)
+        view = View(number, axes, shape, names, pinned)
+        if len(set(names)) == len(names) and view.count <= max_units:
             views.append(view)
     return tuple(views)
 
 
 def stream(
-    symmetry: Symmetry,
-    views: tuple[View, ...],
-    a: PyTree,
-    b: PyTree,
-    batches: Iterable[Any],
+    symmetry: Symmetry, views: tuple[View, ...], a: PyTree, b: PyTree, batches
 ) -> list[CrossMoments]:
-    """For each view the moments of two networks' values for the same inputs.
-
-    Raises:
-        ValueError: if there is no batch, one has other shapes, or a value is not
-            finite.
-        TypeError: if `batches` is an array, or inputs are of another kind of number.
-    """
-    trace = symmetry.trace
-    if trace is None:
-        raise ValueError("symmetry: expected one from infer_symmetry, got another")
+    """For each view the moments of two networks' values for the same inputs."""
     if hasattr(batches, "shape") or not isinstance(batches, Iterable):
         raise TypeError(
             f"batches: expected an iterable of inputs, got {type(batches).__name__}; "
             f"pass a single batch x as [x]"
         )
+    trace = symmetry.trace
+    assert trace is not None  # `views_of` has looked
     types = input_types(trace.program)[len(symmetry.leaves) :]
-    expected = [(each.shape, each.dtype) for each in types]
     moments, count = [], 0
     for batch in batches:
-        inputs = _inputs(batch, expected, f"batches[{count}]")
+        inputs = _inputs(batch, types, f"batches[{count}]")
         more = _batch_moments(symmetry.leaves, trace, views, a, b, inputs)
         moments = _merge(moments, more, jnp.asarray(count)) if count else more
         count += 1
@@ -124,76 +111,62 @@ def stream(
     for view, each in zip(views, moments, strict=True):
         finite = jnp.isfinite(each.mean**2 + each.variance).all((1, 2))
         if not finite.all():
-            named = ", ".join(view.block.labels[axis] or "" for axis in view.units)
             raise ValueError(
-                f"{'b' if finite[0] else 'a'}: the activations that carry {named}, or "
-                f"their squares, are not finite; look for NaN in batches, or scale the "
-                f"inputs down"
+                f"{'b' if finite[0] else 'a'}: the activations that carry "
+                f"{', '.join(view.names[view.pinned :])}, or their squares, are not "
+                "finite; look for NaN in batches, or scale the inputs down"
             )
     return moments
 
 
-def _inputs(batch: Any, expected: Sequence[tuple[Any, Any]], name: str) -> list[Array]:
+def _inputs(batch: Any, types: Sequence[Any], name: str) -> list[Array]:
     """The arrays of a batch in the dtypes of the traced program."""
-    given = [leaf for _, leaf in named_leaves(name, batch)]
-    if len(given) != len(expected):
+    given = [jnp.asarray(leaf) for _, leaf in named_leaves(name, batch)]
+    if len(given) != len(types):
         raise ValueError(
-            f"{name}: expected {len(expected)} arrays as in the inference, got "
+            f"{name}: expected {len(types)} arrays as in the inference, got "
             f"{len(given)}; leave out what is no input, as labels"
         )
-    arrays = []
-    for number, (value, (shape, dtype)) in enumerate(zip(given, expected, strict=True)):
-        value = jnp.asarray(value)
-        if value.shape != shape:
+    for number, (value, wanted) in enumerate(zip(given, types, strict=True)):
+        if value.shape != wanted.shape:
             raise ValueError(
-                f"{name}: expected shape {shape}, which the symmetry was inferred for, "
-                f"got {value.shape} in array {number}; leave out a last batch that is "
-                f"smaller"
+                f"{name}: expected shape {wanted.shape}, which the symmetry was "
+                f"inferred for, got {value.shape} in array {number}; leave out a last "
+                "batch that is smaller"
             )
-        if not _converts(value.dtype, dtype):
+        # All real numbers become floats, integers only other integers.
+        kinds = [jnp.integer] if jnp.issubdtype(wanted.dtype, jnp.integer) else []
+        if jnp.issubdtype(wanted.dtype, jnp.floating):
+            kinds = [jnp.integer, jnp.floating, jnp.bool_]
+        converts = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+        if value.dtype != wanted.dtype and not converts:
             raise TypeError(
-                f"{name}: expected {dtype} as in the inference, got {value.dtype} in "
-                f"array {number}"
+                f"{name}: expected {wanted.dtype} as in the inference, got "
+                f"{value.dtype} in array {number}"
             )
-        arrays.append(value if value.dtype == dtype else value.astype(dtype))
-    return arrays
-
-
-def _converts(dtype: Any, wanted: Any) -> bool:
-    """Whether numbers may be converted: all to floats, integers to integers."""
-    kinds = [jnp.integer] if jnp.issubdtype(wanted, jnp.integer) else []
-    if jnp.issubdtype(wanted, jnp.floating):
-        kinds = [jnp.integer, jnp.floating, jnp.bool_]
-    return dtype == wanted or any(jnp.issubdtype(dtype, kind) for kind in kinds)
+    pairs = zip(given, types, strict=True)
+    return [x if x.dtype == y.dtype else x.astype(y.dtype) for x, y in pairs]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _batch_moments(
-    leaves: tuple[Leaf, ...],
-    trace: Trace,
-    views: tuple[View, ...],
-    a: PyTree,
-    b: PyTree,
-    inputs: Sequence[Array],
-) -> list[CrossMoments]:
+def _batch_moments(leaves, trace, views, a, b, inputs) -> list[CrossMoments]:
     symmetry = Symmetry({}, (), (), leaves, trace=trace)
-    values = [observe(symmetry, _as(leaves, network), *inputs) for network in (a, b)]
+
+    def seen(network: PyTree) -> list[Array]:
+        given, structure = jax.tree.flatten(network)
+        cast = [
+            jnp.asarray(value, leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.inexact)
+            else value
+            for value, leaf in zip(given, leaves, strict=True)
+        ]
+        return observe(symmetry, structure.unflatten(cast), *inputs)
+
+    of_a, of_b = seen(a), seen(b)
     return [
-        _moments(*(view.take(value[view.carrier]) for value in values))
+        _moments(view.take(of_a[view.carrier]), view.take(of_b[view.carrier]))
         for view in views
     ]
-
-
-def _as(leaves: Sequence[Leaf], network: PyTree) -> PyTree:
-    """A network in the dtypes of the traced program."""
-    given, structure = jax.tree.flatten(network)
-    cast = [
-        jnp.asarray(value, leaf.dtype)
-        if jnp.issubdtype(leaf.dtype, jnp.inexact)
-        else value
-        for value, leaf in zip(given, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, cast)
 
 
 def _moments(
@@ -204,7 +177,9 @@ def _moments(
     x = x - mean
     rest = x.mean(axis=2, keepdims=True)  # Corrects the rounding of the first mean.
     x = x - rest
-    covariance = einsum("psu,psv->puv", *x) / a.shape[1]
+    # In full precision on accelerators too, whose default is lower.
+    full = jax.lax.Precision.HIGHEST
+    covariance = jnp.einsum("psu,psv->puv", *x, precision=full) / a.shape[1]
     return CrossMoments((mean + rest)[:, :, 0], (x * x).mean(2), covariance)
 
 

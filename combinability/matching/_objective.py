@@ -33,11 +33,8 @@ Carried = tuple[str, tuple[int, ...]]
 class Term(NamedTuple):
     """The contribution of one axis of one block to the scores of a group.
 
-    Attributes:
-        block: the position of the block in `symmetry.blocks`.
-        permuted: the axes of b's block that are permuted beforehand, parents first.
-        partners: the groups whose matrices X enter.
-        subscripts: of the einsum of a's block, b's block and those matrices.
+    Some axes of b's block are permuted beforehand, parents first. The subscripts are
+    of the einsum of a's block, b's block and the matrices X of the partners.
     """
 
     block: int
@@ -52,15 +49,11 @@ class Term(NamedTuple):
 
 
 class GroupTerms(NamedTuple):
-    """A group and what its scores consist of.
+    """A group and the terms of its scores; none for a group that is held fixed.
 
-    Attributes:
-        name: the group.
-        shape: the shape of X: two axes for each parent (one for a pinned parent), then
-            the units of a and those of b.
-        terms: the terms; none for a group that is held fixed.
-        exact: whether the scores do not depend on the group's own assignment, so that
-            the best assignment for them is optimal with the other groups fixed.
+    X has two axes for each parent (one for a pinned parent), then the units of a and
+    those of b. The terms are exact where they do not depend on the group's own
+    assignment: the best one for them is optimal with the other groups fixed.
     """
 
     name: str
@@ -72,10 +65,8 @@ class GroupTerms(NamedTuple):
 class Plan(NamedTuple):
     """What is static in matching by weights.
 
-    Attributes:
-        groups: those of the symmetry.
-        families: groups that lie within one another, children first.
-        carried: for each block its axes that carry groups, parents first.
+    Families are groups that lie within one another, children first; `carried` has for
+    each block its axes that carry groups, parents first.
     """
 
     groups: Mapping[str, Group]
@@ -121,22 +112,23 @@ def plan(
         one = GroupTerms(name, shape, tuple(terms), exact)
         members.setdefault(family[name], []).append(one)
     by_depth = (sorted(m, key=lambda g: -len(g.shape)) for m in members.values())
-    blocks = range(len(symmetry.blocks))
-    carried = (_carried(symmetry, number) for number in blocks)
+    carried = (
+        _carried(symmetry, number, range(len(block.labels)))
+        for number, block in enumerate(symmetry.blocks)
+    )
     return Plan(groups, tuple(map(tuple, by_depth)), tuple(carried))
 
 
 def _carried(
-    symmetry: Symmetry, number: int, axes: Iterable[int] | None = None
+    symmetry: Symmetry, number: int, axes: Iterable[int]
 ) -> tuple[Carried, ...]:
     """Those of the given axes of a block that carry groups, parents first."""
-    labels = symmetry.blocks[number].labels
-    found = []
-    for axis in range(len(labels)) if axes is None else axes:
-        name = labels[axis] or ""
-        if name in symmetry.groups:
-            parents = map(labels.index, symmetry.groups[name].within)
-            found.append((name, (*parents, axis)))
+    labels = [label or "" for label in symmetry.blocks[number].labels]
+    found = [
+        (labels[axis], (*map(labels.index, symmetry.groups[labels[axis]].within), axis))
+        for axis in axes
+        if labels[axis] in symmetry.groups
+    ]
     return tuple(sorted(found, key=lambda one: len(one[1])))
 
 
@@ -173,11 +165,7 @@ def _term(
 class Objective:
     """⟨a, π(b)⟩ over the blocks of two networks, and the scores of each group.
 
-    Attributes:
-        plan: the terms.
-        a: the blocks of a.
-        b: the blocks of b.
-        magnitudes: for each block the product of the norms of a's and b's.
+    The magnitude of a block is the product of the norms of a's and b's.
     """
 
     def __init__(self, plan: Plan, a: Sequence[np.ndarray], b: Sequence[np.ndarray]):
@@ -195,13 +183,6 @@ class Objective:
             b = self.permuted(number, self.plan.carried[number], permutation)
             total += float(np.vdot(self.a[number], b))
         return total
-
-    def aligned(self, permutation: Mapping[str, Any]) -> list[np.ndarray]:
-        """The blocks of the permuted b."""
-        return [
-            self.permuted(number, carried, permutation)
-            for number, carried in enumerate(self.plan.carried)
-        ]
 
     def permuted(
         self, number: int, carried: Iterable[Carried], permutation: Mapping[str, Any]
@@ -275,9 +256,8 @@ def _merged(array: np.ndarray, labels: str, *parts: list[str]) -> np.ndarray:
     return array.reshape(shape if parts[0] else shape[1:])
 
 
-# Assignments of all groups, as index arrays for every pair of their parents' units:
-# unit i of a is paired with unit `indices[name][..., i]` of b, where the leading axes
-# are those of X.
+# Assignments of all groups: unit i of a is paired with unit `indices[name][..., i]` of
+# b, where the leading axes are those of X.
 Indices = dict[str, np.ndarray]
 
 

@@ -17,6 +17,7 @@ from combinability.matching._objective import (
     GroupTerms,
     Indices,
     Objective,
+    Term,
     contract,
     multiply,
     one_hot,
@@ -37,28 +38,28 @@ def pinned_sides(objective: Objective, held: Mapping[str, Any]) -> Ascent:
     next comes the group of whose weights these blocks hold the greatest share. Groups
     that nothing leads to stay.
     """
-    ascent = Ascent(objective, held)
-    size = objective.magnitudes
-    left = objective.plan.matched
+    ascent, left = Ascent(objective, held), objective.plan.matched
+
+    def ready(group: GroupTerms) -> list[Term]:
+        return [
+            term
+            for term in group.terms
+            if left.keys().isdisjoint([n for n, _ in term.permuted])
+            and left.keys().isdisjoint(term.partners)
+        ]
+
+    def share(name: str) -> float:
+        whole, part = (
+            sum(objective.magnitudes[term.block] for term in terms)
+            for terms in (left[name].terms, ready(left[name]))
+        )
+        return part / max(whole, 1e-30)
+
     while left:
-        ready = {
-            name: [
-                term
-                for term in group.terms
-                if left.keys().isdisjoint([n for n, _ in term.permuted])
-                and left.keys().isdisjoint(term.partners)
-            ]
-            for name, group in left.items()
-        }
-        share = {
-            name: sum(size[term.block] for term in ready[name])
-            / max(sum(size[term.block] for term in group.terms), 1e-30)
-            for name, group in left.items()
-        }
-        name = max(share, key=share.__getitem__)
-        if share[name] == 0:
+        name = max(left, key=share)
+        if share(name) == 0:
             break
-        ascent.assign(name, best(ascent.scores(ready[name])))
+        ascent.assign(name, best(ascent.scores(ready(left[name]))))
         del left[name]
     return ascent
 

@@ -12,7 +12,6 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from combinability._checks import check_any_key, check_bijections, check_count
 from combinability._combine import check_like, combine
-from combinability._permutation import identity
 from combinability.matching._ascent import Ascent
 from combinability.matching._match import (
     Groups,
@@ -27,6 +26,7 @@ from combinability.matching._match import (
     weighted,
 )
 from combinability.matching._objective import Objective, plan
+from combinability.permutations import identity
 from combinability.symmetry._symmetry import Permutation, Symmetry
 
 _OPTIMIZER = optax.adam(3e-3)
@@ -68,49 +68,36 @@ def straight_through_matching(
     *on these batches*, which should be training data. Evaluate it on other data.
 
     Args:
-        symmetry: what may be permuted.
-        loss: `loss(variables, batch)`, a real scalar; deterministic. Compiled once per
-            process for the same symmetry, loss, optimizer and shapes, as by `jax.jit`.
-        a: the network to move towards, a tree as the symmetry's.
-        b: the network to be moved, likewise.
+        symmetry, a, b, key, groups, fixed, leaf_weights: as of `weight_matching`.
+        loss: `loss(variables, batch)`, a real scalar; deterministic. Compiled once for
+            the same symmetry, loss, optimizer and shapes, as by `jax.jit`.
         batches: an iterable of what `loss` takes, any trees; all are held in memory.
-        key: a key of `jax.random`, for the order of the groups.
-        start: the permutation to start from; groups that it does not name stay. None:
-            that of `weight_matching`.
+        start: the permutation to start from; None: that of `weight_matching`.
         optimizer: of the surrogate weights; the blocks of weights that carry groups are
             its parameters. Adam with learning rate 0.003 by default.
         steps: number of steps; 100.
         sweeps: the largest number of sweeps over the groups in each step; 3.
-        groups: the groups to match, as for `weight_matching`; the others stay at
-            `start`.
-        fixed: permutations of groups that are held while the others are matched.
-        leaf_weights: weights of leaves in ⟨θ, π(b)⟩, as for `weight_matching`.
 
     Returns:
         The permutation of b; as objective its loss at the midpoint, the lowest of the
         history, which holds the averages described above.
 
     Raises:
-        ValueError: if trees do not match, parameters, a loss or the surrogate weights
-            are not finite, there is no batch, the loss is no scalar, a number is out of
-            range or the start is no permutation of these groups; for the last three
-            arguments as `weight_matching`.
-        TypeError: if parameters or losses are not real numbers.
+        ValueError, TypeError: if a loss or the surrogate weights are not finite, there
+            is no batch, the loss is no real scalar, or as `weight_matching`.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability
-        >>> def apply(variables, x):
-        ...     return jnp.tanh(x @ variables["in"]) @ variables["out"]
+        >>> apply = lambda v, x: jnp.tanh(x @ v["in"]) @ v["out"]
         >>> a = {"in": jnp.array([[1.0, 2.0, -1.0]]), "out": jnp.ones((3, 1))}
         >>> x = jnp.array([[1.0], [-0.5]])
         >>> symmetry = combinability.infer_symmetry(apply, a, x)
         >>> b = symmetry.apply({"in": jnp.array([2, 0, 1])}, a)
-        >>> def loss(variables, x):
-        ...     return jnp.mean((apply(variables, x) - apply(a, x)) ** 2)
-        >>> matching = combinability.straight_through_matching(
+        >>> loss = lambda v, x: jnp.mean((apply(v, x) - apply(a, x)) ** 2)
+        >>> found = combinability.straight_through_matching(
         ...     symmetry, loss, a, b, [x], key=jax.random.key(0), steps=2
         ... )
-        >>> matching.permutation["in"].tolist(), float(matching.objective)
+        >>> found.permutation["in"].tolist(), float(found.objective)
         ([1, 2, 0], 0.0)
 
     References:
@@ -120,18 +107,25 @@ def straight_through_matching(
     key = check_any_key(key)
     check_count("steps", steps, 1)
     check_count("sweeps", sweeps, 1)
-    choice = choose(symmetry, groups, fixed)
+    matched, held = choose(symmetry, groups, fixed)
     surrogate = list(map(jnp.asarray, checked_blocks(symmetry, a, "a")))
     own = checked_blocks(symmetry, b, "b", leaf_weights)
     check_like(b, a, "b", "a")
-    batches = _checked_batches(batches)
+    if hasattr(batches, "shape") or not isinstance(batches, Iterable):
+        raise TypeError(
+            f"batches: expected an iterable of what the loss takes, got "
+            f"{type(batches).__name__}; pass a single batch x as [x]"
+        )
+    batches = tuple(batches)
+    if not batches:
+        raise ValueError("batches: expected at least one batch, got none")
     given = check_bijections(symmetry, start or {}, "start")
     if start is None:
         options = {"groups": groups, "fixed": fixed, "leaf_weights": leaf_weights}
         given = weight_matching(symmetry, a, b, key=key, **options).permutation
-    permutation = {**identity(symmetry), **given, **choice.held}
+    permutation = {**identity(symmetry), **given, **held}
 
-    terms = plan(symmetry, choice.matched)
+    terms = plan(symmetry, matched)
 
     def mean_loss() -> float:
         losses = [_loss(symmetry, loss, permutation, a, b, batch) for batch in batches]
@@ -146,16 +140,9 @@ def straight_through_matching(
     rng = generator(key)
     for number in range(steps):
         surrogate, state, finite = _step(
-            symmetry,
-            loss,
-            optimizer,
-            surrogate,
-            state,
-            permutation,
-            a,
-            b,
+            symmetry, loss, optimizer, surrogate, state, permutation, a, b,
             batches[number % len(batches)],
-        )
+        )  # fmt: skip
         if not finite:
             raise ValueError(
                 f"optimizer: the surrogate weights are not finite after step {number}; "
@@ -171,21 +158,12 @@ def straight_through_matching(
     return Matching(dict(best), np.nanmin(history), np.array(history))
 
 
-def _midpoint(
-    symmetry: Symmetry, permutation: Permutation, a: PyTree, b: PyTree
-) -> PyTree:
+def _midpoint(symmetry, permutation, a, b) -> PyTree:
     return combine(a, symmetry.apply(permutation, b), 0.5)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _loss(
-    symmetry: Symmetry,
-    loss: Loss,
-    permutation: Permutation,
-    a: PyTree,
-    b: PyTree,
-    batch: Any,
-) -> Array:
+def _loss(symmetry, loss, permutation, a, b, batch) -> Array:
     """The loss at the midpoint, for one batch."""
     value = loss(_midpoint(symmetry, permutation, a, b), batch)
     found = [(x.shape, x.dtype) for x in map(jnp.asarray, jax.tree.leaves(value))]
@@ -201,17 +179,7 @@ def _loss(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _step(
-    symmetry: Symmetry,
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    surrogate: list[Array],
-    state: Any,
-    permutation: Permutation,
-    a: PyTree,
-    b: PyTree,
-    batch: Any,
-) -> tuple[list[Array], Any, Array]:
+def _step(symmetry, loss, optimizer, surrogate, state, permutation, a, b, batch):
     """A gradient step of the surrogate weights; whether they are finite."""
     middle = _midpoint(symmetry, permutation, a, b)
 
@@ -219,25 +187,12 @@ def _step(
         return loss(symmetry.join(blocks, middle), batch)
 
     # Half of what stands for θ enters the midpoint.
-    gradients = [
-        (gradient / 2).astype(weights.dtype)
-        for gradient, weights in zip(
-            jax.grad(of_blocks)(symmetry.split(middle)), surrogate, strict=True
-        )
-    ]
+    gradients = jax.tree.map(
+        lambda gradient, weights: (gradient / 2).astype(weights.dtype),
+        jax.grad(of_blocks)(symmetry.split(middle)),
+        surrogate,
+    )
     updates, state = optimizer.update(gradients, state, surrogate)
     moved: Any = optax.apply_updates(surrogate, updates)
     finite = jnp.stack([jnp.isfinite(weights).all() for weights in moved])
     return moved, state, finite.all()
-
-
-def _checked_batches(batches: Any) -> tuple[Any, ...]:
-    if hasattr(batches, "shape") or not isinstance(batches, Iterable):
-        raise TypeError(
-            f"batches: expected an iterable of what the loss takes, got "
-            f"{type(batches).__name__}; pass a single batch x as [x]"
-        )
-    found = tuple(batches)
-    if not found:
-        raise ValueError("batches: expected at least one batch, got none")
-    return found
