@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from combinability import _permutation as permutation
+from combinability import permutations as permutation
 from combinability.matching._activations import activation_matching
 from combinability.matching._match import weight_matching
 from combinability.matching._moments import stream, views_of
 from combinability.symmetry import carriers, infer_symmetry, observe
 from tests.combinability.families import FAMILIES
-from tests.combinability.specs import by_hand
 
 KEY = jax.random.key(0)
 SIMILARITIES = ("inner", "correlation")
@@ -300,46 +299,3 @@ def test_equal_calls_do_not_trace_again():
 
     run(1)
     assert run(5) == []
-
-
-X = jnp.ones((8, 3))
-WITHOUT_TRACE = by_hand(mlp_weights(0), {"h": [("in", 1), ("b", 0), ("mid", 0)]})
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"symmetry": WITHOUT_TRACE}, ValueError, "symmetry: expected one from infer"),
-        ({"batches": []}, ValueError, "batches: expected at least one"),
-        ({"batches": X}, TypeError, r"batches: expected an iterable .* \[x\]"),
-        ({"batches": 3}, TypeError, "batches: expected an iterable"),
-        ({"batches": [X, X[:5]]}, ValueError, r"batches\[1\]: .*\(8, 3\).*\(5, 3\)"),
-        ({"batches": [(X, X)]}, ValueError, r"batches\[0\]: expected 1 arrays.*got 2"),
-        ({"batches": [X + 1j]}, TypeError, r"batches\[0\]: expected float32.*complex"),
-        ({"batches": [X, X.at[0].set(np.nan)]}, ValueError, "a: the activations.*in"),
-        ({"batches": [X * 1e30]}, ValueError, "squares, are not finite"),
-        ({"similarity": "cosine"}, ValueError, "'inner' or 'correlation', got 'cosi"),
-        ({"max_units": 0}, ValueError, "max_units: expected at least 1"),
-        ({"groups": ["out"]}, ValueError, "groups: no group 'out'"),
-        ({"fixed": {"in": jnp.zeros(4, int)}}, ValueError, r"fixed\['in'\].* once"),
-        ({"max_sweeps": 1.5}, TypeError, "max_sweeps: expected an integer"),
-        ({"a": {"in": X}}, ValueError, "a: it has no leaf 'b'"),
-        ({"b": {**mlp_weights(0), "in": X}}, ValueError, "b: expected shape .* 'in'"),
-        (
-            {"b": {**mlp_weights(0), "b": jnp.full(4, np.inf)}},
-            ValueError,
-            "b: expected finite parameters, got 4 that are NaN or infinite at 'b'",
-        ),
-    ],
-)
-def test_bad_input_is_refused(change, error, message):
-    given = {
-        "symmetry": mlp_symmetry(8),
-        "a": mlp_weights(0),
-        "b": mlp_weights(1),
-        "batches": [X],
-        "key": KEY,
-        **change,
-    }
-    with pytest.raises(error, match=message):
-        activation_matching(**given)

@@ -108,12 +108,3 @@ def test_a_plot_is_drawn_on_the_given_axes():
     axes = Figure().add_subplot()
     assert plot.matrix(np.eye(2), ax=axes) is axes
     assert plot.hypercube({"a": [1.0, 2.0]}, ax=axes) is axes
-
-
-@pytest.mark.parametrize(
-    ("leaf", "message"), [(None, "leaf: expected one of"), ("acc", "got 'acc'")]
-)
-def test_a_leaf_that_is_not_there_raises(leaf, message):
-    found = combinability.Barrier(0.0, np.arange(3), {"loss": np.zeros(3)})
-    with pytest.raises(ValueError, match=message):
-        plot.barrier(found, leaf)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from combinability import (
-    Correction,
     channel_statistics,
     combine,
     corrected,
@@ -25,7 +24,6 @@ from combinability import (
     uniform,
 )
 
-NONE = Correction(jnp.ones(()), jnp.zeros(()))
 X = jax.random.normal(jax.random.key(0), (48, 6, 6, 2))
 
 
@@ -273,80 +271,3 @@ def test_statistics_are_reset_in_a_metric_side_by_side():
         found,
         expected,
     )
-
-
-class Shared(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        layer = nn.Dense(2)
-        return layer(layer(x))
-
-
-class Rematerialised(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        return nn.remat(nn.Dense)(2)(nn.Dense(2)(x))
-
-
-def repaired(module):
-    x = jnp.ones((3, 2))
-    a, b = networks(module, x)
-    return repair(module.apply, a, a, b, x)
-
-
-def reset(apply=train, batches=X[None], statistics=None):
-    variables = networks(Normalised())[0]
-    if statistics is not None:
-        variables = {**variables, "batch_stats": statistics}
-    return reset_batch_norm(apply, variables, batches)
-
-
-BAD = {
-    "a layer called twice": (lambda: repaired(Shared()), "'Dense_0' is called more"),
-    "a layer out of reach": (
-        lambda: repaired(Rematerialised()),
-        "is inside a transformation",
-    ),
-    "no layers": (lambda: repaired(nn.LayerNorm()), r"apply: met the layers \[\]"),
-    "a jitted network": (
-        lambda: channel_statistics(
-            jax.jit(nn.Dense(2).apply), networks(nn.Dense(2), X)[0], X
-        ),
-        "is inside a transformation",
-    ),
-    "other layers": (
-        lambda: corrected(nn.Dense(2).apply, {"x": NONE})(networks(nn.Dense(2))[0], X),
-        r"expected \['x'\]",
-    ),
-    "no bias": (
-        lambda: fold_corrections(networks(Network())[0], {"Conv_1": NONE}),
-        "layer 'Conv_1' has no bias",
-    ),
-    "no statistics": (
-        lambda: reset_batch_norm(train, {"params": {}}, X[None]),
-        r"variables: expected a dictionary with 'batch_stats', got \['params'\]",
-    ),
-    "evaluation mode": (
-        lambda: reset(
-            lambda v, x: Normalised().apply(v, x, mutable=["batch_stats"]), X[None]
-        ),
-        "apply: returned 'batch_stats' as it got them",
-    ),
-    "no batch": (lambda: reset(batches=X[:0][None]), "batches: expected arrays with"),
-    "a batch and no batches": (lambda: reset(batches=X[0, 0, 0]), "batches: expected"),
-    "other statistics": (
-        lambda: reset(statistics={"norm": {"median": 0.0}}),
-        "expected leaves named 'mean' and 'var', got 'norm/median'",
-    ),
-    "a variance alone": (
-        lambda: reset(statistics={"norm": {"var": 0.0}}),
-        "'norm/var' has no mean",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_raises(case):
-    call, message = BAD[case]
-    with pytest.raises(ValueError, match=message):
-        call()

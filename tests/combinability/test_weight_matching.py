@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from combinability import _permutation as permutation
+from combinability import permutations as permutation
 from combinability.matching import _objective, match, match_many, weight_matching
 from combinability.symmetry import Symmetry
 from tests.combinability.specs import by_hand
@@ -102,7 +102,7 @@ def every_permutation(symmetry):
 
 
 def best_of(symmetry, a, b, permutations):
-    stacked = {n: jnp.stack([p[n] for p in permutations]) for n in permutations[0]}
+    stacked = {n: np.stack([p[n] for p in permutations]) for n in permutations[0]}
     parts = symmetry.split(a)
 
     def value(found):
@@ -165,7 +165,8 @@ def test_no_other_permutation_of_one_group_alone_is_better(x64):
     found = weight_matching(symmetry, a, b, key=jax.random.key(0))
     for name, group in symmetry.groups.items():
         rows = itertools.permutations(range(group.size))
-        moves = [{**found.permutation, name: jnp.array(row)} for row in rows]
+        others = {n: np.asarray(index) for n, index in found.permutation.items()}
+        moves = [{**others, name: np.array(row)} for row in rows]
         best = best_of(symmetry, a, b, moves)
         assert float(found.objective) == pytest.approx(best)
 
@@ -254,10 +255,10 @@ def test_only_the_chosen_groups_are_matched_and_as_well_as_possible(groups, x64)
         found = weight_matching(
             symmetry, a, b, key=jax.random.key(0), groups=groups, fixed=held
         )
-        g = held.get("g", jnp.arange(6))
+        g = np.asarray(held.get("g", np.arange(6)))
         np.testing.assert_array_equal(found.permutation["g"], g)
         rows = itertools.permutations(range(5))
-        best = best_of(symmetry, a, b, [{"h": jnp.array(r), "g": g} for r in rows])
+        best = best_of(symmetry, a, b, [{"h": np.array(r), "g": g} for r in rows])
         assert float(found.objective) == pytest.approx(best)
 
 
@@ -271,7 +272,7 @@ def test_parents_or_children_are_held_fixed_while_the_others_are_matched(held, x
         {n: jnp.asarray(rng.normal(size=s)) for n, s in shapes.items()} for _ in "ab"
     )
     symmetry = by_hand(a, groups, {"d": ("h",)})
-    fixed = {"h": jnp.array([1, 0]), "d": jnp.array([[1, 2, 0], [2, 1, 0]])}
+    fixed = {"h": np.array([1, 0]), "d": np.array([[1, 2, 0], [2, 1, 0]])}
     fixed = {held: fixed[held]}
     everything = every_permutation(symmetry)
     allowed = [{**p, **fixed} for p in everything]
@@ -347,112 +348,3 @@ def test_many_networks_keep_the_groups_that_are_not_matched(x64):
         ]
     )
     assert found.objective == pytest.approx(expected)
-
-
-def call(**changes):
-    a, b = weights("mlp", 0), weights("mlp", 1)
-    given = {"symmetry": network("mlp"), "a": a, "b": b, "key": jax.random.key(0)}
-    given = {**given, **{n: f(given) for n, f in changes.items()}}
-    return weight_matching(
-        given.pop("symmetry"), given.pop("a"), given.pop("b"), **given
-    )
-
-
-BAD = {
-    "a leaf too few": ({"b": lambda g: {"in": g["b"]["in"]}}, ValueError, "b: .*'b'"),
-    "a shape": (
-        {"a": lambda g: {**g["a"], "mid": jnp.ones((5, 5))}},
-        ValueError,
-        r"a: expected shape \(5, 6\) at 'mid', .*, got \(5, 5\)",
-    ),
-    "not a number": (
-        {"b": lambda g: {**g["b"], "mid": g["b"]["mid"].at[0, 0].set(jnp.nan)}},
-        ValueError,
-        "b: expected finite parameters, got 1 that are NaN or infinite at 'mid'",
-    ),
-    "infinite": (
-        {"a": lambda g: {**g["a"], "in": g["a"]["in"].at[0, 0].set(jnp.inf)}},
-        ValueError,
-        "a: expected finite parameters, got 1 that are NaN or infinite at 'in'",
-    ),
-    "complex": (
-        {"a": lambda g: {**g["a"], "in": g["a"]["in"] + 0j}},
-        TypeError,
-        "a: expected real floating-point numbers, got complex64 at 'in'",
-    ),
-    "integers": (
-        {"b": lambda g: {**g["b"], "out": jnp.ones((6, 2), int)}},
-        TypeError,
-        "b: expected real floating-point numbers, got int32 at 'out'",
-    ),
-    "no sweeps": ({"max_sweeps": lambda g: 0}, ValueError, "max_sweeps: .* got 0"),
-    "half a sweep": ({"max_sweeps": lambda g: 0.5}, TypeError, "max_sweeps: .*0.5"),
-    "an unknown group": (
-        {"start": lambda g: {"x": jnp.arange(5)}},
-        ValueError,
-        "no group 'x'; the groups are h, g",
-    ),
-    "a start too short": (
-        {"start": lambda g: {"h": jnp.arange(4)}},
-        ValueError,
-        r"\['h'\]: expected integers of shape \(5,\)",
-    ),
-    "no permutation": (
-        {"start": lambda g: {"h": jnp.array([0, 0, 1, 2, 3])}},
-        ValueError,
-        r"start\['h'\]: expected each of 0, …, 4 once",
-    ),
-    "an unknown group to match": (
-        {"groups": lambda g: ["h", "x"]},
-        ValueError,
-        "groups: no group 'x'; the groups are h, g",
-    ),
-    "matched and fixed": (
-        {"groups": lambda g: ["h"], "fixed": lambda g: {"h": jnp.arange(5)}},
-        ValueError,
-        "fixed: expected groups that are not matched, got 'h'",
-    ),
-    "nothing to match": (
-        {"groups": lambda g: lambda name, group: False},
-        ValueError,
-        "groups: expected at least one group to match, got none",
-    ),
-    "fixed, too short": (
-        {"fixed": lambda g: {"h": jnp.arange(4)}},
-        ValueError,
-        r"fixed\['h'\]: expected integers of shape \(5,\)",
-    ),
-    "an unknown leaf": (
-        {"leaf_weights": lambda g: {"kernel": 1.0}},
-        ValueError,
-        "leaf_weights: no leaf 'kernel'; the leaves are b, in, mid, out",
-    ),
-    "a negative weight": (
-        {"leaf_weights": lambda g: {"in": -1.0}},
-        ValueError,
-        r"leaf_weights\['in'\]: expected at least 0, got -1.0",
-    ),
-    "a weight that is no number": (
-        {"leaf_weights": lambda g: lambda path: "heavy"},
-        TypeError,
-        r"leaf_weights\['b'\]: expected a number, got 'heavy'",
-    ),
-    "nothing to permute": (
-        {"symmetry": lambda g: Symmetry({}, (), (), g["symmetry"].leaves)},
-        ValueError,
-        "groups: expected at least one group",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused(case):
-    changes, error, message = BAD[case]
-    with pytest.raises(error, match=message):
-        call(**changes)
-
-
-def test_traced_networks_are_rejected():
-    symmetry, a = network("mlp"), weights("mlp", 0)
-    with pytest.raises(TypeError, match="b: expected concrete arrays, got a traced"):
-        jax.jit(lambda b: weight_matching(symmetry, a, b, key=jax.random.key(0)))(a)
