@@ -3,10 +3,11 @@
 What a command needs is imported when the command is known, so that help is quick.
 """
 
+import collections
 import dataclasses
 import difflib
-import errno
 import importlib
+import inspect
 import re
 import shlex
 import sys
@@ -26,86 +27,12 @@ in any browser. A stopped run continues when the same command is given again.
 """
 _PACKAGES = ("benchmarks", "rllc", "combinability", "stitching")
 _OK, _USER_ERROR, _INTERRUPTED = 0, 2, 130
-# Errors of the file system that the user can resolve.
-_OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM}
-_OF_THE_SYSTEM |= {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP}
 
 _Folder = Annotated[
     Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(optional)")
 ]
 
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """A command that runs an experiment into a folder.
-
-    Attributes:
-      about: Its help.
-      package: Where `Config` and `run` are.
-      quick: Options of `--quick`, in place of the defaults.
-    """
-
-    about: str
-    package: str
-    quick: Mapping[str, Any]
-
-
-EXPERIMENTS = {
-    "rllc": Experiment(
-        "Compare RLLC with the optimizers it competes with, and with itself frozen.\n\n"
-        "Every method has the same number of trials; the best is run on fresh paired "
-        "seeds. For instance: python -m benchmarks rllc --dataset fashion_mnist "
-        "--steps 2000",
-        "benchmarks.rllc",
-        {
-            "methods": ("momentum", "adam", "rllc", "rllc_adam", "rllc_frozen_initial"),
-            "trials": 4,
-            "seeds": 3,
-            "steps": 200,
-            "evaluations": 10,
-        },
-    ),
-    "combinability": Experiment(
-        "Train networks, align them, and combine them all over the hypercube.\n\n"
-        "Shows barriers with and without matching and repair, losses of thousands of "
-        "random combinations, transitivity, robustness, and how combinations differ. "
-        "For instance: python -m benchmarks combinability --dataset mnist --widths 32 "
-        "128",
-        "benchmarks.combinability",
-        {
-            "widths": (64,),
-            "networks": 3,
-            "steps": 300,
-            "rows": 200,
-            "calibration": 100,
-            "samples": 60,
-            "points": 5,
-            "fractions": (0.0, 0.2, 1.0),
-            "resolution": 7,
-        },
-    ),
-    "stitching": Experiment(
-        "Join the front of one network to the back of another, at every layer.\n\n"
-        "Shows how well stitched networks do with maps that are fitted directly or "
-        "trained on the task, which ranks and sparsities are enough, what similarity "
-        "indices say, and whether the stitches can be trusted. For instance: python -m "
-        "benchmarks stitching --dataset cifar10 --model tiny10 --weights "
-        "tiny10/seed0.npz tiny10/seed1.npz tiny10/seed2.npz",
-        "benchmarks.stitching",
-        {
-            "model": "mlp",
-            "networks": 2,
-            "training_steps": 200,
-            "pairs": 2,
-            "deep": 0,
-            "cross": 1,
-            "fit_rows": 500,
-            "test_rows": 300,
-            "cross_rows": 200,
-            "steps": 50,
-        },
-    ),
-}
+EXPERIMENTS = ("rllc", "combinability", "stitching")
 _SPEED_ABOUT = (
     "\n\nLeave the machine alone meanwhile. A finished measurement is shown again "
     "rather than repeated: to measure anew, name another folder."
@@ -125,34 +52,34 @@ SPEED = {
 }
 COMMANDS = {
     "tour": "The whole project on embedded data, in two minutes.",
-    **{name: one.about.partition("\n")[0] for name, one in EXPERIMENTS.items()},
+    "rllc": "Compare RLLC with other optimizers, and with itself frozen.",
+    "combinability": "Train networks, align them, and combine them.",
+    "stitching": "Join the front of one network to the back of another.",
     "speed": "Time what is meant to be fast: speed rllc, combinability or stitching.",
     "report": "Draw the page of finished runs again, or compare several.",
 }
 
-# Options by group; what is not listed is in the last.
+# Options by group, each with what it decides on; what is not listed is in the last.
 _GROUPS = {
-    "Data and networks": (
+    "What is trained or read.": (
         *("dataset", "model", "model_options", "weights", "weights_mapping"),
         *("width", "widths", "networks", "methods", "layers", "problems"),
     ),
-    "Training": (
-        *("steps", "batch_size", "learning_rate", "schedules", "trials", "seeds"),
+    "How networks are trained.": (
+        *("steps", "batch_size", "learning_rate", "weight_decay", "schedules"),
+        *("trials", "seeds"),
         *("training_steps", "training_batch_size", "training_learning_rate"),
     ),
-    "Computing": ("precision", "dtype", "seed"),
-    "Evaluation": (),
+    "How numbers are computed.": ("precision", "dtype", "seed"),
+    "What is measured.": (),
 }
+_NAMES = ("data_and_networks", "training", "computing", "evaluation")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status.
+    """Run a command, by default the process's.
 
-    Args:
-      arguments: What follows `python -m benchmarks`; by default the process's.
-
-    Returns:
-      0 if all went well, 2 for what the user can correct, 130 after Ctrl-C.
+    Returns 0 if all went well, 2 for what the user can correct, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = (arguments or ["--help"])[0], arguments[1:]
@@ -174,9 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"\nStopped. What is finished is kept; to continue, repeat\n  {again}")
         return _INTERRUPTED
     except OSError as error:
-        if error.errno not in _OF_THE_SYSTEM:
+        if error.filename is None:
             raise
-        _say(f"error: {error.strerror}: {error.filename or 'no file named'}")
+        _say(f"error: {error.strerror}: {error.filename}")
         return _USER_ERROR
     except ValueError as error:
         if not _is_for_the_user(error):
@@ -204,69 +131,39 @@ def _tour(arguments: Sequence[str]) -> None:
 
 
 def _experiment(name: str, arguments: Sequence[str]) -> None:
-    experiment = EXPERIMENTS[name]
-    package = importlib.import_module(experiment.package)
+    """Parse options in groups, with the configuration's docstrings as their help."""
+    package = importlib.import_module(f"benchmarks.{name}")
     default = package.Config()
     if "--quick" in arguments:
-        default = dataclasses.replace(default, **experiment.quick)
-    options = _parsed(f"{_PROGRAM} {name}", experiment.about, default, arguments)
-    config = package.Config(**options.pop("config"))
-    out, data = options["out"], options["data"]
-    _show(package.run, name, config, out, data_directory=data)
-
-
-def _parsed(
-    program: str, about: str, default: Any, arguments: Sequence[str]
-) -> dict[str, Any]:
-    """Parse options of a configuration, in groups."""
-    helps = dict(
-        re.findall(
-            r"^      (\w+): (.*?)(?=^      \w+: |^    \S|\Z)",
-            (type(default).__doc__ or "") + "\n",
-            re.DOTALL | re.MULTILINE,
-        )
-    )
-    fields: dict[str, list[Any]] = {title: [] for title in _GROUPS}
-    for field in dataclasses.fields(default):
-        title = next(
-            (t for t, names in _GROUPS.items() if field.name in names), "Evaluation"
-        )
-        help_ = " ".join(helps.get(field.name, "").split())
-        value = dataclasses.field(default=getattr(default, field.name))
-        kind = _Dataset if field.name == "dataset" else field.type
-        typed = Annotated[kind, tyro.conf.arg(help=help_)]
-        fields[title].append((field.name, typed, value))
-    groups: list[Any] = []
-    for title, members in fields.items():
-        if members:
-            group = dataclasses.make_dataclass(title.replace(" ", ""), members)
-            group.__doc__ = None
-            groups.append((title.lower().replace(" ", "_"), group, dataclasses.field()))
-    folders = [
-        ("out", Annotated[_Folder, _OUT], dataclasses.field(default=None)),
-        ("data", Annotated[_Folder, _DATA], dataclasses.field(default=None)),
-        ("quick", Annotated[bool, _QUICK], dataclasses.field(default=False)),
+        default = dataclasses.replace(default, **default.quick)
+    docs = [inspect.getdoc(kind) or "" for kind in reversed(package.Config.__mro__)]
+    helps = "\n".join(doc.partition("Args:\n")[2] for doc in docs[1:])
+    helps = re.sub(r"\n {4}", " ", helps)
+    members: list[Any] = []
+    left = {field.name: field.type for field in dataclasses.fields(default)}
+    for group, (about, options) in zip(_NAMES, _GROUPS.items(), strict=True):
+        chosen = [option for option in left if option in options or not options]
+        fields = [(one, left.pop(one), getattr(default, one)) for one in chosen]
+        kind = dataclasses.make_dataclass(group, fields)
+        kind.__doc__ = f"{about}\n\nArgs:\n{helps}"
+        members.append((group, kind))
+    members += [
+        ("out", Annotated[_Folder, _OUT], None),
+        ("data", Annotated[_Folder, _DATA], None),
+        ("quick", Annotated[bool, _QUICK], False),
     ]
-    every = dataclasses.make_dataclass("Options", groups + folders, kw_only=True)
     found = tyro.cli(
-        every,
-        prog=program,
-        description=about,
+        dataclasses.make_dataclass("Options", members),
+        prog=f"{_PROGRAM} {name}",
+        description=docs[-1].partition("Args:\n")[0],
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
-    config = {
-        k: v for name, *_ in groups for k, v in vars(getattr(found, name)).items()
-    }
-    return {"config": config, "out": found.out, "data": found.data}
+    groups = [vars(getattr(found, group)) for group in _NAMES]
+    config = package.Config(**dict(collections.ChainMap(*groups)))
+    _show(package.run, name, config, found.out, data_directory=found.data)
 
 
-# Shown as choices; a file may be named as well.
-_Dataset: Any = (
-    Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
-    | Literal["tiny_shakespeare"]
-    | str
-)
 _OUT = tyro.conf.arg(
     metavar="DIR",
     help="Folder to write; by default one under runs/ that follows from the options.",

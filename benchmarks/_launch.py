@@ -1,7 +1,6 @@
 """An experiment from the command line: run folder, progress, report."""
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Display
 
-from benchmarks.runs import Progress, Result, default_folder
-
-Folder = str | os.PathLike[str] | None
+from benchmarks.runs import Folder, Progress, Result, default_folder
 
 
 def launch(
@@ -26,19 +23,7 @@ def launch(
     console: Console | None = None,
     **options: Any,
 ) -> tuple[Path, Result]:
-    """Run an experiment into a run folder, or continue it.
-
-    Args:
-      run: The experiment: `run(config, folder=…, progress=…, **options)`.
-      experiment: Its name, of `benchmarks.runs.RESULTS`.
-      config: Its configuration.
-      folder: The run folder; by default one that follows from the configuration.
-      console: Where progress is shown; by default standard error.
-      **options: Given to `run`.
-
-    Returns:
-      The run folder and the result.
-    """
+    """Run an experiment into a run folder, or continue it."""
     console = console or Console(stderr=True)
     folder = default_folder(experiment, config) if folder is None else Path(folder)
     finished = (folder / "result.json").exists()

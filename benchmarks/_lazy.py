@@ -1,17 +1,12 @@
 """Names of a package that are imported when they are first used."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 
-def lazy(package: str, where: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__`.
-
-    Args:
-      package: Its name.
-      where: The module, within the package, of each name.
-    """
+def lazy(package: str, **where: str) -> Callable[[str], Any]:
+    """Return a package's `__getattr__`: names, and the module of each within it."""
 
     def get(name: str) -> Any:
         if name not in where:

@@ -17,23 +17,16 @@ _LIBRARIES = ("jax", "jaxlib", "optax", "flax", "numpy", "jax-between")
 _PACKAGES = ("rllc", "combinability", "stitching", "benchmarks")
 # What presents numbers, and does not change them.
 _PRESENTATION = ("report", "speed", "plot.py", "runs.py", "results", "__main__.py")
-_PRESENTATION += ("_launch.py", "_summaries.py")
+_PRESENTATION += ("_launch.py",)
 
 
 class Machine(msgspec.Struct, kw_only=True):
-    """Where a run computes.
+    """Where a run computes."""
 
-    Attributes:
-      device: Its kind, as JAX names it.
-      devices: How many.
-      cpu: The processor.
-      cores: Those that this process may use.
-    """
-
-    device: str
-    devices: int
-    cpu: str
-    cores: int
+    device: str  # its kind, as JAX names it
+    devices: int  # how many
+    cpu: str  # the processor
+    cores: int  # those that this process may use
 
 
 def machine() -> Machine:
@@ -49,12 +42,7 @@ def machine() -> Machine:
 
 
 def versions(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return versions of Python, of libraries, and digests of code and files.
-
-    Args:
-      config: Options; files and import paths (`package.module:name`) that they name
-        are listed with a digest of their content.
-    """
+    """Return versions of Python, of libraries, and digests of code and files."""
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -70,6 +58,7 @@ def versions(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _own_file(name: str) -> Path | None:
+    """The file that an option names, by its path or an import path."""
     module, colon, _ = name.partition(":")
     if colon:
         try:

@@ -7,12 +7,7 @@ LARGEST = 2**31 - 1  # counters and seeds have 32 bits on a device
 
 
 def check_counts(options: Any, **least: int) -> None:
-    """Raise if a count is too small, or larger than a counter can hold.
-
-    Args:
-      options: What has the counts as attributes, each an integer or a tuple of them.
-      **least: The smallest allowed, by name.
-    """
+    """Raise if a count is too small, or larger than a counter can hold."""
     for name, minimum in least.items():
         value = getattr(options, name)
         counts = value if isinstance(value, tuple) else (value,)

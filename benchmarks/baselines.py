@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks._names import import_object
+from benchmarks._options import import_object
 
 Hyper = Mapping[str, Any]
 
@@ -28,12 +28,7 @@ class Range:
     scale: Literal["log", "linear"] = "log"
 
     def at(self, fraction: float) -> float:
-        """Returns the value that lies at a fraction in [0, 1] of the way up.
-
-        Example:
-          >>> round(Range(1e-3, 1e-1).at(0.5), 6), Range(0.0, 2.0, "linear").at(0.5)
-          (0.01, 1.0)
-        """
+        """Return the value at a fraction in [0, 1] of the way up."""
         if self.scale == "log":
             return self.low * (self.high / self.low) ** fraction
         return self.low + (self.high - self.low) * fraction
@@ -45,15 +40,11 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Horizon:
-    """The length of a run and whether its rates decay over it.
+    """The length of a run and whether its rates decay over it."""
 
-    Args:
-      steps: Steps of the whole run.
-      cosine: 1 if rates decay to zero along half a cosine, 0 if they are constant;
-        may be traced, so that runs of both schedules share a compilation.
-    """
-
-    steps: int
+    steps: int  # steps of the whole run
+    # 1 if rates decay to zero along half a cosine, 0 if they are constant; may be
+    # traced, so that runs of both schedules share a compilation.
     cosine: Any
 
     def schedule(self, peak: Any) -> optax.Schedule:
@@ -69,25 +60,21 @@ class Horizon:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Method:
-    """An optimizer in a comparison.
+    """An optimizer in a comparison."""
 
-    Args:
-      name: How results name it.
-      build: `build(horizon, hyper)` makes the optimizer.
-      space: What is tuned; the rate, whose range decides on `at_border`, comes first.
-      fixed: Hyper-parameters that are not tuned, for the record.
-      scheduled: Whether the method follows a schedule; one that does not is trained
-        in one way, whichever schedule the others follow.
-      eval_params: As in `benchmarks.networks.train`.
-      probe: As in `benchmarks.networks.train`.
-    """
-
-    name: str
+    name: str  # how results name it
+    # `build(horizon, hyper)` makes the optimizer.
     build: Callable[[Horizon, Hyper], optax.GradientTransformation]
+    # What is tuned; the rate, whose range decides on `at_border`, comes first.
     space: Mapping[str, Range]
+    # Hyper-parameters that are not tuned, for the record.
     fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # Whether the method follows a schedule; one that does not is trained in one
+    # way, whichever schedule the others follow.
     scheduled: bool = True
+    # As in `benchmarks.networks.train`.
     eval_params: Callable[[Any, Any], Any] | None = None
+    # As in `benchmarks.networks.train`.
     probe: Callable[[Any], dict[str, jax.Array]] | None = None
 
     @property
@@ -125,29 +112,14 @@ class ScaleByAggMoState(NamedTuple):
 def scale_by_aggmo(
     decays: tuple[float, ...] = (0.0, 0.9, 0.99),
 ) -> optax.GradientTransformation:
-    r"""Averages momentum over several decays.
+    r"""Average momentum over several decays.
 
     .. math::
 
       v_i \leftarrow \beta_i v_i + g, \qquad u = \frac{1}{K} \sum_{i=1}^K v_i
 
-    Args:
-      decays: The damping coefficients β, each in [0, 1).
-
-    Returns:
-      The transformation.
-
-    Example:
-      >>> optimizer = scale_by_aggmo((0.0, 0.5))
-      >>> state = optimizer.init(0.0)
-      >>> for gradient in (1.0, 1.0):
-      ...     update, state = optimizer.update(gradient, state)
-      >>> print(update)
-      1.25
-
-    References:
-      Lucas, Sun, Zemel, Grosse, "Aggregated momentum: stability through passive
-      damping", 2019 (arXiv 1804.00325), section 3.
+    Source: Lucas, Sun, Zemel, Grosse, "Aggregated momentum: stability through passive
+    damping", 2019 (arXiv 1804.00325), section 3.
     """
 
     def init(params: optax.Params) -> ScaleByAggMoState:
@@ -165,60 +137,16 @@ def scale_by_aggmo(
     return optax.GradientTransformation(init, update)
 
 
-def _sgd(horizon: Horizon, hyper: Hyper):
-    return optax.sgd(horizon.schedule(hyper["learning_rate"]))
-
-
-def _momentum(horizon: Horizon, hyper: Hyper):
-    return optax.sgd(horizon.schedule(hyper["learning_rate"]), hyper["decay"])
-
-
-def _nesterov(horizon: Horizon, hyper: Hyper):
-    rate = horizon.schedule(hyper["learning_rate"])
-    return optax.sgd(rate, hyper["decay"], nesterov=True)
-
-
-def _adam(horizon: Horizon, hyper: Hyper):
-    return optax.adam(horizon.schedule(hyper["learning_rate"]))
-
-
-def _adamw(horizon: Horizon, hyper: Hyper):
-    rate = horizon.schedule(hyper["learning_rate"])
-    return optax.adamw(rate, weight_decay=hyper["weight_decay"])
-
-
-def _nadam(horizon: Horizon, hyper: Hyper):
-    return optax.nadam(horizon.schedule(hyper["learning_rate"]))
-
-
-def _aggmo(horizon: Horizon, hyper: Hyper):
-    rate = horizon.schedule(hyper["learning_rate"])
-    return optax.chain(scale_by_aggmo(), optax.scale_by_learning_rate(rate))
-
-
 def half_life_schedule(first: float, last: float, steps: int) -> optax.Schedule:
-    r"""Lets a decay grow so that its half-life grows linearly.
+    r"""Let a decay grow from `first` to `last` so that its half-life grows linearly.
 
     .. math::
 
       \frac{1}{\ln \beta_t} = \Bigl(1 - \frac{t}{T}\Bigr) \frac{1}{\ln \beta_0}
         + \frac{t}{T} \frac{1}{\ln \beta_T}
 
-    Args:
-      first: β at the start, in (0, 1).
-      last: β after `steps` and later, in (0, 1).
-      steps: T.
-
-    Returns:
-      The decay at each step count.
-
-    Example:
-      >>> decay = half_life_schedule(0.5, 0.5**0.25, steps=2)  # half-lives 1 and 4
-      >>> [round(float(jnp.log(0.5) / jnp.log(decay(t))), 3) for t in (0, 1, 2, 3)]
-      [1.0, 2.5, 4.0, 4.0]
-
-    References:
-      Pagliardini, Ablin, Grangier, "The AdEMAMix optimizer", 2024 (arXiv 2409.03137).
+    Source: Pagliardini, Ablin, Grangier, "The AdEMAMix optimizer", 2024 (arXiv
+    2409.03137).
     """
 
     def decay(count: Any) -> jax.Array:
@@ -228,39 +156,60 @@ def half_life_schedule(first: float, last: float, steps: int) -> optax.Schedule:
     return decay
 
 
-def _ademamix(horizon: Horizon, hyper: Hyper):
+def _ademamix(rate: Any, hyper: Hyper, steps: int) -> optax.GradientTransformation:
     """The slow average and its weight grow over the whole run, as its authors advise.
 
     Its decay ends at the value that they use for runs of few steps.
     """
-    return optax.contrib.ademamix(
-        horizon.schedule(hyper["learning_rate"]),
-        b1=0.9,
-        b3=half_life_schedule(0.9, hyper["b3"], horizon.steps),
-        alpha=optax.linear_schedule(0.0, hyper["alpha"], horizon.steps),
-    )
+    b3 = half_life_schedule(0.9, hyper["b3"], steps)
+    alpha = optax.linear_schedule(0.0, hyper["alpha"], steps)
+    return optax.contrib.ademamix(rate, b1=0.9, b3=b3, alpha=alpha)
 
 
-def _lion(horizon: Horizon, hyper: Hyper):
-    return optax.lion(horizon.schedule(hyper["learning_rate"]), weight_decay=0.0)
+def _optimizer(name: str, rate: Any, hyper: Hyper, steps: int) -> Any:
+    """The optimizer of a baseline, at a rate that is a schedule."""
+    match name:
+        case "sgd":
+            return optax.sgd(rate)
+        case "momentum":
+            return optax.sgd(rate, hyper["decay"])
+        case "nesterov":
+            return optax.sgd(rate, hyper["decay"], nesterov=True)
+        case "adam":
+            return optax.adam(rate)
+        case "adamw":
+            return optax.adamw(rate, weight_decay=hyper["weight_decay"])
+        case "nadam":
+            return optax.nadam(rate)
+        case "aggmo":
+            return optax.chain(scale_by_aggmo(), optax.scale_by_learning_rate(rate))
+        case "ademamix":
+            return _ademamix(rate, hyper, steps)
+        case "lion":
+            return optax.lion(rate, weight_decay=0.0)
+        case "muon":
+            # Updates have Adam's root mean square: vectors can follow Adam's rate.
+            return optax.contrib.muon(rate, consistent_rms=hyper["consistent_rms"])
 
 
-def _schedule_free(horizon: Horizon, hyper: Hyper):
+def _baseline(name: str, space: Mapping[str, Range], **fixed: float) -> Method:
+    def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
+        rate = horizon.schedule(hyper["learning_rate"])
+        return _optimizer(name, rate, hyper, horizon.steps)
+
+    return Method(name, build, space, fixed)
+
+
+def _schedule_free(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
     """Adam's form, a constant rate after a short warm-up, as its authors advise."""
     warmup = max(1, horizon.steps // 20)
     return optax.contrib.schedule_free_adamw(hyper["learning_rate"], warmup)
 
 
-def _prodigy(horizon: Horizon, hyper: Hyper):
+def _prodigy(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
     """The peak rate stays 1; its authors advise to tune the estimate's factor."""
     coefficient = hyper["estim_lr_coef"]
     return optax.contrib.prodigy(horizon.schedule(1.0), estim_lr_coef=coefficient)
-
-
-def _muon(horizon: Horizon, hyper: Hyper):
-    """Updates have Adam's root mean square, so that vectors can follow Adam's rate."""
-    rate = horizon.schedule(hyper["learning_rate"])
-    return optax.contrib.muon(rate, consistent_rms=hyper["consistent_rms"])
 
 
 ADAM_RATE = {"learning_rate": Range(1e-4, 1e-1)}
@@ -270,15 +219,15 @@ _DECAY = {"decay": Range(0.8, 0.99, "linear")}
 BASELINES = {
     method.name: method
     for method in (
-        Method("sgd", _sgd, {"learning_rate": Range(1e-2, 1e1)}),
-        Method("momentum", _momentum, {**MOMENTUM_RATE, **_DECAY}),
-        Method("nesterov", _nesterov, {**MOMENTUM_RATE, **_DECAY}),
-        Method("adam", _adam, ADAM_RATE),
-        Method("adamw", _adamw, {**ADAM_RATE, "weight_decay": Range(1e-3, 1e0)}),
-        Method("nadam", _nadam, ADAM_RATE),
-        Method("aggmo", _aggmo, MOMENTUM_RATE),
-        Method("ademamix", _ademamix, ADAM_RATE, {"b3": 0.999, "alpha": 5.0}),
-        Method("lion", _lion, {"learning_rate": Range(1e-5, 1e-2)}),
+        _baseline("sgd", {"learning_rate": Range(1e-2, 1e1)}),
+        _baseline("momentum", {**MOMENTUM_RATE, **_DECAY}),
+        _baseline("nesterov", {**MOMENTUM_RATE, **_DECAY}),
+        _baseline("adam", ADAM_RATE),
+        _baseline("adamw", {**ADAM_RATE, "weight_decay": Range(1e-3, 1e0)}),
+        _baseline("nadam", ADAM_RATE),
+        _baseline("aggmo", MOMENTUM_RATE),
+        _baseline("ademamix", ADAM_RATE, b3=0.999, alpha=5.0),
+        _baseline("lion", {"learning_rate": Range(1e-5, 1e-2)}),
         Method(
             "schedule_free",
             _schedule_free,
@@ -287,7 +236,7 @@ BASELINES = {
             eval_params=optax.contrib.schedule_free_eval_params,
         ),
         Method("prodigy", _prodigy, {"estim_lr_coef": Range(3e-2, 3e1)}),
-        Method("muon", _muon, ADAM_RATE, {"consistent_rms": 0.2}),
+        _baseline("muon", ADAM_RATE, consistent_rms=0.2),
     )
 }
 

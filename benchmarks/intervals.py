@@ -13,45 +13,29 @@ Pair = tuple[int, int]
 
 
 class Interval(Record):
-    """A mean and its 95 % interval; NaN where there is none.
+    """A mean and its 95 % interval; NaN where there is none."""
 
-    Attributes:
-      mean: The mean.
-      low: The lower end.
-      high: The upper end.
-    """
-
-    mean: Number
-    low: Number
-    high: Number
+    mean: Number  # the mean
+    low: Number  # the lower end
+    high: Number  # the upper end
 
 
 class PairInterval(Interval):
-    """A mean over pairs of networks with a 95 % interval over networks (jackknife).
+    """A mean over pairs of networks with a 95 % interval over networks (jackknife)."""
 
-    Attributes:
-      pairs: The value of each pair.
-    """
-
-    pairs: Float64[np.ndarray, " pair"]
+    pairs: Float64[np.ndarray, " pair"]  # the value of each pair
 
 
 class Claim(Interval):
-    """A statement about a number, and whether its interval supports it.
+    """A statement about a number, and whether its interval supports it."""
 
-    Attributes:
-      claim: The statement.
-      measure: What the number is.
-      bound: What it is compared with.
-      side: "at least" or "at most" the bound, if the claim is true.
-      verdict: "holds" or "does not hold" if the whole interval says so, "undecided" if
-        it does not; "moot" where the claim does not apply.
-    """
-
-    claim: str
-    measure: str
-    bound: float
+    claim: str  # the statement
+    measure: str  # what the number is
+    bound: float  # what it is compared with
+    # "at least" or "at most" the bound, if the claim is true.
     side: Literal["at least", "at most"]
+    # "holds" or "does not hold" if the whole interval says so, "undecided" if it
+    # does not; "moot" where the claim does not apply.
     verdict: Literal["holds", "does not hold", "undecided", "moot"]
 
 
@@ -93,11 +77,11 @@ def over_networks(pairs: Sequence[Pair], values: Sequence[float]) -> dict[str, A
 
 
 def interval_of(
-    pairs: Sequence[Pair], found: Mapping[str, Sequence[float]]
+    pairs: Sequence[Pair], found: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Return `over_networks` of each metric with the values of the pairs."""
+    """Return a `PairInterval` of each metric from the values of the pairs."""
     return {
-        metric: {"pairs": list(map(float, values)), **over_networks(pairs, values)}
+        metric: {"pairs": np.asarray(values, float), **over_networks(pairs, values)}
         for metric, values in found.items()
     }
 

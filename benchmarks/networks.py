@@ -4,26 +4,26 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Bool, Float, Int
 
 from benchmarks import data, models, weights
-from benchmarks._names import is_import_path
-from benchmarks._precision import module_dtype
-from benchmarks._ranges import check_counts
+from benchmarks._options import module_dtype
 from benchmarks.models import Network, network
-from benchmarks.runs import RunError
-from benchmarks.training import Optimizer, fit, for_each_run
-from benchmarks.weights import save_networks as save_networks
+from benchmarks.runs import Folder, Progress, Run
+from benchmarks.training import Optimizer, fit, for_each_run, unstacked
 
 # Rows that are evaluated at once.
 _CHUNK = 250
+Advance = Callable[[int, int], None]
+
+
+def quiet(done: int, total: int) -> None:
+    """Report no progress."""
 
 
 class Data(NamedTuple):
@@ -32,29 +32,30 @@ class Data(NamedTuple):
     inputs: jax.Array
     targets: jax.Array
 
+    def first(self, count: int) -> "Data":
+        """Return the first rows."""
+        return Data(*(x[:count] for x in self))
+
+    def taken(self, rows: np.ndarray) -> "Data":
+        """Return rows by their indices."""
+        return Data(*(x[rows] for x in self))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """A network to train and the data it is trained and judged on.
+    """A network to train and the data it is trained and judged on."""
 
-    Attributes:
-      name: The dataset's name.
-      network: The network.
-      train: The training data.
-      validation: The data that hyper-parameters are chosen on.
-      test: The data that is looked at last.
-    """
-
-    name: str
-    network: Network
-    train: Data
-    validation: Data
-    test: Data
+    name: str  # the dataset's name
+    network: Network  # the network
+    train: Data  # the training data
+    validation: Data  # the data that hyper-parameters are chosen on
+    test: Data  # the data that is looked at last
 
     @property
-    def module(self) -> Any:
-        """The network's module."""
-        return self.network.module
+    def example(self) -> jax.ShapeDtypeStruct:
+        """The shape of a minibatch of one row."""
+        inputs = self.train.inputs
+        return jax.ShapeDtypeStruct(inputs[:1].shape, inputs.dtype)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Return fresh variables: "params", and statistics if any."""
@@ -62,15 +63,7 @@ class Task:
 
 
 def make_task(dataset: Any, model: Any) -> Task:
-    """Put a dataset on the device, with the network that will learn it.
-
-    Args:
-      dataset: A `benchmarks.data.Dataset`, or anything with its fields.
-      model: What `benchmarks.models.network` accepts.
-
-    Raises:
-      ValueError: If a split has no rows, or not as many inputs as targets.
-    """
+    """Put a dataset on the device, with the network that will learn it."""
     splits = {}
     for name in ("train", "validation", "test"):
         split = getattr(dataset, name)
@@ -84,78 +77,93 @@ def make_task(dataset: Any, model: Any) -> Task:
     return Task(dataset.name, network(model), **splits)
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How long a training is and when it is evaluated.
-
-    Attributes:
-      steps: Optimizer steps.
-      batch_size: Rows of a minibatch.
-      evaluations: Number of evaluations, evenly spaced, the last at the end.
-      curve_rows: Rows, the first of each split, that learning curves are means over.
-      final_rows: Training rows that the final training loss is a mean over; validation
-        and test data are used whole at the end.
-    """
-
-    steps: int
-    batch_size: int
-    evaluations: int = 20
-    curve_rows: int = 10_000
-    final_rows: int = 10_000
-
-    def __post_init__(self):
-        check_counts(self, **{field.name: 1 for field in dataclasses.fields(self)})
-        if self.evaluations > self.steps:
-            raise ValueError(
-                f"evaluations: expected at most steps={self.steps}, got "
-                f"{self.evaluations}"
-            )
-
-    @property
-    def points(self) -> tuple[int, ...]:
-        """The steps after which the runs are evaluated."""
-        count = self.evaluations
-        return tuple(round((i + 1) * self.steps / count) for i in range(count))
+# What the experiments begin with.
 
 
-@dataclasses.dataclass(frozen=True)
-class History:
+def open_run(
+    experiment: str,
+    config: Any,
+    dataset: data.Dataset | None,
+    model: Any,
+    folder: Folder,
+    progress: Progress | None,
+    data_directory: Folder,
+) -> tuple[Run, data.Dataset]:
+    """Check what options name, open the run folder, and load the dataset."""
+    if dataset is None:
+        data.check(config.dataset, data_directory)
+    if model is None:
+        models.check(config.model, config.model_options)
+    if hasattr(config, "weights"):
+        weights.check_files(config.weights, data_directory, config.weights_mapping)
+    here = Run(experiment, config, folder, progress)
+    return here, dataset or data.load(config.dataset, data_directory)
+
+
+def configured_task(
+    config: Any, dataset: data.Dataset, model: Any = None, width: int | None = None
+) -> Task:
+    """Return the task of a model, by default of the one that a configuration names."""
+    if model is None:
+        dtype, options = module_dtype(config.dtype), config.model_options
+        model = models.build(config.model, dataset, dtype, width=width, options=options)
+    return make_task(dataset, model)
+
+
+def given_networks(config: Any, task: Task, data_directory: Folder) -> list[Any]:
+    """Return the networks in the files that a configuration names, if any."""
+    module, mapping = task.network.module, config.weights_mapping
+    return weights.read_networks(
+        config.weights, module, task.example, data_directory, mapping
+    )
+
+
+def trained_networks(
+    here: Run, stage: str, file: str, task: Task, networks: int, **options: Any
+) -> tuple[list[Any], dict[str, list[float]]]:
+    """Train networks in a stage of a run, and keep them in its folder."""
+    path = here.folder / "networks" / file
+
+    def train() -> dict[str, list[float]]:
+        more = {"progress": here.advance, "checkpoint": here.checkpoint()}
+        variables, scores = train_networks(task, networks, **options, **more)
+        weights.save_networks(path, variables)
+        return scores
+
+    scores = here.stage(stage, train)
+    found = weights.load_all(path, task.network, task.example)
+    return [jax.tree.map(jnp.asarray, variables) for variables in found], scores
+
+
+# Training and scoring.
+
+
+class History(NamedTuple):
     """What happened to R runs at E evaluations; losses are means in nats.
 
     Attributes:
       steps: Steps taken at each evaluation.
-      train_loss: On the first `curve_rows` training rows, in evaluation mode.
-      train_batch_loss: Mean minibatch loss since the evaluation before.
-      validation_loss: On the first `curve_rows` validation rows.
-      validation_accuracy: On the same rows.
-      final_train_loss: At the end, on the first `final_rows` training rows.
-      final_validation_loss: At the end, on all validation rows.
-      final_validation_accuracy: At the end, on all validation rows.
-      test_loss: At the end, on all test rows.
-      test_accuracy: At the end, on all test rows.
-      diverged: Whether a loss was not finite or training ended above its start.
-      probes: What `probe` returned at each evaluation.
+      curves: "train_loss", "validation_loss" and "validation_accuracy" on the first
+        `curve_rows` rows, and "train_batch_loss", the mean loss of the minibatches
+        since the evaluation before; (R, E).
+      final: "train_loss" on the first `final_rows` rows, "validation_loss",
+        "validation_accuracy", "test_loss" and "test_accuracy" at the end; (R,).
+      diverged: Whether a loss was not finite or training ended above its start; (R,).
+      probes: What `probe` returned at each evaluation; (R, E, ...).
       seconds_per_step: As in `Fit`.
       seconds: As in `Fit`.
-      opt_state_bytes_per_parameter: As in `Fit`.
+      bytes_per_parameter: Of the optimizer's state.
       variables: At the end, of each run.
     """
 
-    steps: Int[np.ndarray, " E"]
-    train_loss: Float[np.ndarray, "R E"]
-    train_batch_loss: Float[np.ndarray, "R E"]
-    validation_loss: Float[np.ndarray, "R E"]
-    validation_accuracy: Float[np.ndarray, "R E"]
-    final_train_loss: Float[np.ndarray, " R"]
-    final_validation_loss: Float[np.ndarray, " R"]
-    final_validation_accuracy: Float[np.ndarray, " R"]
-    test_loss: Float[np.ndarray, " R"]
-    test_accuracy: Float[np.ndarray, " R"]
-    diverged: Bool[np.ndarray, " R"]
+    steps: np.ndarray
+    curves: dict[str, np.ndarray]
+    final: dict[str, np.ndarray]
+    diverged: np.ndarray
     probes: dict[str, np.ndarray]
     seconds_per_step: float
-    seconds: Float[np.ndarray, " E"]
-    opt_state_bytes_per_parameter: float
+    seconds: np.ndarray
+    bytes_per_parameter: float
     variables: list[Any]
 
 
@@ -164,13 +172,17 @@ def train(
     optimizer: Optimizer,
     hyper: Mapping[str, Any],
     seeds: Sequence[int] | np.ndarray,
-    plan: Plan,
     *,
+    steps: int,
+    batch_size: int,
+    evaluations: int = 20,
+    curve_rows: int = 10_000,
+    final_rows: int = 10_000,
     eval_params: Callable[[Any, Any], Any] | None = None,
     probe: Callable[[Any], dict[str, jax.Array]] | None = None,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Advance | None = None,
 ) -> History:
     """Train R runs of one network that differ in seed and hyper-parameters.
 
@@ -182,7 +194,12 @@ def train(
       optimizer: As for `fit`.
       hyper: Hyper-parameters by name, arrays with a leading axis R.
       seeds: A seed for each run.
-      plan: Steps, minibatches and evaluations.
+      steps: Optimizer steps.
+      batch_size: Rows of a minibatch.
+      evaluations: How many, evenly spaced, the last at the end; at most `steps`.
+      curve_rows: Rows, the first of each split, that learning curves are means over.
+      final_rows: Training rows that the final training loss is a mean over; validation
+        and test data are used whole at the end.
       eval_params: `eval_params(opt_state, params)` returns the parameters to evaluate,
         for methods that evaluate at another point than they step from.
       probe: `probe(opt_state)` returns small arrays to record at each evaluation.
@@ -191,81 +208,55 @@ def train(
       progress: As for `fit`.
 
     Raises:
-      ValueError: If hyper-parameters and seeds differ in number, or a minibatch is
-        larger than the training data.
+      ValueError: If a minibatch is larger than the training data.
       CheckpointError: If the checkpoint is damaged or of another training.
-
-    Example:
-      >>> import numpy as np, optax
-      >>> from types import SimpleNamespace as Bag
-      >>> from benchmarks.models import MLP
-      >>> x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
-      >>> split = Bag(inputs=x, targets=(x[:, 0] > 0).astype(np.int32))
-      >>> data = Bag(name="half", train=split, validation=split, test=split)
-      >>> history = train(
-      ...     make_task(data, MLP(2, features=())),
-      ...     lambda hyper: optax.sgd(hyper["learning_rate"]),
-      ...     {"learning_rate": [0.1, 1.0]},
-      ...     seeds=[0, 0],
-      ...     plan=Plan(steps=20, batch_size=16, evaluations=2),
-      ... )
-      >>> history.train_loss.shape, bool(np.all(history.test_accuracy > 0.8))
-      ((2, 2), True)
     """
-    seeds = np.asarray(seeds)
-    hyper = _checked_hyper(hyper, seeds)
-    keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(seeds)
-    variables = _initial(task.network, keys[:, 0], task.train.inputs[:1])
-
-    def rows(split: Data, count: int | None = None) -> Data:
-        return Data(*(x[:count] for x in split))
-
-    data = rows(task.train, plan.curve_rows), rows(task.validation, plan.curve_rows)
+    points = tuple(round((i + 1) * steps / evaluations) for i in range(evaluations))
+    split_seed = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))
+    keys = split_seed(np.asarray(seeds))
+    scoring = _Scoring(task.network, eval_params)
     found = fit(
         _Loss(task.network, augment),
-        variables,
+        _initial(task.network, keys[:, 0], task.train.inputs[:1]),
         optimizer,
         task.train,
         key=keys[:, 1],
-        steps=plan.steps,
-        batch_size=plan.batch_size,
-        hyper=hyper,
-        points=(0, *plan.points),
-        evaluate=_Curves(_Scoring(task.network, eval_params), probe),
-        evaluation_data=data,
+        steps=steps,
+        batch_size=batch_size,
+        hyper={name: jnp.asarray(value) for name, value in hyper.items()},
+        points=(0, *points),
+        evaluate=_Curves(scoring, probe),
+        evaluation_data=(
+            task.train.first(curve_rows),
+            task.validation.first(curve_rows),
+        ),
         checkpoint=checkpoint,
         progress=progress,
     )
-    final = _Scoring(task.network, eval_params)
-    splits = rows(task.train, plan.final_rows), task.validation, task.test
     runs = found.variables, found.opt_state
     train_, validation, test = (
-        for_each_run(final, runs, split, one_by_one=found.one_by_one)
-        for split in splits
+        for_each_run(scoring, runs, split, one_by_one=found.one_by_one)
+        for split in (task.train.first(final_rows), task.validation, task.test)
     )
-    curves, probes = found.measured
-    first = curves["train_loss"][:, 0]
-    curves = {name: value[:, 1:] for name, value in curves.items()}
-    finite = np.all(np.isfinite(curves["train_loss"]), axis=1)
-    risen = curves["train_loss"][:, -1] > first
+    curves, probes = jax.tree.map(lambda x: x[:, 1:], found.measured)
+    before, losses = found.measured[0]["train_loss"][:, 0], curves["train_loss"]
+    finite = np.all(np.isfinite(losses), axis=1) & np.isfinite(train_.loss)
     return History(
-        steps=np.array(plan.points),
-        **curves,
-        train_batch_loss=found.batch_loss[:, 1:],
-        final_train_loss=train_.loss,
-        final_validation_loss=validation.loss,
-        final_validation_accuracy=validation.accuracy,
-        test_loss=test.loss,
-        test_accuracy=test.accuracy,
-        diverged=~finite | risen | ~np.isfinite(train_.loss),
-        probes={name: value[:, 1:] for name, value in probes.items()},
+        steps=np.array(points),
+        curves={**curves, "train_batch_loss": found.batch_loss[:, 1:]},
+        final={
+            "train_loss": train_.loss,
+            "validation_loss": validation.loss,
+            "validation_accuracy": validation.accuracy,
+            "test_loss": test.loss,
+            "test_accuracy": test.accuracy,
+        },
+        diverged=~finite | (losses[:, -1] > before),
+        probes=probes,
         seconds_per_step=found.seconds_per_step,
         seconds=found.seconds[1:],
-        opt_state_bytes_per_parameter=found.state_bytes_per_parameter,
-        variables=[
-            jax.tree.map(lambda leaf, r=r: leaf[r], found.variables)
-            for r in range(len(seeds))
-        ],
+        bytes_per_parameter=found.bytes_per_parameter,
+        variables=unstacked(found.variables),
     )
 
 
@@ -304,7 +295,7 @@ def row_scores(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Ar
     return losses.reshape(rows, -1).mean(1), hits.reshape(rows, -1).mean(1)
 
 
-_score = jax.jit(score, static_argnums=0)
+# Frozen dataclasses instead of closures: equal ones share their compilations.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -360,87 +351,35 @@ def _initial(network, keys, example):
     return jax.vmap(lambda key: network.init(key, example))(keys)
 
 
-def _checked_hyper(hyper: Mapping[str, Any], seeds: np.ndarray) -> dict[str, jax.Array]:
-    if seeds.ndim != 1 or len(seeds) == 0 or seeds.dtype.kind not in "iu":
-        raise ValueError(
-            "seeds: expected one integer for each run and at least one, got shape "
-            f"{seeds.shape} and dtype {seeds.dtype}"
-        )
-    arrays = {name: jnp.asarray(value) for name, value in hyper.items()}
-    for name, value in arrays.items():
-        if value.ndim == 0 or len(value) != len(seeds):
-            raise ValueError(
-                f"hyper[{name!r}]: expected a leading axis of {len(seeds)}, one entry "
-                f"for each seed, got shape {value.shape}"
-            )
-    return arrays
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """How many networks are trained, and how long.
-
-    Attributes:
-      networks: How many.
-      steps: Training steps.
-      batch_size: Rows of a minibatch.
-      learning_rate: At the start, of a cosine schedule.
-      rows: Rows that learning curves are means over.
-      seed: Networks of two seeds have no seed in common.
-      weight_decay: Decoupled from the gradient, times the learning rate.
-    """
-
-    networks: int
-    steps: int
-    batch_size: int
-    learning_rate: float
-    rows: int = 1000
-    seed: int = 0
-    weight_decay: float = 0.0
-
-
 def train_networks(
-    asked: Training,
     task: Task,
-    progress: Callable[[int, int], None] | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    networks: int,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    rows: int = 1000,
+    seed: int = 0,
     scaling: Callable[[], optax.GradientTransformation] = optax.scale_by_adam,
+    progress: Advance | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> tuple[list[Any], dict[str, list[float]]]:
-    """Train networks that are alike but for their seeds.
-
-    Args:
-      asked: How many, and how long.
-      task: What is trained.
-      progress: Called as `progress(done, total)`, in steps.
-      checkpoint: A folder for unfinished training.
-      scaling: Makes the optimizer, all but its learning rate; by default Adam.
-
-    Returns:
-      Their variables; their final training, validation and test scores.
-    """
-    plan = Plan(
-        steps=asked.steps,
-        batch_size=asked.batch_size,
-        evaluations=max(1, min(10, asked.steps // 50)),
-        curve_rows=asked.rows,
-        final_rows=10_000,
-    )
+    """Train networks that are alike but for their seeds."""
     history = train(
         task,
-        _Cosine(asked.steps, asked.weight_decay, scaling),
-        {"learning_rate": np.full(asked.networks, asked.learning_rate)},
-        np.arange(asked.networks) + 1000 * asked.seed,
-        plan,
+        _Cosine(steps, weight_decay, scaling),
+        {"learning_rate": np.full(networks, learning_rate)},
+        np.arange(networks) + 1000 * seed,
+        steps=steps,
+        batch_size=batch_size,
+        evaluations=max(1, min(10, steps // 50)),
+        curve_rows=rows,
         progress=progress,
         checkpoint=checkpoint,
     )
-    scores = {
-        "train_loss": history.final_train_loss.tolist(),
-        "validation_loss": history.final_validation_loss.tolist(),
-        "test_loss": history.test_loss.tolist(),
-        "test_accuracy": history.test_accuracy.tolist(),
-    }
-    return history.variables, scores
+    names = ("train_loss", "validation_loss", "test_loss", "test_accuracy")
+    return history.variables, {name: history.final[name].tolist() for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -448,7 +387,7 @@ class _Cosine:
     """A cosine schedule to zero; equal for equal attributes, so compiled once."""
 
     steps: int
-    weight_decay: float
+    weight_decay: float  # decoupled from the gradient, times the learning rate
     scaling: Callable[[], optax.GradientTransformation]
 
     def __call__(self, hyper: dict[str, jax.Array]) -> optax.GradientTransformation:
@@ -461,99 +400,12 @@ class _Cosine:
         )
 
 
-def scores_of(
-    task: Task,
-    networks: list[Any],
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, list[float]]:
-    """Return "train_loss" (on 10,000 rows), "test_loss" and "test_accuracy".
-
-    Args:
-      task: The network and its data.
-      networks: The variables of each.
-      progress: Called as `progress(done, total)`, in networks.
-    """
-    found: dict[str, list[float]] = {
-        name: [] for name in ("train_loss", "test_loss", "test_accuracy")
-    }
+def scores_of(task: Task, networks: list[Any], advance: Advance) -> dict[str, Any]:
+    """Return "train_loss" (on 10,000 rows), "test_loss" and "test_accuracy"."""
+    scored, rows = jax.jit(score, static_argnums=0), []
     for done, variables in enumerate(networks):
-        train = _score(task.network, variables, Data(*(x[:10_000] for x in task.train)))
-        test = _score(task.network, variables, task.test)
-        for name, value in zip(found, (train[0], *test), strict=True):
-            found[name].append(float(value))
-        if progress:
-            progress(done + 1, len(networks))
-    return found
-
-
-def check_options(
-    config: Any,
-    dataset: data.Dataset | None,
-    model: Any,
-    data_directory: str | os.PathLike[str] | None,
-) -> None:
-    """Raise if data, model or weights are not there, before anything is loaded.
-
-    Args:
-      config: An experiment's, with `dataset`, `model`, `model_options`, `weights` and
-        `weights_mapping`.
-      dataset: A dataset in place of the one that the configuration names.
-      model: A network in its place.
-      data_directory: Where datasets and weights are.
-    """
-    if dataset is None:
-        data.check(config.dataset, data_directory)
-    if model is None:
-        models.check(config.model, config.model_options)
-    weights.check_files(config.weights, data_directory, config.weights_mapping)
-
-
-def model_of(config: Any, width: int | None, dataset: data.Dataset) -> Any:
-    """Return the model that an experiment's configuration names, of one width."""
-    own = is_import_path(config.model)
-    return models.build(
-        config.model,
-        dataset,
-        module_dtype(config.dtype),
-        width=None if own else width,
-        options=config.model_options,
-    )
-
-
-def load_networks(path: Path, like: Any, count: int) -> list[Any]:
-    """Return the variables of the networks that `save_networks` kept.
-
-    Args:
-      path: The file.
-      like: Variables of the structure and shapes that are expected.
-      count: How many networks.
-
-    Raises:
-      RunError: If the file is missing, damaged or of other networks.
-    """
-    try:
-        return weights.load_like(path, like, count)
-    except weights.WeightsError as error:
-        raise RunError(
-            f"cannot read the networks of this run: {error}; delete the run folder and "
-            "repeat the command"
-        ) from error
-
-
-def read_networks(
-    paths: Sequence[str],
-    task: Task,
-    data_directory: str | os.PathLike[str] | None = None,
-    mapping: str | None = None,
-) -> list[Any]:
-    """Return the variables of trained networks, as `weights.read_networks` does.
-
-    Args:
-      paths: Files and folders.
-      task: The network that they are of.
-      data_directory: Where relative paths are looked for that are not here.
-      mapping: Import path of a function that reads them.
-    """
-    inputs = task.train.inputs
-    example = jax.ShapeDtypeStruct(inputs[:1].shape, inputs.dtype)
-    return weights.read_networks(paths, task.module, example, data_directory, mapping)
+        train = scored(task.network, variables, task.train.first(10_000))
+        rows.append((train.loss, *scored(task.network, variables, task.test)))
+        advance(done + 1, len(networks))
+    columns = zip(*np.asarray(rows, float).tolist(), strict=True)
+    return dict(zip(("train_loss", "test_loss", "test_accuracy"), columns, strict=True))

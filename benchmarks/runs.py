@@ -19,12 +19,10 @@ that is not finite is null; in the structs it is NaN.
 
 import dataclasses
 import datetime
-import errno
 import hashlib
 import importlib
 import json
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -53,8 +51,7 @@ RESULTS = {
     "speed stitching": "benchmarks.speed.runner:Result",
 }
 
-_STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_T = TypeVar("_T")
+Folder = str | os.PathLike[str] | None
 _R = TypeVar("_R", bound="Result")
 
 if TYPE_CHECKING:
@@ -74,35 +71,22 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Header(Record):
-    """What was asked and where it runs.
+    """What was asked and where it runs."""
 
-    Attributes:
-      schema: The version of the result's format.
-      experiment: A name in `RESULTS`.
-      command: The command that started the run.
-      config: Every option, defaults included.
-      versions: Of Python, JAX, Optax, …; "source" is a digest of this project's code.
-      machine: Device and processor.
-      started: ISO 8601, UTC.
-    """
-
-    schema: int
-    experiment: str
-    command: str
-    config: dict[str, Any]
+    schema: int  # the version of the result's format
+    experiment: str  # A name in `RESULTS`
+    command: str  # the command that started the run
+    config: dict[str, Any]  # every option, defaults included
+    # Of Python, JAX, Optax, …; "source" is a digest of this project's code.
     versions: dict[str, str]
-    machine: Machine
-    started: str
+    machine: Machine  # device and processor
+    started: str  # ISO 8601, UTC
 
 
 class Result(Header):
-    """What every result has.
+    """What every result has."""
 
-    Attributes:
-      seconds: Computing time of all stages together.
-    """
-
-    seconds: float
+    seconds: float  # computing time of all stages together
 
 
 class Progress:
@@ -154,7 +138,7 @@ class Run:
         self,
         experiment: str,
         config: Any,
-        folder: str | os.PathLike[str] | None = None,
+        folder: Folder = None,
         progress: Progress | None = None,
     ):
         if folder is None:
@@ -162,7 +146,9 @@ class Run:
             folder = self._temporary.name
         self.folder = Path(folder)
         self.header = header(experiment, config)
-        self._progress = progress or Progress()
+        progress = progress or Progress()
+        self.expect, self.advance = progress.expect, progress.advance
+        self._progress = progress
         self._seconds = 0.0
         self._current = ""
         self._created = False
@@ -182,14 +168,6 @@ class Run:
         """Whether the result is written."""
         return (self.folder / "result.json").exists()
 
-    def expect(self, stages: int) -> None:
-        """Announce how many stages there will be."""
-        self._progress.expect(stages)
-
-    def advance(self, done: int, total: int) -> None:
-        """Report progress within the current stage."""
-        self._progress.advance(done, total)
-
     def checkpoint(self, name: str = "state") -> Path:
         """Return where the current stage may keep unfinished work.
 
@@ -198,26 +176,15 @@ class Run:
         return self.folder / "checkpoints" / self._current / name
 
     def stage(self, name: str, compute: Callable[[], Any], type: Any = Any) -> Any:
-        """Return the value of a stage: stored if the stage is finished, else computed.
+        """Return the value of a stage as it is stored; compute it if it is not.
 
         Args:
-          name: Letters, digits, `.`, `_` and `-`.
+          name: The name of a file.
           compute: Returns structs, dicts with string keys, lists, numbers, strings,
             None or arrays. It may read the configuration and values of earlier stages.
           type: What the stored JSON is read as; by default plain JSON, in which arrays
             and tuples are lists and numbers that are not finite are None.
-
-        Returns:
-          The value as it was stored, whether or not it has just been computed.
-
-        Raises:
-          RunError: If the stored value is damaged or the value cannot be written.
         """
-        if not _STAGE_NAME.fullmatch(name):
-            raise RunError(
-                f"stage: expected a name of letters, digits, '.', '_' and '-', "
-                f"got {name!r}"
-            )
         path = self.folder / "stages" / f"{name}.json"
         self._current = name
         self._progress.begin(name)
@@ -239,12 +206,7 @@ class Run:
         return _decode(path, bytes(found.value), type)
 
     def finish(self, type: type[_R], **fields: Any) -> _R:
-        """Write `result.json`: the header and what the experiment found.
-
-        Args:
-          type: The experiment's result.
-          **fields: Its fields, as structs or plain values.
-        """
+        """Write `result.json`: the header and what the experiment found."""
         self._create()
         whole = {**msgspec.structs.asdict(self.header), "seconds": self._seconds}
         content = encode(whole | fields)
@@ -265,13 +227,9 @@ class Run:
 
     def _remove_if_empty(self) -> None:
         places = ("stages", "checkpoints", "networks")
-        if self._created and not any(
-            path.is_file()
-            for place in places
-            for path in self.folder.glob(place + "/**/*")
-        ):
+        kept = (p for place in places for p in self.folder.glob(f"{place}/**/*"))
+        if self._created and not any(path.is_file() for path in kept):
             shutil.rmtree(self.folder, ignore_errors=True)
-            self._created = False
 
 
 class _Stage(msgspec.Struct):
@@ -305,17 +263,7 @@ def default_folder(experiment: str, config: Any) -> Path:
 
 
 def read(folder: str | os.PathLike[str]) -> Any:
-    """Return the result of a finished run.
-
-    Args:
-      folder: The run folder.
-
-    Returns:
-      The experiment's `Result`.
-
-    Raises:
-      RunError: If there is none, or it is damaged or of another schema.
-    """
+    """Return the result of a finished run."""
     path = Path(folder) / "result.json"
     try:
         content = path.read_bytes()
@@ -342,11 +290,7 @@ def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file, and the folder it is in, so that it is complete or absent.
-
-    Raises:
-      RunError: If it cannot be written.
-    """
+    """Write a file, and the folder it is in, so that it is complete or absent."""
     content = content.encode() if isinstance(content, str) else content
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -360,10 +304,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        advice = "name another folder with --out"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            advice = "make room and repeat the command, which continues from here"
-        raise RunError(f"cannot write {path}: {error.strerror}; {advice}") from error
+        raise RunError(
+            f"cannot write {path}: {error.strerror}; make room and repeat the command, "
+            "which continues from here, or name another folder with --out"
+        ) from error
 
 
 def encode(value: Any) -> bytes:
@@ -382,12 +326,8 @@ def encode(value: Any) -> bytes:
     return msgspec.json.encode(value, enc_hook=plain)
 
 
-def decode(content: bytes, type: type[_T]) -> _T:
-    """Return what JSON holds, checked against a type; null numbers are NaN.
-
-    Raises:
-      msgspec.DecodeError: If it is not JSON, or not of this type.
-    """
+def _decode(path: Path, content: bytes, type: Any) -> Any:
+    """What JSON holds, checked against a type; null numbers are NaN."""
 
     def special(type: Any, value: Any) -> Any:
         if type is Number:
@@ -397,13 +337,9 @@ def decode(content: bytes, type: type[_T]) -> _T:
         except (TypeError, ValueError):
             raise ValueError("expected numbers in lists of equal lengths") from None
 
-    return msgspec.json.decode(content, type=type, dec_hook=special)
-
-
-def _decode(path: Path, content: bytes, type: Any) -> Any:
     try:
-        return decode(content, type)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return msgspec.json.decode(content, type=type, dec_hook=special)
+    except msgspec.DecodeError as error:
         raise RunError(
             f"{path} is damaged: {error}; delete it and repeat the run's command, "
             "which computes only what is missing"
@@ -424,28 +360,21 @@ def _check_same(folder: Path, stored: Header, asked: Header) -> None:
     if stored.experiment != asked.experiment:
         changes = [f"it is a run of {stored.experiment}, not of {asked.experiment}"]
     else:
-        changes = _differences("schema", stored.schema, asked.schema)
-        changes += _differences("", stored.config, asked.config)
-        changes += _differences("version of ", stored.versions, asked.versions)
-        devices = stored.machine.device, asked.machine.device
-        changes += _differences("device", *devices)
+        there, here = (
+            {"schema": one.schema, "device": one.machine.device, **one.config}
+            | {f"version of {name}": value for name, value in one.versions.items()}
+            for one in (stored, asked)
+        )
+        changes = [
+            f"{name} was {there.get(name)!r}, now {here.get(name)!r}"
+            for name in dict.fromkeys([*there, *here])
+            if there.get(name) != here.get(name)
+        ]
     if changes:
         raise RunError(
             f"{folder} belongs to another run: {'; '.join(changes)}. Name another "
             "folder with --out, or delete this one"
         )
-
-
-def _differences(name: str, there: Any, here: Any) -> list[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        keys = [*there, *(key for key in here if key not in there)]
-        prefix = f"{name}." if name and not name.endswith(" ") else name
-        return [
-            change
-            for key in keys
-            for change in _differences(prefix + key, there.get(key), here.get(key))
-        ]
-    return [] if there == here else [f"{name} was {there!r}, now {here!r}"]
 
 
 def _why_no_result(folder: Path) -> str:

@@ -44,29 +44,21 @@ class CheckpointError(ValueError):
 
 
 class Fit(NamedTuple):
-    """R runs at the end of a training, with E evaluations.
+    """R runs at the end of a training, with E evaluations."""
 
-    Attributes:
-      variables: Parameters under "params", and statistics; leading axis R.
-      opt_state: The optimizers' states; leading axis R.
-      measured: What `evaluate` returned; leading axes R, E.
-      batch_loss: Mean loss of the minibatches since the evaluation before; (R, E).
-      seconds_per_step: Of one run: the median over the intervals between evaluations,
-        compilation and evaluation excluded.
-      seconds: Of one run up to each evaluation, likewise, mean over the runs; NaN where
-        they were vmapped, so that the time of one was not measured; (E,).
-      state_bytes_per_parameter: Bytes of optimizer state per parameter.
-      one_by_one: Whether runs took turns, rather than being vmapped.
-    """
-
-    variables: Any
-    opt_state: Any
-    measured: Any
+    variables: Any  # parameters under "params", and statistics; leading axis R
+    opt_state: Any  # the optimizers' states; leading axis R
+    measured: Any  # what `evaluate` returned; leading axes R, E
+    # Mean loss of the minibatches since the evaluation before; (R, E).
     batch_loss: np.ndarray
+    # Of one run: the median over the intervals between evaluations, compilation
+    # and evaluation excluded.
     seconds_per_step: float
+    # Of one run up to each evaluation, likewise, mean over the runs; NaN where they
+    # were vmapped, so that the time of one was not measured; (E,).
     seconds: np.ndarray
-    state_bytes_per_parameter: float
-    one_by_one: bool
+    bytes_per_parameter: float  # bytes of optimizer state per parameter
+    one_by_one: bool  # whether runs took turns, rather than being vmapped
 
 
 class _Program(NamedTuple):
@@ -145,7 +137,7 @@ def fit(
     rows = len(jax.tree.leaves(data)[0])
     if not 1 <= batch_size <= rows:
         raise ValueError(
-            f"batch_size: expected 1 to {rows}, the rows, got {batch_size}"
+            f"batch_size: expected at most {rows}, the training rows, got {batch_size}"
         )
     program = _Program(loss, optimizer, batch_size)
     runs = _Runs(program, variables, key, dict(hyper), data)
@@ -160,7 +152,12 @@ def fit(
     done = since = 0
     store = None
     if checkpoint is not None:
-        asked = (steps, batch_size, tuple(points), jax.device_get((_raw(key), hyper)))
+        asked = (
+            steps,
+            batch_size,
+            tuple(points),
+            jax.device_get((jax.random.key_data(key), hyper)),
+        )
         store = _Store(checkpoint, repr(asked))
         like = (runs.states, curves, batch_loss, seconds, np.array([done, since]))
         found = store.restore(like)
@@ -218,22 +215,11 @@ def fit(
 def for_each_run(
     function: Callable, runs: tuple, *shared: Any, one_by_one: bool = False
 ) -> Any:
-    """Call `function(*run, *shared)` for every run, compiled.
-
-    Args:
-      function: Hashable; equal functions share compilations.
-      runs: Trees with a leading axis R.
-      *shared: Trees that all runs read.
-      one_by_one: Whether runs take turns, or are vmapped.
-
-    Returns:
-      What it returned as NumPy arrays, with a leading axis R.
-    """
+    """Return `function(*run, *shared)` of every run, stacked as NumPy arrays."""
     if not one_by_one:
-        return jax.device_get(_call_vmapped(function, runs, shared))
-    count = len(jax.tree.leaves(runs)[0])
-    each = [jax.tree.map(lambda x, r=r: x[r], runs) for r in range(count)]
-    found = [jax.device_get(_call(function, run, shared)) for run in each]
+        return jax.device_get(_call(function, True, runs, shared))
+    each = unstacked(runs)
+    found = [jax.device_get(_call(function, False, run, shared)) for run in each]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
 
@@ -241,11 +227,7 @@ class _Runs:
     """States of all runs: one tree with a leading axis, or one tree per run."""
 
     def __init__(self, program, variables, key, hyper, data):
-        self._program, self._data = program, data
-        # Equal keys share their order of rows: it is computed once for them.
-        raw, which = np.unique(_raw(key), axis=0, return_inverse=True)
-        self._which = which.ravel()
-        self._order_keys = _wrapped(raw, key)
+        self._program, self._data, self._key = program, data, key
         keys = jax.vmap(lambda one: jax.random.fold_in(one, 2**32 - 1))(key)
         self._orders: tuple[int, Any] = (-1, None)
         statistics = dict(variables)
@@ -260,10 +242,13 @@ class _Runs:
     def advance(self, first: int, count: int, per_epoch: int) -> None:
         """Take steps `first` to `first + count`, all in one epoch."""
         epoch, index = divmod(first, per_epoch)
-        orders = self._orders_of(epoch)
+        if self._orders[0] != epoch:
+            rows = len(jax.tree.leaves(self._data)[0])
+            orders = _permutations(self._key, epoch, rows)
+            self._orders = (epoch, self._split(orders))
         for place, (hyper, keys) in enumerate(self._given):
             state, self.states[place] = self.states[place], None  # buffers are donated
-            given = hyper, orders[place], keys
+            given = hyper, self._orders[1][place], keys
             if self._mode == "stepped":
                 for i in range(count):
                     rest = (*given, self._data, first + i, index + i)
@@ -297,27 +282,19 @@ class _Runs:
         return {"params": states.params, **states.statistics}, states.opt_state
 
     def _split(self, tree: Any) -> list[Any]:
-        if not self.one_by_one:
-            return [tree]
-        count = len(self._which)
-        return [jax.tree.map(lambda x, r=r: x[r], tree) for r in range(count)]
+        return unstacked(tree) if self.one_by_one else [tree]
 
-    def _orders_of(self, epoch: int) -> list[jax.Array]:
-        if self._orders[0] != epoch:
-            rows = len(jax.tree.leaves(self._data)[0])
-            orders = _permutations(self._order_keys, epoch, rows)
-            self._orders = (epoch, self._split(orders[self._which]))
-        return self._orders[1]
+
+def unstacked(tree: Any) -> list[Any]:
+    """Return the trees of which a tree is the stack along leading axes."""
+    count = len(jax.tree.leaves(tree)[0])
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(count)]
 
 
 def mode(
     loss: Callable, params: Any, statistics: Any, batch: Any, key: jax.Array
 ) -> Literal["vmapped", "compiled", "stepped"]:
-    """Return how runs are advanced, by the rule of this module.
-
-    Args:
-      loss: As for `fit`; the other arguments are what it is called with.
-    """
+    """Return how runs are advanced whose loss is called with these arguments."""
     if jax.default_backend() != "cpu":
         return "vmapped"
     jaxpr = jax.make_jaxpr(loss)(params, statistics, batch, key)
@@ -366,14 +343,12 @@ def _advance(program, one_by_one, states, given, data, first, index, count):
     return jax.lax.fori_loop(0, count, body, states)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _call(function, run, shared):
-    return function(*run, *shared)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _call(function, vmapped, run, shared):
+    def one(*run):
+        return function(*run, *shared)
 
-
-@functools.partial(jax.jit, static_argnums=0)
-def _call_vmapped(function, runs, shared):
-    return jax.vmap(lambda *run: function(*run, *shared))(*runs)
+    return (jax.vmap(one) if vmapped else one)(*run)
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -382,20 +357,6 @@ def _permutations(keys, epoch, rows):
         return jax.random.permutation(jax.random.fold_in(key, epoch), rows)
 
     return jax.vmap(permutation)(keys).astype(jnp.int32)
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
-
-
-def _raw(key: Any) -> Any:
-    return jax.random.key_data(key) if _is_key(key) else key
-
-
-def _wrapped(raw: Any, like: Any) -> Any:
-    if not _is_key(like):
-        return raw
-    return jax.random.wrap_key_data(jnp.asarray(raw), impl=jax.random.key_impl(like))
 
 
 class _Store:

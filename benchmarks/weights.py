@@ -20,7 +20,6 @@ ignored. A folder is an Orbax checkpoint of a network's variables or parameters.
 of no such kind, your own function reads: `mapping`.
 """
 
-import difflib
 import io
 import os
 import re
@@ -34,13 +33,13 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
-from benchmarks._names import import_object
+from benchmarks._options import import_object
 from benchmarks.data._load import Folder, find_file
 from benchmarks.models import ResNet, Tiny10, network
 from benchmarks.runs import write_atomically
 
-# How many names of a kind an error lists.
-_LISTED = 3
+# How many names an error lists.
+_LISTED = 6
 # Flax's name of a leaf in its layer, and PyTorch's.
 _LEAVES = {
     "kernel": "weight",
@@ -73,48 +72,21 @@ def save(path: str | os.PathLike[str], variables: Mapping[str, Any]) -> None:
     Args:
       path: The file; a name that ends in `.npz` makes it a NumPy archive.
       variables: Nested dicts of arrays.
-
-    Raises:
-      ValueError: If a leaf is no array, or of a dtype that the format does not have.
-      RunError: If the file cannot be written.
     """
-    arrays = {}
-    for name, leaf in _named(variables).items():
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
-            raise ValueError(
-                f"variables: expected arrays, got {name!r} of {type(leaf).__name__}"
-            )
-        arrays[name] = np.require(leaf, None, "C")
+    arrays = {n: np.require(x, None, "C") for n, x in _named(variables).items()}
     path = Path(path)
     if path.suffix == ".npz":
         file = io.BytesIO()
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        write_atomically(path, file.getvalue())
-        return
-    try:
+        content = file.getvalue()
+    else:
         content = safetensors.numpy.save(arrays)
-    except (KeyError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f"variables: expected dtypes that safetensors have, got {error}"
-        ) from error
     write_atomically(path, content)
 
 
 def save_networks(path: Path, networks: Sequence[Any]) -> None:
     """Write the variables of several networks to one file, as `load_all` reads them."""
     save(path, {str(number): variables for number, variables in enumerate(networks)})
-
-
-def load_like(path: Path, like: Any, count: int) -> list[Variables]:
-    """Load what `save_networks` wrote, in the structure of `like`."""
-    try:
-        each = traverse_util.unflatten_dict(_read(path), sep="/")
-        numbers = [str(number) for number in range(count)]
-        if each.keys() != set(numbers):
-            raise WeightsError(f"expected {count} networks, got {len(each)}")
-        return [_placed(_named(each[number]), like) for number in numbers]
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
 
 
 def load(path: str | os.PathLike[str], module: Any, inputs: Any) -> Variables:
@@ -178,8 +150,7 @@ def load_all(
         arrays = _read(path)
         if arrays and all(name.split("/")[0].isdecimal() for name in arrays):
             each = traverse_util.unflatten_dict(arrays, sep="/")
-            numbers = sorted(each, key=int)
-            return [_placed(_named(each[number]), like) for number in numbers]
+            return [_placed(_named(each[n]), like) for n in sorted(each, key=int)]
         if any("/" in name for name in arrays):
             return [_placed(arrays, like)]
         return [from_pytorch(arrays, module, inputs)]
@@ -194,16 +165,7 @@ def read_networks(
     directory: Folder = None,
     mapping: str | None = None,
 ) -> list[Variables]:
-    """Load all networks of several files.
-
-    Args:
-      paths: Files and folders as for `load_all`, looked for from here and in the data
-        folder.
-      module: As for `load`.
-      inputs: As for `load`.
-      directory: The data folder, as for `benchmarks.data.load`.
-      mapping: Import path of a function as for `load_all`.
-    """
+    """Load all networks of several files."""
     read = None if mapping is None else import_object("weights_mapping", mapping)
     places = [find_file("weights", name, directory) for name in paths]
     found = [load_all(place, module, inputs, read) for place in places]
@@ -213,13 +175,7 @@ def read_networks(
 def check_files(
     paths: Iterable[str], directory: Folder = None, mapping: str | None = None
 ) -> None:
-    """Raise if files of weights are not there, before anything is loaded.
-
-    Args:
-      paths: As for `read_networks`.
-      directory: As for `read_networks`.
-      mapping: As for `read_networks`.
-    """
+    """Raise if `read_networks` could not even begin."""
     if mapping is not None:
         import_object("weights_mapping", mapping)
     for name in paths:
@@ -238,16 +194,14 @@ def _check_suffix(path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        raise WeightsError("there is no such file")
+    _check_suffix(path)
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                return dict(archive)
-        _check_suffix(path)
-        return safetensors.numpy.load_file(path)
-    except WeightsError:
-        raise
-    except FileNotFoundError as error:
-        raise WeightsError("there is no such file") from error
+        if path.suffix == ".safetensors":
+            return safetensors.numpy.load_file(path)
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
     except Exception as error:  # a parser of damaged bytes may raise anything
         raise WeightsError(f"damaged, or of another format: {error}") from error
 
@@ -265,8 +219,7 @@ def _read_orbax(path: Path) -> Any:
         with ocp.PyTreeCheckpointer() as reader:
             found = reader.restore(path)
     except Exception as error:  # Orbax raises many kinds
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"not an Orbax checkpoint, or damaged: {first}") from error
+        raise WeightsError(f"not an Orbax checkpoint, or damaged: {error}") from error
     return found if "params" in found else {"params": found}
 
 
@@ -286,37 +239,26 @@ def _placed(found: Mapping[str, Any], like: Any) -> Variables:
 
 def _check(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Raise if names, shapes or kinds of number are not those expected."""
-    missing = sorted(expected.keys() - found.keys())
-    unexpected = sorted(found.keys() - expected.keys())
 
-    def nearest(name: str, others: Iterable[str]) -> str:
-        close = difflib.get_close_matches(name, list(others), n=1)
-        return f" (nearest: {close[0]!r})" if close else ""
+    def described(array: Any) -> str:
+        return f"{array.dtype}{list(array.shape)}"
 
-    said = [
-        [f"{name!r} is missing{nearest(name, unexpected)}" for name in missing],
-        [f"{n!r} is unexpected{nearest(n, missing or expected)}" for n in unexpected],
-        [
-            f"{name!r} is {_described(found[name])}, expected {_described(leaf)}"
-            for name, leaf in expected.items()
-            if name in found and not _fits(found[name], leaf)
-        ],
+    def fits(array: Any, wanted: Any) -> bool:
+        # Any precision will do, but whole numbers are no weights.
+        kinds = {jnp.issubdtype(a.dtype, jnp.floating) for a in (array, wanted)}
+        return array.shape == wanted.shape and len(kinds) == 1
+
+    wrong = [f"{name!r} is missing" for name in sorted(expected.keys() - found.keys())]
+    wrong += [f"{n!r} is unexpected" for n in sorted(found.keys() - expected.keys())]
+    wrong += [
+        f"{name!r} is {described(found[name])}, expected {described(leaf)}"
+        for name, leaf in expected.items()
+        if name in found and not fits(found[name], leaf)
     ]
-    complaints = [one for each in said for one in each[:_LISTED]]
-    more = sum(len(each[_LISTED:]) for each in said)
-    if complaints:
-        complaints += [f"{more} more such"] if more else []
-        raise WeightsError(f"weights of another network: {'; '.join(complaints)}")
-
-
-def _fits(found: Any, wanted: Any) -> bool:
-    # Any precision will do, but whole numbers are no weights.
-    kinds = {jnp.issubdtype(a.dtype, jnp.floating) for a in (found, wanted)}
-    return found.shape == wanted.shape and len(kinds) == 1
-
-
-def _described(array: Any) -> str:
-    return f"{array.dtype}{list(array.shape)}"
+    if wrong:
+        more = [f"{len(wrong) - _LISTED} more such"] if len(wrong) > _LISTED else []
+        listed = "; ".join([*wrong[:_LISTED], *more])
+        raise WeightsError(f"weights of another network: {listed}")
 
 
 def from_pytorch(state: Mapping[str, Any], module: Any, inputs: Any) -> Variables:
@@ -332,11 +274,9 @@ def from_pytorch(state: Mapping[str, Any], module: Any, inputs: Any) -> Variable
         PyTorch are not known.
     """
     like = jax.eval_shape(network(module).init, jax.random.key(0), inputs)
-    names = _pytorch_names(module, _named(like), state)
-    wanted = {
-        theirs: jax.eval_shape(_to_pytorch, leaf)
-        for theirs, leaf in zip(names.values(), _named(like).values(), strict=True)
-    }
+    leaves = _named(like)
+    names = _pytorch_names(module, leaves, state)
+    wanted = {names[n]: jax.eval_shape(_to_pytorch, x) for n, x in leaves.items()}
     found = _usual_names(state, module)
     if not any(".shortcut." in name for name in found):
         found |= _copying_shortcuts(wanted)
@@ -347,26 +287,8 @@ def from_pytorch(state: Mapping[str, Any], module: Any, inputs: Any) -> Variable
 def to_pytorch(variables: Mapping[str, Any], module: Any) -> dict[str, np.ndarray]:
     """Make a PyTorch state dict of Flax variables: the inverse of `from_pytorch`.
 
-    Args:
-      variables: Those of the module.
-      module: The network, a `Tiny10` or a `ResNet` with BatchNorm.
-
-    Returns:
-      Arrays by PyTorch's names, in PyTorch's layouts; for a residual network the names
-      are `shortcut` and `linear`. `save` writes them too.
-
-    Raises:
-      WeightsError: If the names in PyTorch are not known for such a module.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from benchmarks import models
-      >>> module = models.Tiny10()
-      >>> x = jnp.ones((1, 32, 32, 3))
-      >>> shapes = jax.eval_shape(module.init, jax.random.key(0), x)
-      >>> variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
-      >>> to_pytorch(variables, module)["conv3.weight"].shape
-      (32, 16, 3, 3)
+    For a residual network the names are `shortcut` and `linear`. `save` writes them
+    too.
     """
     leaves = {name: np.asarray(leaf) for name, leaf in _named(variables).items()}
     names = _pytorch_names(module, leaves)
@@ -429,16 +351,14 @@ def _resnet_layers(depth: int) -> dict[str, str]:
     return layers
 
 
-def _usual_names(state: Mapping[str, np.ndarray], module: Any) -> dict[str, np.ndarray]:
-    """The state dict under the names of `pytorch_layers`, without counters."""
+def _usual_names(state: Mapping[str, Any], module: Any) -> dict[str, np.ndarray]:
+    """The state dict under the names of this file's docstring, without counters."""
     usual = {}
     for theirs, array in state.items():
         name = theirs.removeprefix("module.")
         if isinstance(module, ResNet):
             name = name.replace(".downsample.", ".shortcut.")
             name = re.sub("^fc[.]", "linear.", name)
-        if name in usual:
-            raise WeightsError(f"{theirs!r} is {name!r}, which is there twice")
         if not name.endswith(".num_batches_tracked"):
             usual[name] = np.asarray(array)
     return usual

@@ -1,7 +1,5 @@
 """The experiment: networks of each width are trained, matched and combined."""
 
-import itertools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,26 +7,27 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import data
-from benchmarks._precision import computed_in
+from benchmarks._options import computed_in
 from benchmarks.combinability import _studies
-from benchmarks.combinability._claims import claims
 from benchmarks.combinability._config import Config
-from benchmarks.combinability._metrics import make_metrics
 from benchmarks.combinability._result import Result
-from benchmarks.intervals import Pair
+from benchmarks.intervals import judged
 from benchmarks.networks import (
     Task,
-    Training,
-    check_options,
-    load_networks,
-    make_task,
-    model_of,
-    read_networks,
-    save_networks,
+    configured_task,
+    given_networks,
+    open_run,
     scores_of,
-    train_networks,
+    trained_networks,
 )
-from benchmarks.runs import Progress, Run
+from benchmarks.runs import Folder, Progress, Run
+
+# A combination works if its test error is at most this above its parents' mean.
+TOLERANCE = 0.02
+# A substantial perturbation moves this part of the matched units.
+SUBSTANTIAL = 0.2
+# Different is a disagreement of at least this part of that of two seeds.
+DIFFERENT = 0.5
 
 
 def run(
@@ -36,9 +35,9 @@ def run(
     *,
     dataset: data.Dataset | None = None,
     model: Any = None,
-    folder: str | os.PathLike[str] | None = None,
+    folder: Folder = None,
     progress: Progress | None = None,
-    data_directory: str | os.PathLike[str] | None = None,
+    data_directory: Folder = None,
 ) -> Result:
     """Train or read networks of each width, match them, and combine them.
 
@@ -50,113 +49,81 @@ def run(
       folder: The run folder, in which an interrupted run continues.
       progress: Informed of stages.
       data_directory: Where datasets are, and weights that are not found from here.
-
-    Raises:
-      ValueError: If the dataset does not suit the model or has too few rows, or there
-        are too few networks.
-      RunError: If a file of weights cannot be used.
     """
-    check_options(config, dataset, model, data_directory)
-    here = Run("combinability", config, folder, progress)
+    if not config.weights:
+        _check_count("networks", config.networks)
+    here, dataset = open_run(
+        "combinability", config, dataset, model, folder, progress, data_directory
+    )
     widths = config.chosen_widths if model is None else (1,)
     here.expect(len(widths) * (7 + len(_studies.CELLS)))
-    if dataset is None:
-        dataset = data.load(config.dataset, data_directory)
     found = {}
     with computed_in(config.precision):
         for width in widths:
-            chosen = model_of(config, width, dataset) if model is None else model
-            task = make_task(dataset, chosen)
+            task = configured_task(config, dataset, model, width)
             found[str(width)] = _run_width(config, here, task, width, data_directory)
     return here.finish(Result, widths=found)
 
 
 def _run_width(
-    config: Config, here: Run, task: Task, width: int, data_directory: Any
+    config: Config, here: Run, task: Task, width: int, data_directory: Folder
 ) -> dict[str, Any]:
     """Return the fields of a `Width`."""
 
     def stage(name: str, compute: Callable[[], Any]) -> Any:
         return here.stage(f"width-{width}.{name}", compute)
 
-    metrics = make_metrics(task, config.rows, config.calibration, config.seed)
-    variables, trained = _networks(config, here, task, width, data_directory)
-    pairs = list(itertools.combinations(range(len(variables)), 2))
-    neighbours = ring(len(variables))
+    metrics = _studies.make_metrics(task, config.rows, config.calibration, config.seed)
+    variables = given_networks(config, task, data_directory)
+    if variables:
+        _check_count("weights", len(variables))
+        trained = stage("train", lambda: scores_of(task, variables, here.advance))
+    else:
+        variables, trained = trained_networks(
+            here,
+            f"width-{width}.train",
+            f"width-{width}.npz",
+            task,
+            config.networks,
+            steps=config.steps,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            rows=config.rows,
+            seed=config.seed,
+        )
     key = jax.random.fold_in(jax.random.key(config.seed), width)
-    scores = stage("parents", lambda: _studies.scores(metrics, variables))
-    networks = _studies.Networks(metrics, variables, scores, key)
-    advance, points = here.advance, config.points
-
-    matched = stage("match", lambda: _studies.match(networks, points, advance))
+    study = _studies.Study(
+        config, metrics, variables, key, here.advance, here.checkpoint
+    )
+    study.scores = stage("parents", study.parents)
+    matched = stage("match", study.match)
     for number, (i, j) in enumerate(matched["matching"]["pairs"]):
         found = matched["permutations"].items()
         indices = {group: jnp.asarray(index[number]) for group, index in found}
-        networks.permutations[i, j] = indices
+        study.permutations[i, j] = indices
 
-    def combined(number: int, cell: _studies.Cell) -> Any:
-        drawn, samples = jax.random.fold_in(key, number), config.samples
-        return _studies.combine(
-            networks, neighbours, cell, samples, drawn, advance, here.checkpoint
-        )
+    def combine(number: int, cell: _studies.Cell) -> Any:
+        drawn = jax.random.fold_in(key, number)
+        return stage(f"hypercube-{number}", lambda: study.combine(cell, drawn))
 
     result = {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables[0])),
-        "symmetry": str(networks.symmetry),
+        "symmetry": str(study.symmetry),
         "networks": trained,
-        "parents": scores,
+        "parents": study.scores,
         "matching": matched["matching"],
         "transitivity": matched["transitivity"],
-        "controls": stage(
-            "controls", lambda: _studies.controls(networks, pairs, points, advance)
-        ),
+        "controls": stage("controls", study.controls),
         "hypercube": {
-            cell.name: stage(
-                f"hypercube-{number}", lambda n=number, c=cell: combined(n, c)
-            )
+            cell.name: combine(number, cell)
             for number, cell in enumerate(_studies.CELLS)
         },
-        "robustness": stage(
-            "robustness",
-            lambda: _studies.robustness(
-                networks, neighbours, config.fractions, points, advance
-            ),
-        ),
-        "difference": stage(
-            "difference", lambda: _studies.difference(networks, neighbours, advance)
-        ),
-        "landscape": stage(
-            "landscape", lambda: _studies.landscape(networks, config.resolution)
-        ),
+        "robustness": stage("robustness", study.robustness),
+        "difference": stage("difference", study.difference),
+        "landscape": stage("landscape", study.landscape),
     }
     return result | {"claims": claims(result)}
-
-
-def _networks(
-    config: Config, here: Run, task: Task, width: int, data_directory: Any
-) -> tuple[list[Any], dict[str, Any]]:
-    """Read or train the networks of one width; return variables and scores."""
-    name = f"width-{width}.train"
-    if config.weights:
-        given = read_networks(
-            config.weights, task, data_directory, config.weights_mapping
-        )
-        _check_count("weights", len(given))
-        return given, here.stage(name, lambda: scores_of(task, given, here.advance))
-    _check_count("networks", config.networks)
-    file = here.folder / "networks" / f"width-{width}.npz"
-
-    def train() -> dict[str, Any]:
-        variables, scores = train_networks(
-            training_of(config), task, here.advance, here.checkpoint()
-        )
-        save_networks(file, variables)
-        return scores
-
-    trained = here.stage(name, train)
-    like = jax.eval_shape(task.init, jax.random.key(0))
-    found = load_networks(file, like, config.networks)
-    return [jax.tree.map(jnp.asarray, variables) for variables in found], trained
 
 
 def _check_count(name: str, count: int) -> None:
@@ -167,20 +134,44 @@ def _check_count(name: str, count: int) -> None:
         )
 
 
-def training_of(config: Config) -> Training:
-    """Return how the networks of one width are trained."""
-    return Training(
-        config.networks,
-        config.steps,
-        config.batch_size,
-        config.learning_rate,
-        config.rows,
-        config.seed,
-        config.weight_decay,
-    )
+def claims(of_width: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a `Claim` for each statement of the paper's abstract.
 
+    The abstract gives no numbers, so the criteria are ours, fixed before any run. A
+    claim holds if the whole 95 % interval over networks is on the right side of its
+    bound. Whether combinations differ is moot where they do not work: a broken network
+    differs from everything.
+    """
+    cube, perturbed = of_width["hypercube"], of_width["robustness"]
 
-def ring(count: int) -> list[Pair]:
-    """Return as many pairs as networks, each network in two of them."""
-    pairs = [(i, (i + 1) % count) for i in range(count)]
-    return sorted({(min(pair), max(pair)) for pair in pairs})
+    def excess(cell: str) -> dict[str, Any]:
+        return cube[cell]["test_error"]["excess_95"]
+
+    fractions = perturbed["fractions"]
+    place = min(range(len(fractions)), key=lambda i: abs(fractions[i] - SUBSTANTIAL))
+    through = of_width["transitivity"]["barriers"]["through"]["test_error"]
+    worst = "95th percentile of the test error beyond the parents'"
+    moved = f"test error beyond the parents', {fractions[place]:.0%} moved"
+    rows = [
+        ("combinable in the hypercube", worst, excess("uniform [0, 1], element")),
+        ("combinable at its vertices", worst, excess("vertices, element")),
+        (
+            "combinable in its vicinity, [−0.25, 1.25]",
+            worst,
+            excess("uniform [−0.25, 1.25], element"),
+        ),
+        ("transitive", "barrier through a third network, test error", through),
+        ("robust", moved, perturbed["rows"][place]["excess"]["test_error"]),
+    ]
+    found = [
+        judged(claim, measure, number, TOLERANCE, "at most")
+        for claim, measure, number in rows
+    ]
+    works = found[0]["verdict"] == "holds"
+    relative = of_width["difference"]["relative"]
+    apart = "disagreement relative to that of two seeds"
+    for kind, name in (("parents", "its parents"), ("combinations", "one another")):
+        claim = f"different from {name}"
+        row = judged(claim, apart, relative[kind], DIFFERENT, "at least")
+        found.append(row if works else row | {"verdict": "moot"})
+    return found

@@ -1,8 +1,6 @@
 """Two networks, combined before and after their alignment, in seconds: for the tour."""
 
-import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,82 +11,57 @@ import rllc
 from benchmarks import data
 from benchmarks.combinability import _studies
 from benchmarks.combinability._config import Config
-from benchmarks.combinability._experiment import training_of
-from benchmarks.combinability._metrics import make_metrics
-from benchmarks.networks import Task, make_task, model_of, train_networks
+from benchmarks.networks import (
+    Advance,
+    Task,
+    configured_task,
+    quiet,
+    train_networks,
+)
 
 WIDTH = 256
 CONFIG = Config(networks=2, steps=300, rows=300, calibration=100, samples=1000)
 _CELLS = ("uniform [0, 1], element, not matched", "uniform [0, 1], element")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainedPair:
-    """Two networks that differ in their seed alone, and how they are matched.
-
-    Attributes:
-      task: What they were trained on.
-      networks: The networks and their metrics.
-      matching: The second towards the first.
-    """
-
-    task: Task
-    networks: _studies.Networks
-    matching: combinability.Matching
-
-
-def train_pair(dataset: data.Dataset) -> TrainedPair:
-    """Train two MLPs with `rllc_adam` and match them by their weights.
-
-    Args:
-      dataset: Images.
-
-    Returns:
-      The pair; the same for the same dataset.
-    """
-    task = make_task(dataset, model_of(CONFIG, WIDTH, dataset))
-    metrics = make_metrics(task, CONFIG.rows, CONFIG.calibration, CONFIG.seed)
+def train_pair(dataset: data.Dataset) -> tuple[Task, _studies.Study]:
+    """Train two MLPs with `rllc_adam`, the same ones for the same dataset of images."""
+    task = configured_task(CONFIG, dataset, width=WIDTH)
+    metrics = _studies.make_metrics(task, CONFIG.rows, CONFIG.calibration, CONFIG.seed)
     trained, _ = train_networks(
-        training_of(CONFIG), task, scaling=rllc.scale_by_rllc_adam
+        task,
+        CONFIG.networks,
+        steps=CONFIG.steps,
+        batch_size=CONFIG.batch_size,
+        learning_rate=CONFIG.learning_rate,
+        rows=CONFIG.rows,
+        scaling=rllc.scale_by_rllc_adam,
     )
     variables = [jax.tree.map(jnp.asarray, network) for network in trained]
-    scores = _studies.scores(metrics, variables)
-    key = jax.random.key(CONFIG.seed)
-    networks = _studies.Networks(metrics, variables, scores, key)
-    matching = combinability.match(networks.symmetry, *variables, key=key)
-    networks.permutations[0, 1] = matching.permutation
-    return TrainedPair(task, networks, matching)
+    return task, _studies.Study(CONFIG, metrics, variables, jax.random.key(CONFIG.seed))
 
 
 def preview(
-    pair: TrainedPair, advance: Callable[[int, int], None] = lambda done, total: None
+    pair: tuple[Task, _studies.Study], advance: Advance = quiet
 ) -> dict[str, Any]:
-    """Combine two networks at random, before and after their alignment.
-
-    Args:
-      pair: The networks.
-      advance: Called as `advance(done, total)`, in combinations.
-
-    Returns:
-      The fields of a `Preview`.
-    """
-    networks, samples = pair.networks, CONFIG.samples
+    """Combine two networks at random, before and after their alignment by weights."""
+    study, samples = pair[1], CONFIG.samples
+    matching = combinability.match(study.symmetry, *study.variables, key=study.key)
+    study.permutations[0, 1] = matching.permutation
+    study.scores = study.parents()
     cells = {cell.name: cell for cell in _studies.CELLS if cell.name in _CELLS}
     cube = {}
     for place, name in enumerate(_CELLS):
-
-        def shown(done: int, total: int, place: int = place) -> None:
-            advance(place * total + done, len(_CELLS) * total)
-
-        cube[name] = _studies.combine(
-            networks, [(0, 1)], cells[name], samples, networks.key, shown
+        study.advance = lambda done, _, place=place: advance(
+            place * samples + done, len(_CELLS) * samples
         )
+        cube[name] = study.combine(cells[name], study.key)
     return {
         "width": WIDTH,
-        "symmetry": str(networks.symmetry),
-        "log10_equivalent": _log10_equivalent(networks.symmetry),
-        "starts": dict(pair.matching.starts or {}),
-        "parents": networks.scores,
+        "symmetry": str(study.symmetry),
+        "log10_equivalent": _log10_equivalent(study.symmetry),
+        "starts": dict(matching.starts or {}),
+        "parents": study.scores,
         "hypercube": cube,
     }
 

@@ -13,94 +13,61 @@ from benchmarks.intervals import Claim, Interval, PairInterval
 from benchmarks.runs import Number, Record
 
 PerPair = Float64[np.ndarray, " pair"]
+PerFraction = Float64[np.ndarray, " fraction"]
+Grid = Float64[np.ndarray, "y x"]
 
 
 class Matching(Record):
-    """Weight matching of all pairs.
+    """Weight matching of all pairs."""
 
-    Attributes:
-      pairs: The two networks of each pair.
-      objective: Of each pair; larger is better.
-      starts: The objective that each starting point led to.
-      best_start: Name of the best one.
-      moved: Fraction of the units that change their place.
-    """
-
-    pairs: list[tuple[int, int]]
-    objective: PerPair
-    starts: dict[str, PerPair]
+    pairs: list[tuple[int, int]]  # the two networks of each pair
+    objective: PerPair  # larger is better
+    starts: dict[str, PerPair]  # the objective that each starting point led to
     best_start: list[str]
-    moved: PerPair
+    moved: PerPair  # fraction of the units that change their place
 
 
 class Cycle(Record):
-    """How far the composition of three matchings is from the identity.
+    """How far the composition of three matchings is from the identity."""
 
-    Attributes:
-      mean: Fraction of the units that the composition moves.
-      chance: What random permutations give.
-    """
-
-    mean: Number
-    chance: Number
+    mean: Number  # fraction of the units that the composition moves
+    chance: Number  # what random permutations give
 
 
 class Transitivity(Record):
-    """Barriers between networks that are matched directly or through a third.
+    """Barriers between networks that are matched directly or through a third."""
 
-    Attributes:
-      barriers: By "unmatched", "direct" and "through", and by metric.
-      matrices: Barrier of networks i and j, by the same ("through_first": through the
-        first network) and by metric.
-      cycles: By group of units.
-    """
-
+    # By "unmatched", "direct" and "through", and by metric.
     barriers: dict[str, dict[str, PairInterval]]
+    # Of networks i and j; "through_first": through the first network.
     matrices: dict[str, dict[str, Float64[np.ndarray, "network network"]]]
-    cycles: dict[str, Cycle]
+    cycles: dict[str, Cycle]  # by group of units
 
 
 class Controls(Record):
-    """Barriers with and without matching, REPAIR and temperature.
+    """Barriers with and without matching, REPAIR and temperature."""
 
-    Attributes:
-      fractions: Positions along the segment between two networks.
-      barriers: By control and metric.
-      curves: Mean over pairs at each position, by control and metric.
-    """
-
-    fractions: list[float]
-    barriers: dict[str, dict[str, PairInterval]]
-    curves: dict[str, dict[str, Float64[np.ndarray, " fraction"]]]
+    fractions: list[float]  # positions along the segment between two networks
+    barriers: dict[str, dict[str, PairInterval]]  # by control and metric
+    curves: dict[str, dict[str, PerFraction]]  # means over pairs at each position
 
 
 class Cell(Record):
-    """How coefficients are drawn.
-
-    Attributes:
-      distribution: Its name.
-      granularity: What shares a coefficient: an element, a unit, ….
-      aligned: Whether the networks are.
-    """
+    """How coefficients are drawn."""
 
     distribution: str
-    granularity: str
-    aligned: bool
+    granularity: str  # what shares a coefficient: an element, a unit, …
+    aligned: bool  # whether the networks are
 
 
 class Spread(Record):
-    """A metric of random combinations.
+    """A metric of random combinations."""
 
-    Attributes:
-      percentiles: 0th to 100th, over all combinations.
-      excess: Mean over a pair's combinations minus the mean of its parents; over a
-        ring.
-      excess_95: The same of the 95th percentile.
-    """
-
-    percentiles: Float64[np.ndarray, " percentile"]
-    excess: PairInterval
-    excess_95: PairInterval
+    percentiles: Float64[np.ndarray, " percentile"]  # 0th to 100th, all combinations
+    excess: (
+        PairInterval  # mean of a pair's combinations minus its parents'; over a ring
+    )
+    excess_95: PairInterval  # the same of the 95th percentile
 
 
 class Combinations(Record):
@@ -114,31 +81,19 @@ class Combinations(Record):
 
 
 class Perturbed(Record):
-    """Networks whose matching is perturbed; by metric, over a ring.
+    """Networks whose matching is perturbed; by metric, over a ring."""
 
-    Attributes:
-      barrier: Of the segment.
-      excess: Of uniform combinations, beyond the mean of the parents.
-    """
-
-    barrier: dict[str, PairInterval]
-    excess: dict[str, PairInterval]
+    barrier: dict[str, PairInterval]  # of the segment
+    excess: dict[str, PairInterval]  # of uniform combinations, beyond the parents' mean
 
 
 class Robustness(Record):
-    """What remains when a fraction of the matched units is permuted.
-
-    Attributes:
-      fractions: The fractions.
-      moved: Fraction of units that did move.
-      lost: Fraction of the matching objective's gain that is lost.
-      rows: For each fraction.
-    """
+    """What remains when a fraction of the matched units is permuted."""
 
     fractions: list[float]
-    moved: Float64[np.ndarray, " fraction"]
-    lost: Float64[np.ndarray, " fraction"]
-    rows: list[Perturbed]
+    moved: PerFraction  # fraction of units that did move
+    lost: PerFraction  # fraction of the matching objective's gain that is lost
+    rows: list[Perturbed]  # for each fraction
 
 
 class Relative(Record):
@@ -149,18 +104,11 @@ class Relative(Record):
 
 
 class Difference(Record):
-    """How different networks are, by measure of `combinability.difference`.
+    """How different networks are, by measure of `combinability.difference`."""
 
-    Attributes:
-      seeds: Two networks, aligned.
-      parents: A random combination and either of its parents.
-      combinations: Two random combinations.
-      relative: Disagreement of the latter two relative to the first.
-    """
-
-    seeds: dict[str, Interval]
-    parents: dict[str, Interval]
-    combinations: dict[str, Interval]
+    seeds: dict[str, Interval]  # two networks, aligned
+    parents: dict[str, Interval]  # a random combination and either of its parents
+    combinations: dict[str, Interval]  # two random combinations
     relative: Relative
 
 
@@ -168,57 +116,38 @@ class Plane(Record):
     """Metrics on a plane through three networks.
 
     Distances are Euclidean, relative to that of the first two networks.
-
-    Attributes:
-      x: Coordinates along the first axis.
-      y: Along the second.
-      marks: Positions of the three networks.
     """
 
     x: list[float]
     y: list[float]
-    marks: list[tuple[float, float]]
-    train_loss: Float64[np.ndarray, "y x"]
-    train_error: Float64[np.ndarray, "y x"]
-    test_loss: Float64[np.ndarray, "y x"]
-    test_error: Float64[np.ndarray, "y x"]
+    marks: list[tuple[float, float]]  # positions of the three networks
+    train_loss: Grid
+    train_error: Grid
+    test_loss: Grid
+    test_error: Grid
 
 
 class Landscape(Record):
-    """Planes through three networks.
+    """Planes through three networks."""
 
-    Attributes:
-      aligned: Networks aligned to the first.
-      unmatched: As they were trained.
-      vertices: The first network and two random vertices of the hypercube between it
-        and the second.
-    """
-
-    aligned: Plane
-    unmatched: Plane
+    aligned: Plane  # to the first
+    unmatched: Plane  # as they were trained
+    # The first network and two random vertices of the hypercube between it and the
+    # second.
     vertices: Plane
 
 
 class Width(Record):
-    """Networks of one width.
+    """Networks of one width."""
 
-    Attributes:
-      parameters: Of a network.
-      symmetry: Its table of groups.
-      networks: Scores of each network on whole splits, by name.
-      parents: Metrics of each network on the rows used here.
-      hypercube: Random combinations by name of the cell.
-      claims: What the paper claims, judged.
-    """
-
-    parameters: int
-    symmetry: str
-    networks: dict[str, Float64[np.ndarray, " network"]]
-    parents: list[dict[str, Number]]
+    parameters: int  # of a network
+    symmetry: str  # its table of groups
+    networks: dict[str, Float64[np.ndarray, " network"]]  # scores on whole splits
+    parents: list[dict[str, Number]]  # metrics of each network on the rows used here
     matching: Matching
     transitivity: Transitivity
     controls: Controls
-    hypercube: dict[str, Combinations]
+    hypercube: dict[str, Combinations]  # by name of the cell
     robustness: Robustness
     difference: Difference
     landscape: Landscape
@@ -226,30 +155,17 @@ class Width(Record):
 
 
 class Result(runs.Result):
-    """An experiment on combinability.
-
-    Attributes:
-      widths: By width, as a string.
-    """
+    """An experiment on combinability; by width, as a string."""
 
     widths: dict[str, Width]
 
 
 class Preview(Record):
-    """Two networks of a tour, combined.
+    """Two networks of a tour, combined."""
 
-    Attributes:
-      width: Hidden units of each layer.
-      symmetry: Table of groups.
-      log10_equivalent: Decimal logarithm of the number of permutations of units.
-      starts: Matching objective by starting point.
-      parents: Metrics of each network.
-      hypercube: Random combinations by name of the cell.
-    """
-
-    width: int
-    symmetry: str
-    log10_equivalent: Number
-    starts: dict[str, Number]
-    parents: list[dict[str, Number]]
-    hypercube: dict[str, Combinations]
+    width: int  # hidden units of each layer
+    symmetry: str  # table of groups
+    log10_equivalent: Number  # of the number of permutations of units
+    starts: dict[str, Number]  # matching objective by starting point
+    parents: list[dict[str, Number]]  # metrics of each network
+    hypercube: dict[str, Combinations]  # by name of the cell

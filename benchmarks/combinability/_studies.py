@@ -16,12 +16,16 @@ import numpy as np
 from flax import linen as nn
 
 import combinability
-from benchmarks.combinability._metrics import Metrics
+from benchmarks.combinability._config import Config
 from benchmarks.intervals import Pair, interval_of, over_networks
+from benchmarks.models import Network
+from benchmarks.networks import Advance, Data, Task, quiet, row_scores
 from combinability import coefficients, permutations
 
-Advance = Callable[[int, int], None]
+Scores = dict[str, jax.Array]
 
+# Temperatures that logits are divided by, to find the best one.
+TEMPERATURES = np.geomspace(0.05, 5.0, 41)
 CONTROLS = (
     "not matched",
     "not matched, temperature",
@@ -35,22 +39,122 @@ _PERTURBED_SAMPLES, _TRIALS = 12, 2
 _COMPARED = 8
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Metrics:
+    """Mean losses (nats) and errors (fractions) on fixed training and test rows."""
+
+    network: Network  # the architecture
+    train: Data  # training rows that losses are measured on
+    test: Data  # test rows
+    calibration: Data  # other training rows, for REPAIR, statistics and temperatures
+
+    def scores(self, variables: Any) -> Scores:
+        """Return "train_loss", "train_error", "test_loss" and "test_error"."""
+        return self._scores(lambda inputs: self.network.apply(variables, inputs))
+
+    def tempered(self, variables: Any) -> Scores:
+        """Return the same with the temperature that is best on the calibration rows."""
+        logits = self.network.apply(variables, self.calibration.inputs)
+        temperatures = jnp.asarray(TEMPERATURES, logits.dtype)
+        losses = jax.vmap(
+            lambda t: row_scores(logits / t, self.calibration.targets)[0].mean()
+        )(temperatures)
+        best = temperatures[jnp.argmin(losses)]
+        return self._scores(lambda inputs: self.network.apply(variables, inputs) / best)
+
+    def repaired(self, variables: Any, a: Any, b: Any) -> Scores:
+        """Return the same of a combination of `a` and `b`, repaired.
+
+        With BatchNorm its statistics are reset, else it is REPAIR.
+        """
+        apply, rows = self.network.apply, self.calibration.inputs
+        if "batch_stats" in a:
+            return self.scores(
+                combinability.reset_batch_norm(self._training, variables, rows[None])
+            )
+        found = combinability.repair(apply, variables, a, b, rows)
+        corrected = combinability.corrected(apply, found)
+        return self._scores(lambda inputs: corrected(variables, inputs))
+
+    def _training(self, variables: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
+        return self.network.train(variables, inputs, jax.random.key(0))
+
+    def _scores(self, logits: Callable[[jax.Array], jax.Array]) -> Scores:
+        found = {}
+        for name, data in (("train", self.train), ("test", self.test)):
+            losses, hits = row_scores(logits(data.inputs), data.targets)
+            found[f"{name}_loss"] = losses.mean()
+            found[f"{name}_error"] = 1.0 - hits.mean()
+        return found
+
+
+def make_metrics(task: Task, rows: int, calibration: int, seed: int) -> Metrics:
+    """Return metrics on random rows of a task's training and test data."""
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(task.train.inputs))
+    if calibration >= len(order):
+        raise ValueError(
+            f"calibration: expected fewer than the {len(order)} training rows of "
+            f"{task.name}, some of which losses are measured on, got {calibration}"
+        )
+    return Metrics(
+        task.network,
+        task.train.taken(order[calibration : calibration + rows]),
+        task.test.taken(generator.permutation(len(task.test.inputs))[:rows]),
+        task.train.taken(order[:calibration]),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A distribution of coefficients."""
+
+    distribution: str  # its name, for readers
+    granularity: str  # what has a coefficient of its own
+    # Makes it, from a granularity and a symmetry.
+    make: Callable[..., coefficients.Coefficients]
+    aligned: bool = True  # whether the second network is aligned
+
+    @property
+    def name(self) -> str:
+        """A name among all cells."""
+        suffix = "" if self.aligned else ", not matched"
+        return f"{self.distribution}, {self.granularity}{suffix}"
+
+
+def _cell(
+    name: str, make: Callable, *parameters: float, by: str = "element", **options: Any
+) -> Cell:
+    return Cell(name, by, functools.partial(make, *parameters), **options)
+
+
+_uniform = functools.partial(_cell, "uniform [0, 1]", combinability.uniform)
+CELLS = (
+    *(_uniform(by=by) for by in ("element", "neuron", "tensor", "module", "model")),
+    _cell("vertices", coefficients.bernoulli, 0.5),
+    _cell("vertices", coefficients.bernoulli, 0.5, by="neuron"),
+    _cell("beta(0.5, 0.5)", coefficients.beta, 0.5, 0.5),
+    _cell("normal(0.5, 0.25)", coefficients.normal, 0.5, 0.25),
+    _cell("uniform [−0.25, 1.25]", combinability.uniform, -0.25, 1.25),
+    _cell("uniform [−0.5, 1.5]", combinability.uniform, -0.5, 1.5),
+    _uniform(aligned=False),
+    _uniform(by="neuron", aligned=False),
+)
+
+
 @dataclasses.dataclass(eq=False)
-class Networks:
-    """Networks of one architecture, and what they are measured with.
+class Study:
+    """Networks of one architecture, and what is measured on them."""
 
-    Attributes:
-      metrics: Losses and errors.
-      variables: Of each network.
-      scores: The metrics of each network.
-      key: Of everything that is drawn.
-      permutations: (i, j), i < j -> the permutation of network j towards network i.
-    """
-
-    metrics: Metrics
-    variables: list[Any]
-    scores: list[dict[str, float]]
-    key: jax.Array
+    config: Config  # how much is measured
+    metrics: Metrics  # losses and errors
+    variables: list[Any]  # of each network
+    key: jax.Array  # of everything that is drawn
+    advance: Advance = quiet  # called as `advance(done, total)`
+    checkpoint: Callable[[str], Path] | None = None  # names a file for unfinished work
+    # The metrics of each network; see `parents`.
+    scores: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    # (i, j), i < j -> the permutation of network j towards network i.
     permutations: dict[Pair, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
@@ -60,9 +164,17 @@ class Networks:
         apply = self.metrics.network.apply
         return combinability.infer_symmetry(apply, self.variables[0], example)
 
-    def parents(self, pair: Pair, metric: str) -> float:
-        """Return the mean of a metric over the two networks of a pair."""
-        return (self.scores[pair[0]][metric] + self.scores[pair[1]][metric]) / 2
+    @property
+    def ring(self) -> list[Pair]:
+        """As many pairs as networks, each network in two of them."""
+        count = len(self.variables)
+        pairs = [(i, (i + 1) % count) for i in range(count)]
+        return sorted({(min(pair), max(pair)) for pair in pairs})
+
+    def parents(self) -> list[dict[str, float]]:
+        """Return the metrics of each network."""
+        found = map(jax.device_get, map(jax.jit(self.metrics.scores), self.variables))
+        return [{name: float(value) for name, value in one.items()} for one in found]
 
     def aligned(self, pair: Pair) -> tuple[Any, Any]:
         """Return network i and network j aligned to it."""
@@ -70,53 +182,203 @@ class Networks:
         moved = self.symmetry.apply(self.permutations[pair], self.variables[j])
         return self.variables[i], moved
 
+    def _mean(self, pair: Pair, metric: str) -> float:
+        """The mean of a metric over the two networks of a pair."""
+        return (self.scores[pair[0]][metric] + self.scores[pair[1]][metric]) / 2
 
-def scores(metrics: Metrics, variables: list[Any]) -> list[dict[str, float]]:
-    """Return the metrics of each network."""
-    found = map(jax.device_get, map(jax.jit(metrics.scores), variables))
-    return [{name: float(value) for name, value in one.items()} for one in found]
+    def match(self) -> dict[str, Any]:
+        """Match every pair by weights, directly and through a third network."""
+        found = []
 
+        def matched(symmetry, a, b, *, key):
+            found.append(combinability.match(symmetry, a, b, key=key))
+            return found[-1]
 
-def match(networks: Networks, points: int, advance: Advance) -> dict[str, Any]:
-    """Match every pair by weights, directly and through a third network.
+        transitivity = combinability.transitivity(
+            self.metrics.scores,
+            self.symmetry,
+            self.variables,
+            key=self.key,
+            match=matched,
+            points=self.config.points,
+            progress=self.advance,
+        )
+        identity = permutations.identity(self.symmetry)
+        starts = [dict(m.starts or {}) for m in found]
+        return {
+            "permutations": transitivity.permutations,
+            "matching": {
+                "pairs": transitivity.pairs,
+                "objective": [float(m.objective) for m in found],
+                "starts": {name: [s[name] for s in starts] for name in starts[0]},
+                "best_start": [max(s, key=lambda name: s[name]) for s in starts],
+                "moved": [
+                    float(permutations.distance(identity, m.permutation)) for m in found
+                ],
+            },
+            "transitivity": _transitivity(transitivity),
+        }
 
-    Args:
-      networks: The networks.
-      points: Points of each segment.
-      advance: Called as `advance(done, total)`.
+    def controls(self) -> dict[str, Any]:
+        """Measure the segments of pairs with and without matching and repairs.
 
-    Returns:
-      "matching", "transitivity" and "permutations", group -> (pairs, *within, size).
-    """
-    symmetry, found = networks.symmetry, []
+        REPAIR needs a Linen module, whose layers it can tell apart.
+        """
+        metrics, pairs = self.metrics, sorted(self.permutations)
+        linen = isinstance(metrics.network.module, nn.Module)
+        names = CONTROLS if linen else CONTROLS[:-1]
+        found: dict[str, list[Any]] = {name: [] for name in names}
+        for done, pair in enumerate(pairs):
+            a, aligned = self.aligned(pair)
+            b = self.variables[pair[1]]
+            segments = (
+                (metrics.scores, b, ()),
+                (metrics.tempered, b, ()),
+                (metrics.scores, aligned, ()),
+                (metrics.tempered, aligned, ()),
+                (metrics.repaired, aligned, (a, aligned)),
+            )
+            for name, (metric, end, args) in zip(names, segments, strict=False):
+                barrier = combinability.barrier(
+                    metric, a, end, points=self.config.points, args=args
+                )
+                found[name].append(barrier)
+            self.advance(done + 1, len(pairs))
+        stacked = {
+            name: jax.tree.map(lambda *leaves: np.stack(leaves), *barriers)
+            for name, barriers in found.items()
+        }
+        return {
+            "fractions": stacked["matched"].fractions[0],
+            "barriers": {n: interval_of(pairs, x.height) for n, x in stacked.items()},
+            "curves": {
+                name: {metric: values.mean(0) for metric, values in x.losses.items()}
+                for name, x in stacked.items()
+            },
+        }
 
-    def matched(symmetry, a, b, *, key):
-        found.append(combinability.match(symmetry, a, b, key=key))
-        return found[-1]
+    def combine(self, cell: Cell, key: jax.Array) -> dict[str, Any]:
+        """Evaluate random combinations of every pair, the same number of each."""
+        pairs, samples = self.ring, self.config.samples
+        each, found = samples // len(pairs), []
+        distribution = cell.make(granularity=cell.granularity, symmetry=self.symmetry)
+        for number, pair in enumerate(pairs):
+            a, aligned = self.aligned(pair)
+            values = combinability.evaluate(
+                self.metrics.scores,
+                a,
+                aligned if cell.aligned else self.variables[pair[1]],
+                distribution,
+                key=jax.random.fold_in(key, number),
+                samples=each,
+                progress=lambda done, _, n=number: self.advance(
+                    n * each + done, samples
+                ),
+                checkpoint=self.checkpoint and self.checkpoint(f"{number}.npz"),
+            )
+            found.append({name: np.asarray(x, float) for name, x in values.items()})
 
-    transitivity = combinability.transitivity(
-        networks.metrics.scores,
-        symmetry,
-        networks.variables,
-        key=networks.key,
-        match=matched,
-        points=points,
-        progress=advance,
-    )
-    identity = permutations.identity(symmetry)
-    moved = [permutations.distance(identity, m.permutation) for m in found]
-    starts = [dict(m.starts or {}) for m in found]
-    return {
-        "permutations": transitivity.permutations,
-        "matching": {
-            "pairs": transitivity.pairs,
-            "objective": [float(m.objective) for m in found],
-            "starts": {name: [s[name] for s in starts] for name in starts[0]},
-            "best_start": [max(s, key=lambda name: s[name]) for s in starts],
-            "moved": [float(distance) for distance in moved],
-        },
-        "transitivity": _transitivity(transitivity),
-    }
+        def spread(metric: str) -> dict[str, Any]:
+            columns = [values[metric] for values in found]
+            means = [self._mean(pair, metric) for pair in pairs]
+            rows = list(zip(columns, means, strict=True))
+            beyond = {
+                "excess": [x.mean() - mean for x, mean in rows],
+                "excess_95": [np.percentile(x, 95) - mean for x, mean in rows],
+            }
+            percentiles = np.percentile(np.concatenate(columns), np.arange(101))
+            return {"percentiles": percentiles, **interval_of(pairs, beyond)}
+
+        asked = ("distribution", "granularity", "aligned")
+        return {
+            "cell": {name: getattr(cell, name) for name in asked},
+            **{metric: spread(metric) for metric in self.scores[0]},
+        }
+
+    def robustness(self) -> dict[str, Any]:
+        """Perturb the matching of pairs by increasing fractions of the units."""
+        found, pairs, fractions = [], self.ring, self.config.fractions
+        for number, (i, j) in enumerate(pairs):
+            found.append(
+                combinability.robustness(
+                    self.metrics.scores,
+                    self.symmetry,
+                    self.variables[i],
+                    self.variables[j],
+                    self.permutations[i, j],
+                    key=jax.random.fold_in(self.key, number),
+                    fractions=fractions,
+                    trials=_TRIALS,
+                    samples=_PERTURBED_SAMPLES,
+                    points=self.config.points,
+                )
+            )
+            self.advance(number + 1, len(pairs))
+
+        def row(place: int) -> dict[str, Any]:
+            barrier, excess = {}, {}
+            for metric in self.scores[0]:
+                barrier[metric] = [x.barrier[metric][place].mean() for x in found]
+                excess[metric] = [
+                    x.losses[metric][place].mean() - self._mean(pair, metric)
+                    for x, pair in zip(found, pairs, strict=True)
+                ]
+            return {
+                "barrier": interval_of(pairs, barrier),
+                "excess": interval_of(pairs, excess),
+            }
+
+        return {
+            "fractions": list(fractions),
+            "moved": np.mean([x.moved.mean(1) for x in found], 0),
+            "lost": np.mean([x.lost.mean(1) for x in found], 0),
+            "rows": [row(place) for place in range(len(fractions))],
+        }
+
+    def difference(self) -> dict[str, Any]:
+        """Compare combinations with their parents and each other; and two networks."""
+        measure, rows = jax.jit(functools.partial(_differences, self.metrics)), []
+        for done, pair in enumerate(self.ring):
+            key = jax.random.fold_in(self.key, done)
+            rows.append(jax.device_get(measure(key, *self.aligned(pair))))
+            self.advance(done + 1, len(self.ring))
+
+        def interval(value: Callable[[Any], Any]) -> dict[str, Any]:
+            return over_networks(self.ring, [float(value(row)) for row in rows])
+
+        def relative(row: Any, kind: str) -> float:
+            seeds = max(row["seeds"]["disagreement"], 1e-9)
+            return row[kind]["disagreement"] / seeds
+
+        found: dict[str, Any] = {
+            kind: {
+                name: interval(lambda row, k=kind, n=name: row[k][n])
+                for name in rows[0][kind]
+            }
+            for kind in rows[0]
+        }
+        found["relative"] = {
+            kind: interval(lambda row, k=kind: relative(row, k))
+            for kind in ("parents", "combinations")
+        }
+        return found
+
+    def landscape(self) -> dict[str, Any]:
+        """Measure planes through three points of the loss landscape."""
+        a, b = self.aligned((0, 1))
+        _, c = self.aligned((0, 2))
+        coin = coefficients.bernoulli(0.5)
+        vertices = [
+            combinability.combine(a, b, coin.sample(i, a, key=self.key))
+            for i in range(2)
+        ]
+        corners = {
+            "aligned": (a, b, c),
+            "unmatched": self.variables[:3],
+            "vertices": (a, *vertices),
+        }
+        plane = functools.partial(_plane, self.metrics.scores, self.config.resolution)
+        return {name: plane(*points) for name, points in corners.items()}
 
 
 def _transitivity(found: combinability.Transitivity) -> dict[str, Any]:
@@ -149,220 +411,6 @@ def _transitivity(found: combinability.Transitivity) -> dict[str, Any]:
     }
 
 
-def controls(
-    networks: Networks, pairs: list[Pair], points: int, advance: Advance
-) -> dict[str, Any]:
-    """Measure the segments of pairs with and without matching and what repairs it.
-
-    REPAIR needs a Linen module, whose layers it can tell apart.
-    """
-    metrics = networks.metrics
-    names = CONTROLS if isinstance(metrics.network.module, nn.Module) else CONTROLS[:-1]
-    found: dict[str, list[Any]] = {name: [] for name in names}
-    for done, pair in enumerate(pairs):
-        a, aligned = networks.aligned(pair)
-        b = networks.variables[pair[1]]
-        segments = (
-            (metrics.scores, b, ()),
-            (metrics.tempered, b, ()),
-            (metrics.scores, aligned, ()),
-            (metrics.tempered, aligned, ()),
-            (metrics.repaired, aligned, (a, aligned)),
-        )
-        for name, (metric, end, args) in zip(names, segments, strict=False):
-            found[name].append(
-                combinability.barrier(metric, a, end, points=points, args=args)
-            )
-        advance(done + 1, len(pairs))
-    stacked = {
-        name: jax.tree.map(lambda *leaves: np.stack(leaves), *barriers)
-        for name, barriers in found.items()
-    }
-    return {
-        "fractions": stacked["matched"].fractions[0],
-        "barriers": {name: interval_of(pairs, x.height) for name, x in stacked.items()},
-        "curves": {
-            name: {metric: values.mean(0) for metric, values in x.losses.items()}
-            for name, x in stacked.items()
-        },
-    }
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """A distribution of coefficients.
-
-    Attributes:
-      distribution: Its name, for readers.
-      granularity: What has a coefficient of its own.
-      make: Makes it, from a granularity and a symmetry.
-      aligned: Whether the second network is aligned.
-    """
-
-    distribution: str
-    granularity: str
-    make: Callable[..., coefficients.Coefficients]
-    aligned: bool = True
-
-    @property
-    def name(self) -> str:
-        """A name among all cells."""
-        suffix = "" if self.aligned else ", not matched"
-        return f"{self.distribution}, {self.granularity}{suffix}"
-
-
-_GRANULARITIES = ("element", "neuron", "tensor", "module", "model")
-_UNIFORM = functools.partial(Cell, "uniform [0, 1]", make=combinability.uniform)
-
-
-def _distribution(name: str, make: Callable, *parameters: float, by: str = "element"):
-    return Cell(name, by, functools.partial(make, *parameters))
-
-
-CELLS = (
-    *(_UNIFORM(granularity) for granularity in _GRANULARITIES),
-    _distribution("vertices", coefficients.bernoulli, 0.5),
-    _distribution("vertices", coefficients.bernoulli, 0.5, by="neuron"),
-    _distribution("beta(0.5, 0.5)", coefficients.beta, 0.5, 0.5),
-    _distribution("normal(0.5, 0.25)", coefficients.normal, 0.5, 0.25),
-    _distribution("uniform [−0.25, 1.25]", combinability.uniform, -0.25, 1.25),
-    _distribution("uniform [−0.5, 1.5]", combinability.uniform, -0.5, 1.5),
-    _UNIFORM("element", aligned=False),
-    _UNIFORM("neuron", aligned=False),
-)
-
-
-def combine(
-    networks: Networks,
-    pairs: list[Pair],
-    cell: Cell,
-    samples: int,
-    key: jax.Array,
-    advance: Advance,
-    checkpoint: Callable[[str], Path] | None = None,
-) -> dict[str, Any]:
-    """Evaluate random combinations of every pair, the same number of each.
-
-    Args:
-      networks: The networks.
-      pairs: The pairs.
-      cell: How coefficients are drawn.
-      samples: Combinations of all pairs together.
-      key: Of the coefficients.
-      advance: Called as `advance(done, total)`.
-      checkpoint: Names a file for finished samples of a pair.
-    """
-    each, found = samples // len(pairs), []
-    distribution = cell.make(granularity=cell.granularity, symmetry=networks.symmetry)
-    for number, pair in enumerate(pairs):
-        a, aligned = networks.aligned(pair)
-        values = combinability.evaluate(
-            networks.metrics.scores,
-            a,
-            aligned if cell.aligned else networks.variables[pair[1]],
-            distribution,
-            key=jax.random.fold_in(key, number),
-            samples=each,
-            progress=lambda done, _, n=number: advance(n * each + done, samples),
-            checkpoint=checkpoint and checkpoint(f"{number}.npz"),
-        )
-        found.append({name: np.asarray(x, float) for name, x in values.items()})
-
-    def spread(metric: str) -> dict[str, Any]:
-        columns = [values[metric] for values in found]
-        rows = [
-            (x, networks.parents(pair, metric))
-            for pair, x in zip(pairs, columns, strict=True)
-        ]
-        beyond = {
-            "excess": [x.mean() - parents for x, parents in rows],
-            "excess_95": [np.percentile(x, 95) - parents for x, parents in rows],
-        }
-        percentiles = np.percentile(np.concatenate(columns), np.arange(101))
-        return {"percentiles": percentiles, **interval_of(pairs, beyond)}
-
-    asked = ("distribution", "granularity", "aligned")
-    return {
-        "cell": {name: getattr(cell, name) for name in asked},
-        **{metric: spread(metric) for metric in networks.scores[0]},
-    }
-
-
-def robustness(
-    networks: Networks,
-    pairs: list[Pair],
-    fractions: tuple[float, ...],
-    points: int,
-    advance: Advance,
-) -> dict[str, Any]:
-    """Perturb the matching of pairs by increasing fractions of the units."""
-    found = []
-    for number, (i, j) in enumerate(pairs):
-        found.append(
-            combinability.robustness(
-                networks.metrics.scores,
-                networks.symmetry,
-                networks.variables[i],
-                networks.variables[j],
-                networks.permutations[i, j],
-                key=jax.random.fold_in(networks.key, number),
-                fractions=fractions,
-                trials=_TRIALS,
-                samples=_PERTURBED_SAMPLES,
-                points=points,
-            )
-        )
-        advance(number + 1, len(pairs))
-
-    def row(place: int) -> dict[str, Any]:
-        barrier, excess = {}, {}
-        for metric in networks.scores[0]:
-            barrier[metric] = [x.barrier[metric][place].mean() for x in found]
-            excess[metric] = [
-                x.losses[metric][place].mean() - networks.parents(pair, metric)
-                for x, pair in zip(found, pairs, strict=True)
-            ]
-        return {
-            "barrier": interval_of(pairs, barrier),
-            "excess": interval_of(pairs, excess),
-        }
-
-    return {
-        "fractions": list(fractions),
-        "moved": np.mean([x.moved.mean(1) for x in found], 0),
-        "lost": np.mean([x.lost.mean(1) for x in found], 0),
-        "rows": [row(place) for place in range(len(fractions))],
-    }
-
-
-def difference(
-    networks: Networks, pairs: list[Pair], advance: Advance
-) -> dict[str, Any]:
-    """Compare combinations with their parents, with each other, and two networks."""
-    measure, rows = jax.jit(functools.partial(_differences, networks.metrics)), []
-    for done, pair in enumerate(pairs):
-        key = jax.random.fold_in(networks.key, done)
-        rows.append(jax.device_get(measure(key, *networks.aligned(pair))))
-        advance(done + 1, len(pairs))
-    relative = {
-        kind: [
-            float(row[kind]["disagreement"] / max(row["seeds"]["disagreement"], 1e-9))
-            for row in rows
-        ]
-        for kind in ("parents", "combinations")
-    }
-    return {
-        **{
-            kind: {
-                name: over_networks(pairs, [float(row[kind][name]) for row in rows])
-                for name in rows[0][kind]
-            }
-            for kind in rows[0]
-        },
-        "relative": {k: over_networks(pairs, values) for k, values in relative.items()},
-    }
-
-
 def _differences(metrics: Metrics, key: jax.Array, a: Any, b: Any) -> dict[str, Any]:
     """Means over combinations of one pair."""
     distribution = combinability.uniform()
@@ -386,29 +434,6 @@ def _differences(metrics: Metrics, key: jax.Array, a: Any, b: Any) -> dict[str, 
     found = jax.lax.map(one, jnp.arange(_COMPARED))
     means = jax.tree.map(lambda values: values.mean(0), found)
     return {"seeds": compared(a, b), **means}
-
-
-def landscape(networks: Networks, resolution: int) -> dict[str, Any]:
-    """Measure planes through three points of the loss landscape.
-
-    Args:
-      networks: At least three.
-      resolution: Points along a side.
-    """
-    a, b = networks.aligned((0, 1))
-    _, c = networks.aligned((0, 2))
-    coin = coefficients.bernoulli(0.5)
-    vertices = [
-        combinability.combine(a, b, coin.sample(i, a, key=networks.key))
-        for i in range(2)
-    ]
-    corners = {
-        "aligned": (a, b, c),
-        "unmatched": networks.variables[:3],
-        "vertices": (a, *vertices),
-    }
-    plane = functools.partial(_plane, networks.metrics.scores, resolution)
-    return {name: plane(*points) for name, points in corners.items()}
 
 
 def _plane(metric: Callable, resolution: int, a: Any, b: Any, c: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pooch
 
-from benchmarks._names import check_name
+from benchmarks._options import check_name
 from benchmarks.data._dataset import DataError, Dataset
 from benchmarks.data._own import read_own
 from benchmarks.data._published import (
@@ -47,7 +47,7 @@ def load(name: str, directory: Folder = None, *, download: bool = True) -> Datas
     | `cifar10` | `cifar-10-batches-bin/*.bin` | 45,000 / 5,000 / 10,000 |
     | `cifar100` | `cifar-100-binary/*.bin` | 45,000 / 5,000 / 10,000 |
     | `tiny_shakespeare` | `tiny_shakespeare/input.txt` | 15,443 / 858 / 858 windows |
-    | `PATH.npz` | your own arrays, see `help(benchmarks.data)` | 15 % each held out |
+    | `PATH.npz` | your own arrays, see benchmarks/README.md | 15 % each held out |
 
     The CIFAR folders may be in `cifar10/` and `cifar100/`, where downloads go.
 
@@ -70,16 +70,12 @@ def load(name: str, directory: Folder = None, *, download: bool = True) -> Datas
     check(name, directory)
     if name not in _LOADERS:
         return read_own(find_file("dataset", name, directory))
-    return _LOADERS[name](_data_directory(directory), download)
+    folder = _named(directory) or pooch.os_cache("rllc-benchmarks")
+    return _LOADERS[name](Path(folder), download)
 
 
 def check(name: str, directory: Folder = None) -> None:
-    """Raise if `load` could not even begin: an unknown name, a missing file or folder.
-
-    Args:
-      name: As for `load`.
-      directory: As for `load`.
-    """
+    """Raise if `load` could not begin: an unknown name, a missing file or folder."""
     if directory is not None and not Path(directory).expanduser().is_dir():
         raise DataError(f"data: there is no folder '{directory}'")
     if name.endswith(".npz"):
@@ -89,17 +85,11 @@ def check(name: str, directory: Folder = None) -> None:
 
 
 def find_file(option: str, name: str, directory: Folder = None) -> Path:
-    """Return a file or folder that is found from here or in the data folder.
-
-    Args:
-      option: What the error names.
-      name: A path.
-      directory: The data folder, as for `load`.
-    """
+    """Return a file or folder that is found from here or in the data folder."""
     places = [Path(name).expanduser()]
-    chosen = directory or os.environ.get("BENCHMARKS_DATA")
+    chosen = _named(directory)
     if chosen:
-        places.append(Path(chosen).expanduser() / name)
+        places.append(chosen / name)
     for place in places:
         if place.exists():
             return place
@@ -109,9 +99,7 @@ def find_file(option: str, name: str, directory: Folder = None) -> Path:
     )
 
 
-def _data_directory(directory: Folder) -> Path:
+def _named(directory: Folder) -> Path | None:
+    """The data folder that is asked for, if any."""
     chosen = directory or os.environ.get("BENCHMARKS_DATA")
-    path = Path(chosen or pooch.os_cache("rllc-benchmarks")).expanduser()
-    if path.exists() and not path.is_dir():
-        raise DataError(f"data: expected a folder, got the file '{path}'")
-    return path
+    return Path(chosen).expanduser() if chosen else None

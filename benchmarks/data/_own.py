@@ -26,25 +26,19 @@ def read_own(path: Path, seed: int = 0) -> Dataset:
 
     and `y` holds integers from 0: a class (n,), or a token for each position (n,
     length).
-
-    Args:
-      path: The file.
-      seed: Of the splits.
-
-    Raises:
-      DataError: If the file cannot be read or does not hold that.
     """
-    arrays = _read(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except Exception as error:  # of damaged bytes, NumPy raises many kinds
+        raise DataError(f"'{path}' is not a NumPy archive ({error})") from error
     if {"x", "y"} <= arrays.keys():
-        x, y = arrays["x"], arrays["y"]
-        _check(path, "x", x, "y", y)
+        x, y = _checked(path, arrays, "x", "y")
         kept, held_out = hold_out(len(x), max(1, round(_TEST * len(x))), seed)
         train, test = (x[kept], y[kept]), (x[held_out], y[held_out])
     elif set(_NAMES) <= arrays.keys():
-        train = arrays["x_train"], arrays["y_train"]
-        test = arrays["x_test"], arrays["y_test"]
-        _check(path, "x_train", train[0], "y_train", train[1])
-        _check(path, "x_test", test[0], "y_test", test[1])
+        train = _checked(path, arrays, "x_train", "y_train")
+        test = _checked(path, arrays, "x_test", "y_test")
         if train[0].shape[1:] != test[0].shape[1:]:
             raise DataError(
                 f"'{path}': expected x_train and x_test of the same shape but for the "
@@ -55,34 +49,26 @@ def read_own(path: Path, seed: int = 0) -> Dataset:
             f"'{path}': expected the arrays {', '.join(_NAMES)}, or x and y, got "
             f"{', '.join(arrays) or 'none'}"
         )
-    kind, inputs = _as_inputs(train[0], test[0])
-    classes = 1 + int(max(train[1].max(), test[1].max()))
-    if kind in ("text", "tokens"):
-        kind = "text" if train[1].ndim == 2 else "tokens"
-        if kind == "text":
-            classes = max(classes, 1 + int(max(x.max() for x in inputs)))
-    labels = [y.astype(np.int32) for y in (train[1], test[1])]
-    rows = len(inputs[0])
-    kept, held_out = hold_out(rows, max(1, round(_VALIDATION * rows)), seed)
+    kind, inputs = _inputs(train[0], test[0])
+    labels = [y.astype(np.int32) for _, y in (train, test)]
+    counted = labels
+    if kind == "tokens" and labels[0].ndim == 2:
+        kind, counted = "text", [*labels, *inputs]
+    kept, held_out = hold_out(
+        len(inputs[0]), max(1, round(_VALIDATION * len(inputs[0]))), seed
+    )
     return Dataset(
         name=path.stem,
         train=Split(inputs[0][kept], labels[0][kept]),
         validation=Split(inputs[0][held_out], labels[0][held_out]),
         test=Split(inputs[1], labels[1]),
-        classes=classes,
+        classes=1 + max(int(x.max()) for x in counted),
         kind=kind,
     )
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except Exception as error:  # of damaged bytes, NumPy raises many kinds
-        raise DataError(f"'{path}' is not a NumPy archive ({error})") from error
-
-
-def _check(path: Path, x_name: str, x: Any, y_name: str, y: Any) -> None:
+def _checked(path: Path, arrays: dict[str, Any], x_name: str, y_name: str) -> Any:
+    x, y = arrays[x_name], arrays[y_name]
     wrong = None
     if len(x.shape) not in (2, 3, 4) or x.dtype.kind not in "uif":
         wrong = f"{x_name}: expected real numbers with 2 to 4 axes"
@@ -97,18 +83,19 @@ def _check(path: Path, x_name: str, x: Any, y_name: str, y: Any) -> None:
             f"'{path}': {wrong}, got {x_name} of shape {x.shape} and dtype {x.dtype}, "
             f"{y_name} of shape {y.shape} and dtype {y.dtype}"
         )
+    return x, y
 
 
-def _as_inputs(
+def _inputs(
     train: np.ndarray, test: np.ndarray
-) -> tuple[Literal["image", "vector", "text"], list[np.ndarray]]:
-    if train.ndim == 2 and train.dtype.kind in "ui":
-        return "text", [x.astype(np.int32) for x in (train, test)]
+) -> tuple[Literal["image", "vector", "text", "tokens"], list[np.ndarray]]:
+    integers = train.dtype.kind in "ui"
     if train.ndim == 2:
-        return "vector", [x.astype(np.float32) for x in (train, test)]
+        kind, dtype = ("tokens", np.int32) if integers else ("vector", np.float32)
+        return kind, [x.astype(dtype) for x in (train, test)]
     parts = [x[..., np.newaxis] if x.ndim == 3 else x for x in (train, test)]
     images = [x.astype(np.float32) for x in parts]
-    if train.dtype.kind in "ui":
+    if integers:
         images = [x / 255 for x in images]
         mean = images[0].mean(axis=(0, 1, 2))
         deviation = np.maximum(images[0].std(axis=(0, 1, 2)), 1e-6)

@@ -1,31 +1,94 @@
-"""Published datasets: where they come from and what they hold."""
+"""Published datasets: where they come from and how their files are read."""
 
 import dataclasses
+import gzip
+import math
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pooch
 
-from benchmarks.data._dataset import (
-    DataError,
-    Dataset,
-    Split,
-    Statistics,
-    hold_out,
-    image_dataset,
-)
-from benchmarks.data._files import (
-    PIXELS,
-    Remote,
-    check_hash,
-    check_labels,
-    extract,
-    fetch,
-    read_cifar,
-    read_idx,
-)
+from benchmarks.data._dataset import DataError, Dataset, Split, hold_out
 
 CONTEXT = 64
+_PIXELS = 3 * 32 * 32
+Labelled = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """How integer images become a dataset."""
+
+    name: str  # the dataset's name
+    classes: int  # the number of classes
+    validation: int  # the number of training images held out
+    mean: tuple[float, ...]  # of each channel of the training images, scaled to [0, 1]
+    deviation: tuple[float, ...]  # of the same
+    white: int = 255  # the largest pixel value
+
+    def dataset(self, train: Labelled, test: Labelled) -> Dataset:
+        """Hold out validation images, and standardise each channel."""
+        images, labels = train
+        kept, held_out = hold_out(len(images), self.validation)
+
+        def split(images: np.ndarray, labels: np.ndarray) -> Split:
+            # In place: a float32 copy of CIFAR-10 is 600 MB, and one is enough.
+            pixels = images.astype(np.float32)
+            pixels /= self.white
+            pixels -= np.asarray(self.mean, np.float32)
+            pixels /= np.asarray(self.deviation, np.float32)
+            return Split(pixels, labels.astype(np.int32))
+
+        return Dataset(
+            name=self.name,
+            train=split(images[kept], labels[kept]),
+            validation=split(images[held_out], labels[held_out]),
+            test=split(*test),
+            classes=self.classes,
+            kind="image",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Remote:
+    """A published file: its address and the SHA-256 of its content."""
+
+    url: str
+    sha256: str
+
+    def fetch(self, path: Path, download: bool) -> None:
+        """Make sure that a file exists, downloading it if need be.
+
+        The hash of a file that exists is not compared: the same data compressed again
+        is as good, and readers check the content.
+        """
+        if path.is_file():
+            return
+        reason = "and downloads are off"
+        if download:
+            known = f"sha256:{self.sha256}"
+            try:
+                pooch.retrieve(self.url, known, fname=path.name, path=path.parent)
+                return
+            except (OSError, ValueError) as error:
+                reason = f"and could not be downloaded ({error})"
+        raise DataError(
+            f"'{path}' is not there, {reason}. Get it from {self.url} (SHA-256 "
+            f"{self.sha256}) and put it there, or name the folder that has "
+            f"'{path.parent.name}' in it by --data or the environment variable "
+            "BENCHMARKS_DATA"
+        )
+
+    def check(self, path: Path) -> None:
+        """Raise if a file does not have the published hash."""
+        found = pooch.file_hash(str(path))
+        if found != self.sha256:
+            raise DataError(
+                f"'{path}' ({path.stat().st_size} bytes) is damaged or another file: "
+                f"expected SHA-256 {self.sha256}, got {found}. Remove it and load again"
+            )
 
 
 def load_digits(directory: Path, download: bool) -> Dataset:
@@ -36,119 +99,116 @@ def load_digits(directory: Path, download: bool) -> Dataset:
     images, labels = datasets.load_digits(return_X_y=True)
     images = np.reshape(images, (-1, 8, 8, 1))
     kept, held_out = hold_out(len(images), 300)
-    return image_dataset(
-        "digits",
-        (images[kept], labels[kept]),
-        (images[held_out], labels[held_out]),
-        validation=300,
-        classes=10,
-        statistics=Statistics(mean=(0.3046,), deviation=(0.3755,)),
-        white=16,
+    return Images("digits", 10, 300, (0.3046,), (0.3755,), white=16).dataset(
+        (images[kept], labels[kept]), (images[held_out], labels[held_out])
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class IdxImages:
-    """28×28 grey images of ten classes in four IDX files."""
+class Idx(Images):
+    """28×28 grey images of ten classes in four gzipped IDX files."""
 
-    name: str
-    url: str
-    sha256: Mapping[str, str]
-    statistics: Statistics
+    url: str = ""
+    sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)
     train: int = 60_000
     test: int = 10_000
-    validation: int = 10_000
 
     def load(self, directory: Path, download: bool) -> Dataset:
         """Read the files in a folder, downloading first what is not there."""
         folder = directory / self.name
         for file, sha256 in self.sha256.items():
-            fetch(Remote(self.url + file, sha256), folder / file, download)
+            Remote(self.url + file, sha256).fetch(folder / file, download)
 
-        def read(prefix: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-            path = folder / f"{prefix}-images-idx3-ubyte.gz"
-            images = read_idx(path, (count, 28, 28))
-            path = folder / f"{prefix}-labels-idx1-ubyte.gz"
-            labels = read_idx(path, (count,))
-            check_labels(path, labels, (10,))
+        def read(prefix: str, count: int) -> Labelled:
+            images, labels = (
+                read_idx(folder / f"{prefix}-{name}-ubyte.gz", shape)
+                for name, shape in (
+                    ("images-idx3", (count, 28, 28)),
+                    ("labels-idx1", (count,)),
+                )
+            )
             return images[..., np.newaxis], labels
 
-        return image_dataset(
-            self.name,
-            read("train", self.train),
-            read("t10k", self.test),
-            validation=self.validation,
-            classes=10,
-            statistics=self.statistics,
+        return self.dataset(read("train", self.train), read("t10k", self.test))
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Read a gzipped IDX file of unsigned bytes of the expected shape.
+
+    The format: two zero bytes, the type of the values (8: unsigned byte), the number
+    of axes, the length of each axis as a big-endian 32-bit number, then the values in
+    row-major order (LeCun, Cortes, Burges, "The MNIST database").
+    """
+    header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"'{path}' could not be decompressed ({error}). Remove it and load again"
+        ) from error
+    size = len(header) + math.prod(shape)
+    if not content.startswith(header) or len(content) != size:
+        raise DataError(
+            f"'{path}' is damaged or not the file that its name says: expected an IDX "
+            f"file of bytes of shape {list(shape)}, {size} bytes in all, got "
+            f"{len(content)} bytes. Remove it and load again"
         )
+    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cifar:
-    """32×32 colour images in the binary CIFAR layout.
+class Cifar(Images):
+    """32×32 colour images in the binary CIFAR layout."""
 
-    Attributes:
-      name: The dataset's name.
-      folder: The folder inside the archive.
-      train: The number of images in each training file.
-      test: The same for the test file.
-      label_classes: The number of classes of each label byte in front of an image; the
-        last one is the label used.
-      archive: The published archive.
-      statistics: Of the training images.
-      validation: The number of training images held out.
-    """
-
-    name: str
-    folder: str
-    train: Mapping[str, int]
-    test: Mapping[str, int]
-    label_classes: tuple[int, ...]
-    archive: Remote
-    statistics: Statistics
-    validation: int = 5_000
+    archive: Remote = Remote("", "")  # the published archive
+    folder: str = ""  # the folder inside the archive
+    # The number of images in each training file.
+    train: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    # The same for the test file.
+    test: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    labels: int = 1  # label bytes in front of an image, of which the last one is used
 
     def load(self, directory: Path, download: bool) -> Dataset:
         """Read the files in a folder, downloading first what is not there."""
-        folder = self._find(directory, download)
+        folder = directory / self.folder
+        if not folder.is_dir():
+            folder = directory / self.name / self.folder
+            files = [*self.train, *self.test]
+            if not all((folder / file).exists() for file in files):
+                archive = directory / self.name / self.archive.url.rpartition("/")[2]
+                self.archive.fetch(archive, download)
+                self.archive.check(archive)
+                members = [f"{self.folder}/{file}" for file in files]
+                pooch.Untar(members, extract_dir=".")(str(archive), "update", None)
 
-        def read(files: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
-            parts = [
-                read_cifar(folder / file, count, self.label_classes)
-                for file, count in files.items()
-            ]
+        def read(files: Mapping[str, int]) -> Labelled:
+            parts = [read_cifar(folder / f, n, self.labels) for f, n in files.items()]
             images, labels = zip(*parts, strict=True)
             return np.concatenate(images), np.concatenate(labels)
 
-        return image_dataset(
-            self.name,
-            read(self.train),
-            read(self.test),
-            validation=self.validation,
-            classes=self.label_classes[-1],
-            statistics=self.statistics,
-        )
+        return self.dataset(read(self.train), read(self.test))
 
-    def _find(self, directory: Path, download: bool) -> Path:
-        if (directory / self.folder).is_dir():
-            return directory / self.folder
-        folder = directory / self.name / self.folder
-        width = len(self.label_classes) + PIXELS
-        files = {f: count * width for f, count in {**self.train, **self.test}.items()}
-        missing = [file for file in files if not (folder / file).exists()]
-        if missing:
-            archive = directory / self.name / self.archive.url.rpartition("/")[2]
-            try:
-                fetch(self.archive, archive, download)
-            except DataError as error:
-                raise DataError(
-                    f"'{self.folder}/{missing[0]}' is neither in '{directory}' nor in "
-                    f"'{directory / self.name}', and the archive to unpack it from: "
-                    f"{error}"
-                ) from error
-            check_hash(archive, self.archive.sha256)
-            extract(archive, self.folder, files, folder)
-        return folder
+
+def read_cifar(path: Path, count: int, label_bytes: int) -> Labelled:
+    """Read images, uint8 (count, 32, 32, 3), and the last label of each.
+
+    A record is its label bytes, then the red, green and blue plane of the image, each
+    in row-major order (Krizhevsky, "The CIFAR-10 dataset", section "Binary version").
+    """
+    width = label_bytes + _PIXELS
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"'{path}' could not be read ({error})") from error
+    if content.size != count * width:
+        raise DataError(
+            f"'{path}' is damaged: expected {count * width} bytes ({count} images of "
+            f"{width}), got {content.size}. Remove it and load again"
+        )
+    records = content.reshape(count, width)
+    planes = records[:, label_bytes:].reshape(count, 3, 32, 32)
+    images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+    return images, records[:, label_bytes - 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,9 +221,9 @@ class Text:
     def load(self, directory: Path, download: bool) -> Dataset:
         """Read the text in a folder, downloading it first if it is not there."""
         path = directory / self.name / "input.txt"
-        fetch(self.remote, path, download)
+        self.remote.fetch(path, download)
         # Text has no structure that would show damage, so its hash is compared.
-        check_hash(path, self.remote.sha256)
+        self.remote.check(path)
         # It is ASCII: a byte is a character. Ids follow the sorted vocabulary.
         vocabulary, ids = np.unique(np.fromfile(path, np.uint8), return_inverse=True)
         # Contiguous parts: neighbouring windows must not leak into another part.
@@ -178,8 +238,12 @@ def _windows(ids: np.ndarray) -> Split:
     return Split(inputs=windows[:, :-1], targets=windows[:, 1:])
 
 
-MNIST = IdxImages(
+MNIST = Idx(
     name="mnist",
+    classes=10,
+    validation=10_000,
+    mean=(0.1307,),
+    deviation=(0.3081,),
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
     sha256={
         "train-images-idx3-ubyte.gz": (
@@ -195,11 +259,14 @@ MNIST = IdxImages(
             "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
         ),
     },
-    statistics=Statistics(mean=(0.1307,), deviation=(0.3081,)),
 )
 
-FASHION_MNIST = IdxImages(
+FASHION_MNIST = Idx(
     name="fashion_mnist",
+    classes=10,
+    validation=10_000,
+    mean=(0.2860,),
+    deviation=(0.3530,),
     url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     sha256={
         "train-images-idx3-ubyte.gz": (
@@ -215,40 +282,39 @@ FASHION_MNIST = IdxImages(
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
         ),
     },
-    statistics=Statistics(mean=(0.2860,), deviation=(0.3530,)),
 )
 
 CIFAR10 = Cifar(
     name="cifar10",
-    folder="cifar-10-batches-bin",
-    train={f"data_batch_{i}.bin": 10_000 for i in range(1, 6)},
-    test={"test_batch.bin": 10_000},
-    label_classes=(10,),
+    classes=10,
+    validation=5_000,
+    mean=(0.4914, 0.4822, 0.4465),
+    # The mean over images of each image's own, smaller than that of all pixels: most
+    # published CIFAR-10 networks were trained on inputs so scaled.
+    deviation=(0.2023, 0.1994, 0.2010),
     archive=Remote(
         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
         "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     ),
-    # The deviation is the mean over images of each image's own, smaller than that of
-    # all pixels: most published CIFAR-10 networks were trained on inputs so scaled.
-    statistics=Statistics(
-        mean=(0.4914, 0.4822, 0.4465), deviation=(0.2023, 0.1994, 0.2010)
-    ),
+    folder="cifar-10-batches-bin",
+    train={f"data_batch_{i}.bin": 10_000 for i in range(1, 6)},
+    test={"test_batch.bin": 10_000},
 )
 
 CIFAR100 = Cifar(
     name="cifar100",
-    folder="cifar-100-binary",
-    train={"train.bin": 50_000},
-    test={"test.bin": 10_000},
-    # The superclass comes first, the class itself second.
-    label_classes=(20, 100),
+    classes=100,
+    validation=5_000,
+    mean=(0.5071, 0.4867, 0.4408),
+    deviation=(0.2675, 0.2565, 0.2761),
     archive=Remote(
         "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
         "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
     ),
-    statistics=Statistics(
-        mean=(0.5071, 0.4867, 0.4408), deviation=(0.2675, 0.2565, 0.2761)
-    ),
+    folder="cifar-100-binary",
+    train={"train.bin": 50_000},
+    test={"test.bin": 10_000},
+    labels=2,  # the superclass, then the class itself
 )
 
 TINY_SHAKESPEARE = Text(

@@ -24,12 +24,9 @@ class Network:
     statistics of BatchNorm, under other names. Whether the module trains is told by its
     argument `train`, `training`, `deterministic` or `use_running_average`, if it has
     one.
-
-    Attributes:
-      module: The module.
     """
 
-    module: Any
+    module: Any  # the module
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Network) or type(self) is not type(other):
@@ -53,13 +50,7 @@ class Network:
     def train(
         self, variables: Variables, inputs: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, Variables]:
-        """Return logits in training mode and everything but the parameters, updated.
-
-        Args:
-          variables: The variables.
-          inputs: A minibatch.
-          key: Of dropout.
-        """
+        """Return logits in training mode and everything but the parameters, updated."""
         names = [name for name in variables if name != "params"]
         logits, updated = self.module.apply(
             variables,
@@ -96,11 +87,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NnxNetwork(Network):
-    """An NNX module as pure functions; its attribute `module` is what makes it.
-
-    Attributes:
-      module: Called with `nnx.Rngs`, returns the module.
-    """
+    """An NNX module as pure functions; its attribute `module` is what makes it."""
 
     def init(self, key: jax.Array, example: jax.Array) -> Variables:
         del example  # NNX modules know their shapes
@@ -182,14 +169,9 @@ def _structure(make: Callable[[nnx.Rngs], Any], train: bool) -> Any:
 
 
 def network(module: Any) -> Network:
-    """Return a module as pure functions.
+    """Return a Linen module, or what makes an NNX module, as pure functions.
 
-    Args:
-      module: A Linen module, a network, or a function of `nnx.Rngs` that returns an NNX
-        module, such as its class.
-
-    Raises:
-      TypeError: If it is neither.
+    The latter is a function of `nnx.Rngs`, such as the module's class.
     """
     if isinstance(module, Network):
         return module

@@ -1,11 +1,11 @@
 """Tiny-10, the convolutional network of the stitching paper."""
 
+import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
-
-from benchmarks.models._products import convolve_by_products
 
 _CHANNELS = (16, 16, 32, 32, 32, 64, 64, 64)
 _STRIDED = (3, 6)
@@ -26,8 +26,6 @@ class Tiny10(nn.Module):
 
     Attributes:
       classes: the number of logits.
-      dtype: what all layers but the last compute in; by default that of inputs and
-        variables.
 
     Raises:
       ValueError: when called on images smaller than 27×27.
@@ -41,11 +39,7 @@ class Tiny10(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """Map images (n, height, width, channels) to logits (n, classes).
-
-        With `train=True` BatchNorm normalises by the batch and updates its running
-        statistics: apply with `mutable=["batch_stats"]`.
-        """
+        """Map images to logits, as `ResNet` does."""
         height, width = inputs.shape[1:3]
         if min(height, width) < _SMALLEST:
             raise ValueError(
@@ -77,3 +71,24 @@ class Tiny10(nn.Module):
             )
             x = nn.relu(norm(convolution(x)))
         return nn.Dense(self.classes, name="fc")(x.mean(axis=(1, 2)))
+
+
+def convolve_by_products(
+    inputs: jax.Array, kernel: jax.Array, *_: Any, precision: Any = None, **__: Any
+) -> jax.Array:
+    """Convolve without padding or strides, by a product for each weight of a filter.
+
+    For `flax.linen.Conv(conv_general_dilated=...)`. Where there are fewer positions
+    than weights of a filter, XLA exchanges the operands of the gradient's convolution;
+    on CPUs it has no fast way for that, and this takes a fifth of the time.
+    """
+    rows, columns = kernel.shape[:2]
+    height, width = inputs.shape[1] - rows + 1, inputs.shape[2] - columns + 1
+    products = [
+        jnp.matmul(
+            inputs[:, i : i + height, j : j + width], kernel[i, j], precision=precision
+        )
+        for i in range(rows)
+        for j in range(columns)
+    ]
+    return functools.reduce(jnp.add, products)

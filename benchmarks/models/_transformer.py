@@ -20,8 +20,6 @@ class CharTransformer(nn.Module):
       layers: the number of blocks.
       heads: the number of attention heads; divides the width.
       context: the longest input.
-      dtype: what all layers but the last compute in; by default that of inputs and
-        variables.
 
     Raises:
       ValueError: the heads do not divide the width, or an input is too long.
@@ -77,8 +75,6 @@ class ViT(nn.Module):
       width: the width of the residual stream.
       layers: the number of blocks.
       heads: the number of attention heads; divides the width.
-      dtype: what all layers but the last compute in; by default that of inputs and
-        variables.
 
     Raises:
       ValueError: the heads do not divide the width, or patches do not tile an image.

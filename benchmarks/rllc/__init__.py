@@ -16,6 +16,4 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "Config", "Result", "run"]
 
-__getattr__ = lazy(
-    __name__, {"METHODS": "_variants", "Result": "_result", "run": "_experiment"}
-)
+__getattr__ = lazy(__name__, METHODS="_variants", Result="_result", run="_experiment")

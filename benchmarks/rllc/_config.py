@@ -1,10 +1,9 @@
 """What a comparison is asked."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
-from benchmarks._names import check_name, is_import_path
-from benchmarks._precision import Dtype, Precision, check_precision
+from benchmarks._options import Options, check_name, is_import_path
 from benchmarks._ranges import check_counts
 
 Baseline = Literal[
@@ -43,25 +42,20 @@ Problem = Literal["quadratic", "rosenbrock"]
 # Laws are learned, then frozen: methods are trained in this order.
 METHOD_NAMES = (*get_args(Baseline), *get_args(Variant), *get_args(Frozen))
 # Methods frozen at a law that another has learned.
-LEARNED_FROM = {
-    "rllc_frozen_learned": "rllc",
-    "rllc_adam_frozen_learned": "rllc_adam",
-}
-SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+LEARNED_FROM = {"rllc_frozen_learned": "rllc", "rllc_adam_frozen_learned": "rllc_adam"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """A comparison of optimizers on one task.
+class Config(Options):
+    """Compare RLLC with the optimizers it competes with, and with itself frozen.
+
+    Every method has the same number of trials; the best is run on fresh paired seeds.
+    For instance: python -m benchmarks rllc --dataset fashion_mnist --steps 2000
 
     Args:
-      dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
-        or "tiny_shakespeare" (found in the data folder, else downloaded), or your own
-        .npz file.
       model: "mlp", "cnn", "resnet20" (BatchNorm), "resnet20_layernorm", "vgg"
         (BatchNorm), "vit" or "tiny10" (BatchNorm) for images, "transformer" for text,
         or your own Linen or NNX module, package.module:Class.
-      model_options: Arguments of your own module, as JSON: '{"features": 64}'.
       methods: The optimizers compared: names, or package.module:optimizer, a function
         of learning_rate that returns an Optax transformation.
       schedules: Learning-rate schedules, of "constant" and "cosine" (to zero).
@@ -76,17 +70,11 @@ class Config:
       final_rows: Training rows that the final training loss is a mean over.
       problems: Deterministic problems to compare on besides, of "quadratic" and
         "rosenbrock".
-      precision: Of float32 products on accelerators: "default" (GPUs: TF32, TPUs:
-        bfloat16), "high" or "highest". CPUs compute in float32 whatever is asked.
-      dtype: What all layers of a network but the last compute in: "float32" or
-        "bfloat16". Parameters, losses and optimizers are float32.
     """
 
-    dataset: str = "digits"
     model: Model | str = "mlp"
-    model_options: str = "{}"
     methods: tuple[Baseline | Variant | Frozen | str, ...] = METHOD_NAMES
-    schedules: tuple[Schedule, ...] = SCHEDULES
+    schedules: tuple[Schedule, ...] = get_args(Schedule)
     trials: int = 16
     seeds: int = 10
     steps: int = 1200
@@ -95,25 +83,30 @@ class Config:
     curve_rows: int = 2000
     final_rows: int = 10_000
     problems: tuple[Problem, ...] = ()
-    precision: Precision = "default"
-    dtype: Dtype = "float32"
+
+    quick: ClassVar[dict[str, Any]] = {
+        "methods": ("momentum", "adam", "rllc", "rllc_adam", "rllc_frozen_initial"),
+        "trials": 4,
+        "seeds": 3,
+        "steps": 200,
+        "evaluations": 10,
+    }
 
     def __post_init__(self):
-        check_precision(self.precision, self.dtype)
-        for name, known in (
-            ("methods", METHOD_NAMES),
-            ("schedules", SCHEDULES),
-            ("problems", get_args(Problem)),
-        ):
-            given = getattr(self, name)
-            besides = ", or package.module:optimizer" if name == "methods" else ""
-            for one in given:
-                if not (besides and is_import_path(one)):
-                    check_name(name, one, known, besides)
-            if len(set(given)) < len(given):
-                raise ValueError(f"{name}: expected each name once, got {given}")
-            if not given and name != "problems":
-                raise ValueError(f"{name}: expected at least one, got none")
+        self.check(get_args(Model))
+        for name in self.methods:
+            if not is_import_path(name):
+                besides = ", or package.module:optimizer"
+                check_name("methods", name, METHOD_NAMES, besides)
+        for option, known in (("schedules", Schedule), ("problems", Problem)):
+            for name in getattr(self, option):
+                check_name(option, name, get_args(known))
+        for option in ("methods", "schedules"):
+            given = getattr(self, option)
+            if not given or len(set(given)) < len(given):
+                raise ValueError(
+                    f"{option}: expected at least one, each once, got {given}"
+                )
         for name, source in LEARNED_FROM.items():
             if name in self.methods and source not in self.methods:
                 raise ValueError(

@@ -29,15 +29,10 @@ _UNSUITABLE = ("adamw", "muon")
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A function to minimise; its smallest value is 0.
+    """A function to minimise; its smallest value is 0."""
 
-    Attributes:
-      loss: The function of a vector.
-      start: Draws a starting point.
-    """
-
-    loss: Callable[[jax.Array], jax.Array]
-    start: Callable[[jax.Array], jax.Array]
+    loss: Callable[[jax.Array], jax.Array]  # the function of a vector
+    start: Callable[[jax.Array], jax.Array]  # draws a starting point
 
 
 def quadratic(x: jax.Array) -> jax.Array:
@@ -45,10 +40,6 @@ def quadratic(x: jax.Array) -> jax.Array:
 
     The eigenvalues lie between 10⁻⁴ and 1, evenly on a logarithmic scale. The
     eigenvectors are a fixed random basis: no coordinate is special.
-
-    Example:
-      >>> print(f"{quadratic(jnp.zeros(3)):.0f}")
-      0
     """
     size = len(x)
     basis, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(size, size)))
@@ -61,10 +52,6 @@ def rosenbrock(x: jax.Array) -> jax.Array:
 
     It is divided by about its largest curvature at the minimum, so that rates are
     comparable with those of the quadratic problem.
-
-    Example:
-      >>> print(f"{rosenbrock(jnp.array([0.0, 0.0])):.3f}")
-      0.001
     """
     return ((1.0 - x[0]) ** 2 + 100.0 * (x[1] - x[0] ** 2) ** 2) / 1000.0
 
@@ -80,18 +67,10 @@ PROBLEMS = {
 def run_problem(
     problem: str, methods: Sequence[Method], config: Config
 ) -> dict[str, Any]:
-    """Compare the methods on a problem; starting points take the place of seeds.
+    """Return the methods of a `Problem`, by name.
 
     Rates are constant. Every method has the same number of trials, all from one
-    starting point; the best is run from fresh ones.
-
-    Args:
-      problem: Its name.
-      methods: What is compared.
-      config: The comparison: its trials and seeds.
-
-    Returns:
-      The methods of a `Problem`, by name.
+    starting point; the best is run from fresh ones, which take the place of seeds.
     """
     found: dict[str, Any] = {}
     for method in methods:
@@ -152,7 +131,6 @@ class _Loss:
     problem: Problem
 
     def __call__(self, params, statistics, batch, key):
-        del batch, key
         return self.problem.loss(params), statistics
 
 

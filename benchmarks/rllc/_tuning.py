@@ -12,22 +12,9 @@ from benchmarks.baselines import Method
 # All methods try the same points of the unit cube.
 _SEARCH_SEED = 0
 
-Values = Sequence[float | None] | np.ndarray
-
 
 def sample(method: Method, trials: int, widen: float = 1.0) -> list[dict[str, float]]:
-    """Draw the hyper-parameters of every trial from a scrambled Halton sequence.
-
-    Args:
-      method: Whose space is sampled.
-      trials: How many to draw.
-      widen: Factor by which the learning rate's range is extended at both ends.
-
-    Example:
-      >>> from benchmarks.baselines import BASELINES
-      >>> [round(trial["learning_rate"], 4) for trial in sample(BASELINES["adam"], 2)]
-      [0.0132, 0.0004]
-    """
+    """Draw the hyper-parameters of every trial from a scrambled Halton sequence."""
     ranges = method.widened(widen)
     sampler = qmc.Halton(len(ranges), scramble=True, rng=_SEARCH_SEED)
     return [
@@ -38,50 +25,31 @@ def sample(method: Method, trials: int, widen: float = 1.0) -> list[dict[str, fl
 
 def describe(method: Method, widen: float = 1.0) -> dict[str, Any]:
     """Return the space as results record it."""
-    ranges = {
-        name: [one.low, one.high, one.scale]
-        for name, one in method.widened(widen).items()
+    ranges = method.widened(widen).items()
+    return {
+        **{name: [one.low, one.high, one.scale] for name, one in ranges},
+        **method.fixed,
     }
-    return {**ranges, **method.fixed}
 
 
 def select(
     method: Method, trials: Sequence[dict[str, float]], losses: Any, diverged: Any
 ) -> tuple[int, bool]:
-    """Select the trial with the lowest loss; diverged trials are not eligible.
-
-    Args:
-      method: What was tried.
-      trials: Hyper-parameters of each trial.
-      losses: Validation loss of each.
-      diverged: Whether each diverged.
-
-    Returns:
-      The index of the best trial (of the lowest rate if all diverged), and whether its
-      rate is the lowest or the highest that was tried.
-    """
+    """Select the trial with the lowest loss; diverged trials are not eligible."""
     rates = np.array([trial[method.rate] for trial in trials])
     lost = np.asarray(diverged, bool) | ~np.isfinite(np.asarray(losses, float))
     best = np.argmin(rates) if lost.all() else np.argmin(np.where(lost, np.inf, losses))
     return int(best), bool(rates[best] in (rates.min(), rates.max()))
 
 
-def paired(ours: Values, theirs: Values) -> dict[str, Any]:
+def paired(ours: Any, theirs: Any) -> dict[str, Any]:
     r"""Compare two methods over paired seeds; lower values are better.
 
     The interval of the mean difference d̄ of n pairs is
     :math:`\bar d \pm t_{0.975,\,n-1}\, s_d / \sqrt{n}`.
 
-    Args:
-      ours: A value for each seed; None or NaN where there is none.
-      theirs: The same for the other method, on the same seeds.
-
-    Returns:
-      The fields of `Comparison` from "mean_difference" on.
-
-    Example:
-      >>> paired([1.0, 2.0, 3.0], [2.0, 3.0, 4.5])["better"]
-      3
+    Values are of one seed each, None or NaN where there is none. Returns the fields of
+    `Comparison` from "mean_difference" on.
     """
     difference = np.array(ours, float) - np.array(theirs, float)
     difference = difference[np.isfinite(difference)]
@@ -101,7 +69,7 @@ def paired(ours: Values, theirs: Values) -> dict[str, Any]:
 
 
 def steps_to_target(
-    steps: Sequence[int], curves: Sequence[Sequence[float | None]], target: float | None
+    steps: Sequence[int], curves: Any, target: float | None
 ) -> list[int | None]:
     """Return, for each curve, the first step at which it is at most the target."""
     if target is None:

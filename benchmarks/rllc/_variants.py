@@ -5,6 +5,7 @@ that training starts from, and with the law that a tuned run has learned. Both h
 trials of their own for the learning rate.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,44 +32,14 @@ _BY_SIZE = {memory.size: memory for memory in (MEMORY, ADAM_MEMORY)}
 RESPONSE_LENGTH = 60
 
 
-def _on_gradients(law: Any, hyper: Hyper, horizon: Horizon):
-    rate = horizon.schedule(hyper["learning_rate"])
+def on_gradients(rate: Any, law: Any = None) -> optax.GradientTransformation:
+    """Return `rllc.rllc` with its default memory."""
     return rllc.rllc(rate, memory=MEMORY, law=law)
 
 
-def _on_adam(law: Any, hyper: Hyper, horizon: Horizon):
-    rate = horizon.schedule(hyper["learning_rate"])
+def on_adam(rate: Any, law: Any = None) -> optax.GradientTransformation:
+    """Return `rllc.rllc_adam` with its default memory."""
     return rllc.rllc_adam(rate, memory=ADAM_MEMORY, law=law)
-
-
-def _rllc(horizon: Horizon, hyper: Hyper):
-    return _on_gradients(rllc.LearningLaw(), hyper, horizon)
-
-
-def _rllc_free(horizon: Horizon, hyper: Hyper):
-    return _on_gradients(rllc.LearningLaw(conserve_gain=False), hyper, horizon)
-
-
-def _rllc_adam(horizon: Horizon, hyper: Hyper):
-    return _on_adam(None, hyper, horizon)
-
-
-def _rllc_frozen_initial(horizon: Horizon, hyper: Hyper):
-    law = rllc.FixedLaw(initial_law(rllc.rllc(1.0, memory=MEMORY)))
-    return _on_gradients(law, hyper, horizon)
-
-
-def _rllc_adam_frozen_initial(horizon: Horizon, hyper: Hyper):
-    law = rllc.FixedLaw(initial_law(rllc.rllc_adam(1.0, memory=ADAM_MEMORY)))
-    return _on_adam(law, hyper, horizon)
-
-
-def _rllc_frozen_learned(horizon: Horizon, hyper: Hyper):
-    return _on_gradients(rllc.FixedLaw(hyper["law"]), hyper, horizon)
-
-
-def _rllc_adam_frozen_learned(horizon: Horizon, hyper: Hyper):
-    return _on_adam(rllc.FixedLaw(hyper["law"]), hyper, horizon)
 
 
 def initial_law(optimizer: optax.GradientTransformation) -> np.ndarray:
@@ -98,23 +69,40 @@ def response(laws: np.ndarray) -> np.ndarray:
     return np.mean(rllc.response(memory, laws, RESPONSE_LENGTH), axis=0)
 
 
-VARIANTS = {
-    method.name: method
-    for method in (
-        Method("rllc", _rllc, MOMENTUM_RATE, probe=law_probe),
-        Method("rllc_free", _rllc_free, MOMENTUM_RATE, probe=law_probe),
-        Method("rllc_adam", _rllc_adam, ADAM_RATE, probe=law_probe),
-    )
-}
+Law = Callable[[Hyper, Any], Any]  # of hyper-parameters and `on_gradients` or `on_adam`
 
+
+def _method(name: str, law: Law | None = None, probe: Any = None) -> Method:
+    make, space = on_gradients, MOMENTUM_RATE
+    if name.startswith("rllc_adam"):
+        make, space = on_adam, ADAM_RATE
+
+    def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
+        rate = horizon.schedule(hyper["learning_rate"])
+        return make(rate, None if law is None else law(hyper, make))
+
+    return Method(name, build, space, probe=probe)
+
+
+def _free(hyper: Hyper, make: Any) -> rllc.LearningLaw:
+    return rllc.LearningLaw(conserve_gain=False)
+
+
+def _initial(hyper: Hyper, make: Any) -> rllc.FixedLaw:
+    return rllc.FixedLaw(initial_law(make(1.0)))
+
+
+def _learned(hyper: Hyper, make: Any) -> rllc.FixedLaw:
+    return rllc.FixedLaw(hyper["law"])
+
+
+_laws: tuple[tuple[str, Law | None], ...]
+_laws = (("rllc", None), ("rllc_free", _free), ("rllc_adam", None))
+VARIANTS = {name: _method(name, law, law_probe) for name, law in _laws}
 FROZEN = {
-    method.name: method
-    for method in (
-        Method("rllc_frozen_initial", _rllc_frozen_initial, MOMENTUM_RATE),
-        Method("rllc_adam_frozen_initial", _rllc_adam_frozen_initial, ADAM_RATE),
-        Method("rllc_frozen_learned", _rllc_frozen_learned, MOMENTUM_RATE),
-        Method("rllc_adam_frozen_learned", _rllc_adam_frozen_learned, ADAM_RATE),
-    )
+    f"{name}_frozen_{kind}": _method(f"{name}_frozen_{kind}", law)
+    for kind, law in (("initial", _initial), ("learned", _learned))
+    for name in ("rllc", "rllc_adam")
 }
 
 METHODS: dict[str, Method] = {**BASELINES, **VARIANTS, **FROZEN}

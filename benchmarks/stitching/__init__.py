@@ -12,6 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "Result", "preview", "run"]
 
-__getattr__ = lazy(
-    __name__, {"run": "_experiment", "preview": "_preview", "Result": "_result"}
-)
+__getattr__ = lazy(__name__, run="_experiment", preview="_preview", Result="_result")

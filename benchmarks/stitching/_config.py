@@ -2,10 +2,9 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from benchmarks._names import check_name, is_import_path
-from benchmarks._precision import Dtype, Precision, check_precision
+from benchmarks._options import NetworkOptions, is_import_path
 from benchmarks._ranges import check_counts, check_positive
 
 Model = Literal["mlp", "cnn", "tiny10", "resnet20", "resnet20_layernorm", "vgg", "vit"]
@@ -22,30 +21,23 @@ LAYERS: dict[str, str] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Pairs of networks that are stitched at every layer, in every way.
+class Config(NetworkOptions):
+    """Join the front of one network to the back of another, at every layer.
 
-    The front of network 1 is joined to the back of network 2 by an affine map of
-    channels. On every pair: least squares, Procrustes, reduced rank, permutation, and
-    an affine map trained on the task from least squares. On the first `deep` pairs
-    besides: sparse maps, other starts, other targets, and the other classes of maps
-    trained on the task. Maps are fitted on training rows and scored on test rows.
+    Shows how well stitched networks do with maps of channels that are fitted directly
+    or trained on the task, which ranks and sparsities are enough, what similarity
+    indices say, and whether the stitches can be trusted. Every pair has least squares,
+    Procrustes, reduced ranks, a permutation and an affine map trained on the task; the
+    first `deep` pairs have all kinds of maps, starts and targets. Maps are fitted on
+    training rows and scored on test rows. For instance: python -m benchmarks stitching
+    --dataset cifar10 --model tiny10 --weights tiny10/seed0.npz tiny10/seed1.npz
 
     Args:
-      dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
-        (found in the data folder, else downloaded).
       model: "mlp", "cnn", "vit", "resnet20_layernorm", or with BatchNorm "resnet20",
         "vgg", "tiny10"; or your own Linen or NNX module, package.module:Class.
-      model_options: Arguments of your own module, as JSON: '{"features": 64}'.
       width: Hidden units of an MLP with three hidden layers, or multiplier of a
         ResNet's channels; by default the model as other experiments have it.
-      weights: Trained networks: files of published ones (.npz or .safetensors), or
-        one that an earlier run has written (networks/*.npz in its folder). They are
-        looked for from here, then in the data folder. By default, networks are trained.
-      weights_mapping: Import path of a function that reads your own files of weights:
-        it takes a path and returns nested dicts of arrays.
-      networks: How many networks are trained.
-      training_steps: Of each, by Adam under a cosine schedule.
+      training_steps: Of each network, by Adam under a cosine schedule.
       training_batch_size: Rows of a minibatch.
       training_learning_rate: Adam's, at the start.
       layers: Layers to stitch at, by path; by default those that suit the model.
@@ -64,20 +56,10 @@ class Config:
       penalties: Of sparse maps: shares of the penalty from which on all is zero.
       task_penalties: L1 penalties of sparse maps trained on the task. Adam takes steps
         of about the learning rate; a penalty of 1 takes off as much.
-      precision: Of float32 products of networks on accelerators: "default" (GPUs: TF32,
-        TPUs: bfloat16 passes), "high" or "highest"; CPUs have float32.
-      dtype: What all layers of a network but the last compute in: "float32" or
-        "bfloat16". Parameters, losses, moments and maps are float32.
-      seed: Of all that is drawn.
     """
 
-    dataset: str = "digits"
     model: Model | str = "cnn"
-    model_options: str = "{}"
     width: int | None = None
-    weights: tuple[str, ...] = ()
-    weights_mapping: str | None = None
-    networks: int = 4
     training_steps: int = 500
     training_batch_size: int = 64
     training_learning_rate: float = 2e-3
@@ -95,29 +77,37 @@ class Config:
     ranks: tuple[float, ...] = (0.0625, 0.125, 0.25, 0.5)
     penalties: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01)
     task_penalties: tuple[float, ...] = (1.0, 0.3, 0.1)
-    precision: Precision = "default"
-    dtype: Dtype = "float32"
-    seed: int = 0
+
+    quick: ClassVar[dict[str, Any]] = {
+        "model": "mlp",
+        "networks": 2,
+        "training_steps": 200,
+        "pairs": 2,
+        "deep": 0,
+        "cross": 1,
+        "fit_rows": 500,
+        "test_rows": 300,
+        "cross_rows": 200,
+        "steps": 50,
+    }
 
     def __post_init__(self):
-        if not is_import_path(self.model):
-            check_name("model", self.model, LAYERS, ", or package.module:Class")
-        check_precision(self.precision, self.dtype)
-        check_counts(self, networks=2, pairs=1, deep=0, cross=0, audited=0, seed=0)
+        self.check(LAYERS)
+        check_counts(self, pairs=1, deep=0, cross=0, audited=0)
         check_counts(self, training_steps=1, training_batch_size=1)
         check_counts(self, steps=1, batch_size=1, fit_rows=self.batch_size)
         check_counts(self, test_rows=2, cross_rows=4)
         check_positive(self, "training_learning_rate", "learning_rate")
-        for name in ("ranks", "penalties"):
-            if not all(0 < share < 1 for share in getattr(self, name)):
+        for name, largest in (
+            ("ranks", 1),
+            ("penalties", 1),
+            ("task_penalties", math.inf),
+        ):
+            values = getattr(self, name)
+            if not all(0 < value < largest for value in values):
                 raise ValueError(
-                    f"{name}: expected fractions between 0 and 1, got "
-                    f"{getattr(self, name)}"
+                    f"{name}: expected numbers between 0 and {largest}, got {values}"
                 )
-        if not all(0 < penalty < math.inf for penalty in self.task_penalties):
-            raise ValueError(
-                f"task_penalties: expected positive numbers, got {self.task_penalties}"
-            )
         if self.width is not None:
             check_counts(self, width=1)
             if self.model in _ONE_SIZE or is_import_path(self.model):
@@ -131,14 +121,7 @@ _ONE_SIZE = ("cnn", "tiny10", "vgg", "vit")
 
 
 def spread_pairs(networks: int, count: int) -> list[tuple[int, int]]:
-    """Return ordered pairs of different networks, spread evenly over the networks.
-
-    Args:
-      networks: How many networks there are.
-      count: Pairs, or as many as there are.
-
-    Returns:
-      (front, back) of each pair.
+    """Return at most `count` ordered pairs of networks, spread evenly over them.
 
     Example:
       >>> spread_pairs(4, 6)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import stitching
-from benchmarks.networks import Data, Task
+from benchmarks.networks import Advance, Data, Task
 from benchmarks.stitching._config import LAYERS, Config
-
-Advance = Callable[[int, int], None]
 
 # Rows of one compiled call: it bounds the memory of activations.
 BATCH = 500
@@ -24,17 +21,11 @@ _TOP_LEVEL = r"[^/.]+"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer at whose output networks of one architecture are cut.
+    """A layer at whose output networks of one architecture are cut."""
 
-    Attributes:
-      name: Its path.
-      cut: The two halves.
-      shape: Of the activation of one sample, channels last.
-    """
-
-    name: str
-    cut: stitching.Cut
-    shape: tuple[int, ...]
+    name: str  # its path
+    cut: stitching.Cut  # the two halves
+    shape: tuple[int, ...]  # of the activation of one sample, channels last
 
     @property
     def channels(self) -> int:
@@ -47,21 +38,11 @@ class Layer:
         return stitching.Fit(jnp.eye(self.channels), jnp.zeros(self.channels))
 
 
-def find_layers(config: Config, task: Task) -> list[Layer]:
-    """Return the layers to stitch at, in the order in which they are computed.
-
-    Args:
-      config: Names them, or leaves them to the model.
-      task: The architecture, and an example of its inputs.
-
-    Raises:
-      ValueError: If a layer is unknown or not a bottleneck of the network.
-    """
-    inputs = task.train.inputs
-    example = jax.ShapeDtypeStruct(inputs[:1].shape, inputs.dtype)
+def find_layers(config: Config, task: Task) -> tuple[Layer, ...]:
+    """Return the layers to stitch at, in the order in which they are computed."""
     names = config.layers
     if names is None:
-        points = task.network.cut_points(example)
+        points = task.network.cut_points(task.example)
         pattern = re.compile(LAYERS.get(config.model, _TOP_LEVEL))
         # The last layer returns the logits: nothing follows it.
         names = [
@@ -69,7 +50,7 @@ def find_layers(config: Config, task: Task) -> list[Layer]:
         ]
     layers = []
     for name in names:
-        cut = task.network.cut(name, example)
+        cut = task.network.cut(name, task.example)
         if not cut.is_bottleneck:
             raise ValueError(
                 f"layers: expected layers that everything passes through, such as "
@@ -77,23 +58,16 @@ def find_layers(config: Config, task: Task) -> list[Layer]:
             )
         activation: Any = cut.activation
         layers.append(Layer(name, cut, activation.shape[1:]))
-    return layers
+    return tuple(layers)
 
 
 class Rows(NamedTuple):
-    """Random rows, in whole batches.
+    """Random rows, in whole batches."""
 
-    Attributes:
-      fit: Training rows.
-      test: Test rows.
-      few_fit: The first of `fit`, for layer to layer and for audits.
-      few_test: The first of `test`, for the same.
-    """
-
-    fit: Data
-    test: Data
-    few_fit: Data
-    few_test: Data
+    fit: Data  # training rows
+    test: Data  # test rows
+    few_fit: Data  # the first of `fit`, for layer to layer and for audits
+    few_test: Data  # the first of `test`, for the same
 
 
 def choose_rows(config: Config, task: Task) -> Rows:
@@ -102,71 +76,64 @@ def choose_rows(config: Config, task: Task) -> Rows:
 
     def some(data: Data, count: int) -> Data:
         order = generator.permutation(len(data.inputs))
-        return Data(*(x[order[: even(min(count, len(order)))]] for x in data))
+        return data.taken(order[: even(min(count, len(order)))])
 
-    def first(data: Data, count: int) -> Data:
-        return Data(*(x[: even(min(count, len(x)))] for x in data))
+    def few(data: Data, count: int) -> Data:
+        return data.first(even(min(count, len(data.inputs))))
 
     fit, test = some(task.train, config.fit_rows), some(task.test, config.test_rows)
-    few = first(fit, config.cross_rows), first(test, config.cross_rows // 2)
-    return Rows(fit, test, *few)
+    return Rows(
+        fit, test, few(fit, config.cross_rows), few(test, config.cross_rows // 2)
+    )
 
 
 def even(rows: int) -> int:
-    """Return this number of rows or slightly fewer: whole batches of one size.
-
-    Example:
-      >>> even(5000), even(1197), even(2001)
-      (5000, 1197, 2000)
-    """
+    """Return this number of rows or slightly fewer: whole batches of one size."""
     batches = -(-rows // BATCH)
     return rows // batches * batches
 
 
-def in_batches(data: Data) -> Iterator[Data]:
-    """Yield the rows in batches of one size; `even` has made their number fit."""
+def in_batches(data: Data) -> list[Data]:
+    """Return the rows in batches of one size; `even` has made their number fit."""
     rows = len(data.inputs)
     size = rows // -(-rows // BATCH)
-    for start in range(0, rows, size):
-        yield Data(*(array[start : start + size] for array in data))
+    return [
+        Data(*(array[start : start + size] for array in data))
+        for start in range(0, rows, size)
+    ]
 
 
-class Fronts:
-    """The activations of all layers, computed in one pass."""
-
-    def __init__(self, layers: Sequence[Layer]):
-        self._layers = layers
-
-        @jax.jit
-        def activations(variables, inputs):
-            return [layer.cut.front(variables, inputs) for layer in layers]
-
-        @functools.partial(jax.jit, donate_argnums=0)
-        def update(found, a, b, inputs):
-            pairs = zip(activations(a, inputs), activations(b, inputs), strict=True)
-            more = [stitching.moments(x, y) for x, y in pairs]
-            return [stitching.merge(*both) for both in zip(found, more, strict=True)]
-
-        self._activations, self._update = activations, update
-
-    def moments(
-        self, a: Any, b: Any, data: Data, advance: Advance | None = None
-    ) -> list[stitching.Moments]:
-        """Return moments of the activations of two networks, layer by layer."""
-        found = [_no_moments(layer.channels) for layer in self._layers]
-        batches = list(in_batches(data))
-        for done, batch in enumerate(batches):
-            found = self._update(found, a, b, batch.inputs)
-            if advance:
-                advance(done + 1, len(batches))
-        return found
-
-    def activations(self, variables: Any, data: Data) -> list[jax.Array]:
-        """Return the activations of one network, layer by layer."""
-        parts = [self._activations(variables, x.inputs) for x in in_batches(data)]
-        return [jnp.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+@functools.partial(jax.jit, static_argnums=0)
+def _fronts(layers, variables, inputs):
+    return [layer.cut.front(variables, inputs) for layer in layers]
 
 
-def _no_moments(channels: int) -> stitching.Moments:
-    mean, second = (channels,), (channels, channels)
-    return stitching.Moments(*map(jnp.zeros, ((), mean, mean, second, second, second)))
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _more_moments(layers, found, a, b, inputs):
+    pairs = zip(_fronts(layers, a, inputs), _fronts(layers, b, inputs), strict=True)
+    more = [stitching.moments(x, y) for x, y in pairs]
+    return [stitching.merge(*both) for both in zip(found, more, strict=True)]
+
+
+def moments(
+    layers: tuple[Layer, ...], a: Any, b: Any, data: Data, advance: Advance
+) -> list[stitching.Moments]:
+    """Return moments of the activations of two networks, layer by layer."""
+    found = []
+    for layer in layers:
+        mean, second = (layer.channels,), (layer.channels, layer.channels)
+        shapes = ((), mean, mean, second, second, second)
+        found.append(stitching.Moments(*map(jnp.zeros, shapes)))
+    batches = in_batches(data)
+    for done, batch in enumerate(batches):
+        found = _more_moments(layers, found, a, b, batch.inputs)
+        advance(done + 1, len(batches))
+    return found
+
+
+def activations(
+    layers: tuple[Layer, ...], variables: Any, data: Data
+) -> list[jax.Array]:
+    """Return the activations of one network, layer by layer."""
+    parts = [_fronts(layers, variables, x.inputs) for x in in_batches(data)]
+    return [jnp.concatenate(arrays) for arrays in zip(*parts, strict=True)]

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 
 import stitching
-from benchmarks.networks import Data
+from benchmarks.networks import Advance, Data
 from benchmarks.stitching._config import Config
-from benchmarks.stitching._layers import BATCH, Advance, Layer
+from benchmarks.stitching._layers import BATCH, Layer
 from stitching import layers, targets
 
 DIRECT, TASK, CONTROL = "direct", "task loss", "control"
@@ -22,19 +22,12 @@ EARLY = (0, 10, 30, 100)
 
 
 class Map(NamedTuple):
-    """A map of channels, and how it was found.
+    """A map of channels, and how it was found."""
 
-    Attributes:
-      fit: The map.
-      method: `DIRECT`, `TASK` or `CONTROL`.
-      kind: Its class.
-      setting: As in `Stitch`.
-    """
-
-    fit: stitching.Fit
-    method: str
-    kind: str
-    setting: float | None = None
+    fit: stitching.Fit  # the map
+    method: str  # `DIRECT`, `TASK` or `CONTROL`
+    kind: str  # its class
+    setting: float | None = None  # as in `Stitch`
 
     @property
     def name(self) -> str:
@@ -44,35 +37,29 @@ class Map(NamedTuple):
         return f"{prefix}{self.kind}{suffix}"
 
 
-def direct_maps(seen: stitching.Moments, config: Config, everything: bool) -> list[Map]:
-    """Return every map that is fitted to the moments of training rows.
-
-    Args:
-      seen: The moments of a pair of activations.
-      config: Which ranks and penalties.
-      everything: Whether to include maps that are tried on few pairs only.
-
-    Returns:
-      The maps, least squares first.
-    """
-    channels = seen.mean_y.size
-    reduced = stitching.reduced_rank(seen)
-    maps = [
+def main_maps(seen: stitching.Moments) -> list[Map]:
+    """Return least squares, and the maps that are compared with it everywhere."""
+    return [
         Map(stitching.least_squares(seen), DIRECT, LEAST_SQUARES),
         Map(stitching.orthogonal(seen), DIRECT, "Procrustes"),
         Map(stitching.permutation(seen), DIRECT, "permutation"),
     ]
-    maps += [
-        Map(reduced.rank(_rank(share, channels)), DIRECT, "reduced rank", share)
-        for share in config.ranks
-    ]
+
+
+def direct_maps(
+    seen: stitching.Moments, layer: Layer, config: Config, everything: bool
+) -> list[Map]:
+    """Return every map that is fitted to the moments of training rows."""
+    maps, reduced = main_maps(seen), stitching.reduced_rank(seen)
+    for share in config.ranks:
+        fit = reduced.rank(_rank(share, layer.channels))
+        maps.append(Map(fit, DIRECT, "reduced rank", share))
     if not everything:
         return maps
     constant = stitching.Fit(jnp.zeros_like(seen.xy), seen.mean_y)
-    unchanged = stitching.Fit(jnp.eye(channels), jnp.zeros(channels))
     maps += [
         Map(stitching.semi_matching(seen), DIRECT, "semi-matching"),
-        Map(unchanged, CONTROL, "identity"),
+        Map(layer.identity, CONTROL, "identity"),
         Map(constant, CONTROL, "mean"),
     ]
     shares = sorted(config.penalties, reverse=True)
@@ -100,16 +87,13 @@ class TaskLoss:
     """Trains maps through the frozen back of network b.
 
     Maps of one class at one layer share a compilation.
-
-    Args:
-      config: Steps, minibatches, ranks and penalties.
-      apply: `apply(variables, inputs)` returns logits.
     """
 
-    def __init__(self, config: Config, apply: Callable[[Any, jax.Array], jax.Array]):
-        self._config, self._apply = config, apply
+    def __init__(self, config: Config, apply: Callable[..., Any], advance: Advance):
+        self._config, self._apply, self._advance = config, apply, advance
+        self._key = jax.random.key(config.seed)
         rate = optax.cosine_decay_schedule(config.learning_rate, config.steps)
-        self.optimizer = optax.adam(rate)
+        self._adam = optax.adam(rate)
 
         def sparse(penalty: jax.Array) -> optax.GradientTransformation:
             return optax.chain(optax.adam(rate), layers.proximal_l1(penalty, rate))
@@ -124,40 +108,22 @@ class TaskLoss:
         fit: Data,
         direct: Sequence[Map],
         everything: bool,
-        advance: Advance | None = None,
     ) -> list[Map]:
-        """Return every map trained on the task at a layer.
+        """Return every map trained on the rows `fit`, from direct maps.
 
-        Args:
-          layer: Where networks are stitched.
-          a: Variables of the network whose front is used.
-          b: Variables of the network whose back is used.
-          fit: Training rows.
-          direct: Direct maps to start from, least squares first.
-          everything: Whether to include maps that are tried on few pairs only.
-          advance: Called as `advance(done, total)`, in steps.
-
-        Returns:
-          The maps; "affine" starts at least squares and learns hard labels.
+        "affine" starts at least squares and learns hard labels.
         """
         activation = stitching.in_batches(
             layer.cut.front, a, fit.inputs, batch_size=BATCH
         )
-        starts = {each.kind: each.fit for each in direct}
-        least_squares = starts[LEAST_SQUARES]
-        affine, hard = layers.Affine(layer.channels), targets.hard(fit.targets)
+        kinds = {each.kind: each.fit for each in direct}
+        least_squares = kinds[LEAST_SQUARES]
+        affine = layers.Affine(layer.channels)
 
-        def train(module, starts, target=hard, optimizer: Any = self.optimizer, **more):
-            found = self._train(
-                layer,
-                module,
-                (a, b, fit.inputs, target, optimizer),
-                activation=activation,
-                initial=stitching.each(layers.from_fit(module, x) for x in starts),
-                progress=advance,
-                **more,
-            )
-            return list(found)
+        def train(module: Any, starts: Any, target: Any = None, **more: Any) -> Any:
+            target = targets.hard(fit.targets) if target is None else target
+            given = layer, module, a, b, fit.inputs, target, activation, starts
+            return self._train(*given, progress=self._advance, **more)
 
         if not everything:
             return [Map(train(affine, [least_squares])[0].fit, TASK, "affine")]
@@ -166,10 +132,10 @@ class TaskLoss:
         )
         started = {
             "affine": least_squares,
-            "affine from permutation": starts["permutation"],
-            "affine from identity": starts["identity"],
-            "affine from random": stitching.Fit(
-                random, jnp.zeros_like(least_squares.bias)
+            "affine from permutation": kinds["permutation"],
+            "affine from identity": kinds["identity"],
+            "affine from random": least_squares._replace(
+                weight=random, bias=jnp.zeros_like(least_squares.bias)
             ),
         }
         early = [step for step in EARLY if step < self._config.steps]
@@ -178,8 +144,7 @@ class TaskLoss:
         maps += _unstacked(found[-1].recorded, TASK, "early", early)
         own = stitching.in_batches(self._apply, b, fit.inputs, batch_size=BATCH)
         (soft,) = train(affine, [least_squares], targets.soft(own))
-        orthogonal = layers.Orthogonal(layer.channels)
-        (rotation,) = train(orthogonal, [starts["Procrustes"]])
+        (rotation,) = train(layers.Orthogonal(layer.channels), [kinds["Procrustes"]])
         maps += [
             Map(soft.fit, TASK, "affine to soft outputs"),
             Map(rotation.fit, TASK, "orthogonal"),
@@ -187,10 +152,8 @@ class TaskLoss:
         for each in direct:
             if each.kind == "reduced rank":
                 rank = _rank(each.setting or 0.0, layer.channels)
-                low = layers.LowRank(layer.channels, rank=rank)
-                maps.append(
-                    Map(train(low, [each.fit])[0].fit, TASK, "low rank", each.setting)
-                )
+                (low,) = train(layers.LowRank(layer.channels, rank=rank), [each.fit])
+                maps.append(Map(low.fit, TASK, "low rank", each.setting))
         penalties = self._config.task_penalties
         if penalties:
             sparse = train(
@@ -209,26 +172,25 @@ class TaskLoss:
         self, layer: Layer, b: Any, fit: Data, activation: Any, start: stitching.Fit
     ) -> stitching.Fit:
         """Return the affine map of any activations, trained on labels from a start."""
-        module = layers.Affine(layer.channels)
-        (found,) = self._train(
-            layer,
-            module,
-            (b, b, fit.inputs, targets.hard(fit.targets), self.optimizer),
-            activation=activation,
-            initial=stitching.each([layers.from_fit(module, start)]),
-        )
-        return found.fit
+        module, target = layers.Affine(layer.channels), targets.hard(fit.targets)
+        given = layer, module, b, b, fit.inputs, target, activation, [start]
+        return self._train(*given)[0].fit
 
-    @property
-    def _key(self) -> jax.Array:
-        return jax.random.key(self._config.seed)
-
-    def _train(self, layer: Layer, module: Any, given: Any, **options: Any) -> Any:
-        return stitching.train_many(
+    def _train(
+        self, layer, module, a, b, inputs, target, activation, starts, **options
+    ) -> list[Any]:
+        found = stitching.train_many(
             stitching.stitch(layer.cut, module, layer.cut),
-            *given,
+            a,
+            b,
+            inputs,
+            target,
+            options.pop("optimizer", self._adam),
+            activation=activation,
+            initial=stitching.each(layers.from_fit(module, x) for x in starts),
             key=self._key,
             steps=self._config.steps,
             batch_size=self._config.batch_size,
             **options,
         )
+        return list(found)

@@ -22,67 +22,45 @@ class Networks(Record):
 
 
 class Layer(Record):
-    """A layer at which networks are stitched.
+    """A layer at which networks are stitched."""
 
-    Attributes:
-      name: Its path.
-      shape: Of one sample's activation.
-    """
-
-    name: str
-    shape: list[int]
+    name: str  # its path
+    shape: list[int]  # of one sample's activation
 
 
 class Stitch(Record):
-    """A stitching map at one layer, over pairs.
+    """A stitching map at one layer, over pairs."""
 
-    Attributes:
-      method: How it was found: "direct", by training on the "task loss", or "control".
-      kind: The class of maps, such as "least squares".
-      setting: Fraction of the full rank or of the largest penalty; the penalty; steps
-        so far for "early"; None for classes without.
-      density: Fraction of weights that are not zero.
-      hits: Fractions of test rows: rows are misses and hits of the stitched network,
-        columns misses and hits of network `b`.
-      relative_accuracy: Relative to network `b`'s.
-      accuracy: Of the stitched network.
-      agreement: With the classes of network `b`.
-      cross_entropy: Against the soft outputs of network `b`, nats.
-      residual: 1 − R² at the layer.
-      distance: Mean squared Mahalanobis distance from network `b`'s own activations, in
-        units of theirs.
-      auroc: Probability that it is larger than one of theirs.
-    """
-
-    method: Literal["direct", "task loss", "control"]
-    kind: str
+    method: Literal["direct", "task loss", "control"]  # how it was found
+    kind: str  # the class of maps, such as "least squares"
+    # Fraction of the full rank or of the largest penalty; the penalty; steps so far for
+    # "early"; None for classes without.
     setting: float | None
-    density: Number
+    density: Number  # fraction of weights that are not zero
+    # Fractions of test rows: rows are misses and hits of the stitched network, columns
+    # misses and hits of network `b`.
     hits: Float64[np.ndarray, "2 2"]
-    relative_accuracy: PairInterval
-    accuracy: Interval
-    agreement: Interval
-    cross_entropy: Interval
-    residual: Interval
+    relative_accuracy: PairInterval  # relative to network `b`'s
+    accuracy: Interval  # of the stitched network
+    agreement: Interval  # with the classes of network `b`
+    cross_entropy: Interval  # against the soft outputs of network `b`, nats
+    residual: Interval  # 1 − R² at the layer
+    # Mean squared Mahalanobis distance from network `b`'s own activations, in units of
+    # theirs, and the probability that it is larger than one of theirs.
     distance: Interval
     auroc: Interval
 
 
 class Cross(Record):
-    """Least squares from every layer to every layer.
-
-    Attributes:
-      pairs: The pairs.
-      matrices: By score; rows are layers of network `a`, columns of network `b`.
-      identification: By score, fraction of network `b`'s layers to which the same layer
-        of network `a` scores highest.
-      correlations: Of a score with the relative accuracy.
-    """
+    """Least squares from every layer to every layer."""
 
     pairs: list[tuple[int, int]]
+    # By score; rows are layers of network `a`, columns of network `b`.
     matrices: dict[str, Float64[np.ndarray, "layer layer"]]
+    # By score, fraction of network `b`'s layers to which the same layer of network `a`
+    # scores highest.
     identification: dict[str, PairInterval]
-    correlations: dict[str, PairInterval]
+    correlations: dict[str, PairInterval]  # of a score with the relative accuracy
 
 
 class AuditControls(Record):
@@ -95,77 +73,45 @@ class AuditControls(Record):
 
 
 class LayerAudit(Record):
-    """Whether a stitch can be trusted; means over pairs.
+    """Whether a stitch can be trusted; means over pairs."""
 
-    Attributes:
-      relative_accuracy: Of the stitch.
-      chance: Relative accuracy of the best constant answer.
-      r_squared: At the layer.
-      distance: Mahalanobis distance of stitched activations.
-      own_distance: That of network `b`'s own, held out.
-      distance_auroc: Separates the two.
-      energy_auroc: The same for the energies of the logits.
-      controls: Stitches that should succeed or fail.
-    """
-
-    relative_accuracy: Number
-    chance: Number
-    r_squared: Number
-    distance: Number
-    own_distance: Number
-    distance_auroc: Number
-    energy_auroc: Number
+    relative_accuracy: Number  # of the stitch
+    chance: Number  # relative accuracy of the best constant answer
+    r_squared: Number  # at the layer
+    distance: Number  # Mahalanobis distance of stitched activations
+    own_distance: Number  # that of network `b`'s own, held out
+    distance_auroc: Number  # separates the two
+    energy_auroc: Number  # the same for the energies of the logits
     controls: AuditControls
 
 
 class Audit(Record):
-    """The audit.
+    """The audit."""
 
-    Attributes:
-      pairs: The pairs that were audited.
-      layers: By layer and method of matching.
-    """
-
-    pairs: list[tuple[int, int]]
-    layers: dict[str, dict[str, LayerAudit]]
+    pairs: list[tuple[int, int]]  # that were audited
+    layers: dict[str, dict[str, LayerAudit]]  # by layer and method of matching
 
 
 class Result(runs.Result):
-    """An experiment on stitching.
+    """An experiment on stitching."""
 
-    Attributes:
-      networks: What the networks do by themselves.
-      layers: Where they are stitched.
-      pairs: (front, back) of each pair.
-      stitches: By layer and map; some maps are of the first pairs alone.
-      indices: Similarity indices by layer.
-      correlations: Spearman's, over the layers of a pair, of an index with the relative
-        accuracy of a map; by map and index.
-      cross: Layer to layer; None if no pair was asked for.
-      audit: None if no pair was asked for.
-      claims: What the papers claim, judged.
-    """
-
-    networks: Networks
+    networks: Networks  # what the networks do by themselves
     layers: list[Layer]
-    pairs: list[tuple[int, int]]
+    pairs: list[tuple[int, int]]  # (front, back)
+    # By layer and map; some maps are of the first pairs alone.
     stitches: dict[str, dict[str, Stitch]]
-    indices: dict[str, dict[str, PairInterval]]
+    indices: dict[str, dict[str, PairInterval]]  # similarity indices by layer
+    # Spearman's, over the layers of a pair, of an index with the relative accuracy of a
+    # map; by map and index.
     correlations: dict[str, dict[str, PairInterval]]
-    cross: Cross | None
-    audit: Audit | None
-    claims: list[Claim]
+    cross: Cross | None  # layer to layer; None if no pair was asked for
+    audit: Audit | None  # None if no pair was asked for
+    claims: list[Claim]  # what the papers claim, judged
 
 
 class Preview(Record):
-    """Two networks of a tour, stitched.
+    """Two networks of a tour, stitched."""
 
-    Attributes:
-      test_accuracy: Of each network.
-      stitches: By layer and map.
-      CKA: By layer.
-    """
-
-    test_accuracy: list[Number]
-    stitches: dict[str, dict[str, Stitch]]
-    CKA: dict[str, Number]
+    test_accuracy: list[Number]  # of each network
+    stitches: dict[str, dict[str, Stitch]]  # by layer and map
+    CKA: dict[str, Number]  # by layer

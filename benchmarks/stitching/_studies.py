@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import stitching
-from benchmarks.networks import Data, Task, row_scores
+from benchmarks.networks import Advance, Task, quiet, row_scores
 from benchmarks.stitching._config import Config
 from benchmarks.stitching._layers import (
-    Advance,
-    Fronts,
     Layer,
+    activations,
     choose_rows,
     find_layers,
     in_batches,
+    moments,
 )
 from benchmarks.stitching._maps import LEAST_SQUARES, Map, TaskLoss, direct_maps
 from stitching import report, similarity
@@ -34,22 +34,19 @@ _IMAGES = 500
 class Studies:
     """Studies of pairs of networks of one architecture; each program compiles once.
 
-    Args:
-      config: Which rows, layers and maps.
-      task: The architecture and its data.
+    In all of them `a` and `b` are the variables of the networks whose front and whose
+    back are used, and `advance(done, total)` is told of progress.
     """
 
-    def __init__(self, config: Config, task: Task):
-        self.config, self.task = config, task
+    def __init__(self, config: Config, task: Task, advance: Advance = quiet):
+        self.config, self.task, self.advance = config, task, advance
         self.rows = choose_rows(config, task)
         self.layers = find_layers(config, task)
-        self._fronts = Fronts(self.layers)
-        self._task_loss = TaskLoss(config, task.network.apply)
-        self._stitched = {layer.name: _stitched(layer) for layer in self.layers}
-        self._backs = {layer.name: _back(layer) for layer in self.layers}
+        self._task_loss = TaskLoss(config, task.network.apply, advance)
+        self._test = in_batches(self.rows.test)
         self._moments: tuple[Any, Any] = (None, None)
 
-    def moments(self, a: Any, b: Any, advance: Advance | None = None) -> tuple:
+    def moments(self, a: Any, b: Any) -> Any:
         """Return moments of training and of test rows at all layers.
 
         Those of the latest pair are kept.
@@ -57,40 +54,28 @@ class Studies:
         pair, found = self._moments
         if pair is None or pair[0] is not a or pair[1] is not b:
             rows = self.rows.fit, self.rows.test
-            found = tuple(self._fronts.moments(a, b, x, advance) for x in rows)
+            found = [moments(self.layers, a, b, x, self.advance) for x in rows]
             self._moments = ((a, b), found)
         return found
 
     def own_scores(self, variables: Any) -> dict[str, float]:
         """Return test accuracy and loss of a network by itself."""
         parts = [_row_scores(self.task.network, variables, x) for x in self._test]
-        losses, hits = (jnp.concatenate(x) for x in zip(*parts, strict=True))
+        losses, hits = _joined(parts)
         return {"test_accuracy": float(hits.mean()), "test_loss": float(losses.mean())}
 
     def stitch(
-        self,
-        layer: Layer,
-        a: Any,
-        b: Any,
-        everything: bool,
-        advance: Advance | None = None,
-    ) -> dict[str, Any]:
+        self, layer: Layer, everything: bool, a: Any, b: Any
+    ) -> dict[str, dict[str, Any]]:
         """Return the scores of all maps at a layer, by the name of the map.
 
-        Args:
-          layer: Where networks are stitched.
-          a: Variables of the network whose front is used.
-          b: Variables of the network whose back is used.
-          everything: Whether to include maps that are tried on few pairs only.
-          advance: Called as `advance(done, total)`.
+        With `everything` they include maps that are tried on few pairs only.
         """
-        place = self.layers.index(layer)
-        seen, _ = (moments[place] for moments in self.moments(a, b, advance))
-        maps = direct_maps(seen, self.config, everything)
-        maps += self._task_loss.maps(
-            layer, a, b, self.rows.fit, maps, everything, advance
-        )
-        return self.scores(layer, a, b, maps, advance)
+        seen, _ = self.moments(a, b)
+        place, fit = self.layers.index(layer), self.rows.fit
+        maps = direct_maps(seen[place], layer, self.config, everything)
+        maps += self._task_loss.maps(layer, a, b, fit, maps, everything)
+        return self.scores(layer, a, b, maps)
 
     def affine(self, layer: Layer, a: Any, b: Any, start: stitching.Fit) -> Any:
         """Return the affine map that is trained on labels from a start."""
@@ -98,62 +83,52 @@ class Studies:
         return self._task_loss.affine(layer, b, self.rows.fit, activation, start)
 
     def scores(
-        self,
-        layer: Layer,
-        a: Any,
-        b: Any,
-        maps: Sequence[Map],
-        advance: Advance | None = None,
+        self, layer: Layer, a: Any, b: Any, maps: Sequence[Map]
     ) -> dict[str, dict[str, Any]]:
         """Return the scores of maps on test rows, by name, as in `Stitch`."""
-        place, stitched = self.layers.index(layer), self._stitched[layer.name]
-        seen, held_out = (moments[place] for moments in self.moments(a, b))
-        found: dict[str, list[Any]] = {each.name: [] for each in maps}
-        own: list[Any] = []
+        place, own = self.layers.index(layer), []
+        seen, held_out = (of_rows[place] for of_rows in self.moments(a, b))
+        found: list[list[Any]] = [[] for _ in maps]
         for done, batch in enumerate(self._test):
             activation = layer.cut.front(a, batch.inputs)
             itself = layer.cut.front(b, batch.inputs)
-            own.append(stitched(b, layer.identity, itself, seen))
-            for each in maps:
-                found[each.name].append(stitched(b, each.fit, activation, seen))
-            if advance:
-                advance(done + 1, len(self._test))
-        reference = _joined(own)
-        return {
-            each.name: {
+            own.append(_stitched(layer, b, layer.identity, itself, seen))
+            for parts, each in zip(found, maps, strict=True):
+                parts.append(_stitched(layer, b, each.fit, activation, seen))
+            self.advance(done + 1, len(self._test))
+        reference, labels = _joined(own), self.rows.test.targets
+
+        def numbers(each: Map, parts: list[Any]) -> dict[str, Any]:
+            measures, distance = _measured(_joined(parts), reference, labels)
+            return {
                 "method": each.method,
                 "kind": each.kind,
                 "setting": each.setting,
                 "density": float((each.fit.weight != 0).mean()),
-                **_numbers(
-                    *_measured(
-                        _joined(found[each.name]), reference, self.rows.test.targets
-                    )
-                ),
+                **{name: float(getattr(measures, name)) for name in _MEASURES},
+                "hits": measures.hits,
+                "distance": float(distance.mean),
+                "auroc": float(distance.auroc),
                 "residual": float(1 - stitching.r_squared(each.fit, held_out)),
             }
-            for each in maps
-        }
 
-    def indices(
-        self, a: Any, b: Any, advance: Advance | None = None
-    ) -> dict[str, dict[str, float]]:
+        return {m.name: numbers(m, x) for m, x in zip(maps, found, strict=True)}
+
+    def indices(self, a: Any, b: Any) -> dict[str, dict[str, float]]:
         """Return every similarity index at every layer; larger is more similar.
 
         Positions are samples, but for those named "images".
         """
-        _, held_out = self.moments(a, b, advance)
+        _, held_out = self.moments(a, b)
         images, found = self.rows.test.inputs[:_IMAGES], {}
-        for layer, moments in zip(self.layers, held_out, strict=True):
+        for layer, seen in zip(self.layers, held_out, strict=True):
             x, y = (similarity.flattened(layer.cut.front(v, images)) for v in (a, b))
-            values = _of_moments(moments) | _of_images(x, y)
-            values["matched correlation"] = similarity.matched_correlation(moments)
+            values = _of_moments(seen) | _of_images(x, y)
+            values["matched correlation"] = similarity.matched_correlation(seen)
             found[layer.name] = {name: float(x) for name, x in values.items()}
         return found
 
-    def cross(
-        self, a: Any, b: Any, advance: Advance | None = None
-    ) -> dict[str, np.ndarray]:
+    def cross(self, a: Any, b: Any) -> dict[str, np.ndarray]:
         """Return the scores of every layer of a with every layer of b.
 
         Maps are least squares on few rows. Where activations differ in size, those of
@@ -165,43 +140,34 @@ class Studies:
           there is no stitch.
         """
         fit, test = self.rows.few_fit, self.rows.few_test
-        sources, goals = (self._fronts.activations(v, fit) for v in (a, b))
-        held_sources, held_goals = (self._fronts.activations(v, test) for v in (a, b))
+        sources, goals = (activations(self.layers, v, fit) for v in (a, b))
+        held_sources, held_goals = (activations(self.layers, v, test) for v in (a, b))
         count = len(self.layers)
         found = {name: np.full((count, count), np.nan) for name in CROSS_SCORES}
         for j, layer in enumerate(self.layers):
-            back = self._backs[layer.name]
-            reference = back(b, layer.identity, held_goals[j])
+            reference = _back(layer, b, layer.identity, held_goals[j])
             for i, source in enumerate(self.layers):
                 if len(source.shape) != len(layer.shape):
                     continue
-                seen = _moments(layer.shape, sources[i], goals[j])
+                map_ = stitching.least_squares(
+                    _moments(layer.shape, sources[i], goals[j])
+                )
                 held_out = _moments(layer.shape, held_sources[i], held_goals[j])
-                map_ = stitching.least_squares(seen)
-                logits = back(b, map_, held_sources[i])
+                logits = _back(layer, b, map_, held_sources[i])
                 values = _cross_scores(map_, held_out, logits, reference, test.targets)
                 for name, value in values.items():
                     found[name][i, j] = value
-            if advance:
-                advance(j + 1, count)
+            self.advance(j + 1, count)
         return found
 
     def audit(
-        self, a: Any, b: Any, untrained: Any, key: jax.Array, advance: Advance
+        self, untrained: Any, key: jax.Array, a: Any, b: Any
     ) -> dict[str, dict[str, Any]]:
-        """Return the audit of least squares and of task loss, by layer and method.
-
-        Args:
-          a: Variables of the network whose front is used.
-          b: Variables of the network whose back is used.
-          untrained: Fresh variables.
-          key: Of the controls.
-          advance: Called as `advance(done, total)`, in layers.
-        """
+        """Return the audit of least squares and of task loss, by layer and method."""
         found = {}
         for done, layer in enumerate(self.layers):
             found[layer.name] = self._audit(layer, (a, b, untrained), key)
-            advance(done + 1, len(self.layers))
+            self.advance(done + 1, len(self.layers))
         return found
 
     def _audit(self, layer: Layer, networks: tuple, key: jax.Array) -> dict[str, Any]:
@@ -220,36 +186,53 @@ class Studies:
 
         def audited(method: Callable) -> dict[str, Any]:
             back = functools.partial(layer.cut.back, b)
-            return _audit_numbers(
-                report.audit_activations(
-                    method,
-                    source,
-                    own,
-                    back,
-                    test.targets,
-                    key=key,
-                    untrained=untrained,
-                )
+            more: Any = {"key": key, "untrained": untrained}
+            audit: Any = report.audit_activations(
+                method, source, own, back, test.targets, **more
             )
+            return {
+                "relative_accuracy": float(audit.measures.relative_accuracy),
+                "chance": float(audit.chance),
+                "r_squared": float(audit.r_squared),
+                "distance": float(audit.distance.mean),
+                "own_distance": float(audit.distance.own_mean),
+                "distance_auroc": float(audit.distance.auroc),
+                "energy_auroc": float(audit.energy.auroc),
+                "controls": {
+                    name: float(getattr(audit.controls, name).relative_accuracy)
+                    for name in _CONTROLS
+                },
+            }
 
         methods = {LEAST_SQUARES: least_squares, "task loss": by_task_loss}
         return {name: audited(method) for name, method in methods.items()}
 
-    @functools.cached_property
-    def _test(self) -> list[Data]:
-        return list(in_batches(self.rows.test))
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
 
 
-def _stitched(layer: Layer) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def _resized(shape: tuple[int, ...], activation: jax.Array) -> jax.Array:
+    """An activation in the spatial size of another layer."""
+    if len(shape) < 3 or activation.shape[1:-1] == shape[:-1]:
+        return activation
+    return resize(activation, (shape[0], shape[1]), method="linear")
+
+
+# Compiled once for each network, layer or shape.
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _row_scores(network, variables, data):
+    return row_scores(network.apply(variables, data.inputs), data.targets)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _stitched(layer, b, fit, activation, seen):
     """Logits, and distances of mapped activations from network b's own."""
-
-    @jax.jit
-    def stitched(b, fit, activation, seen):
-        mapped = fit(activation)
-        distances = report.per_image(report.mahalanobis(mapped, seen))
-        return layer.cut.back(b, mapped), distances
-
-    return stitched
+    mapped = fit(activation)
+    distances = report.per_image(report.mahalanobis(mapped, seen))
+    return layer.cut.back(b, mapped), distances
 
 
 @jax.jit
@@ -258,21 +241,14 @@ def _measured(stitched, reference, labels):
     return measures, report.out_of_distribution(stitched[1], reference[1])
 
 
-def _numbers(
-    measures: report.Measures, distance: report.OutOfDistribution
-) -> dict[str, Any]:
-    numbers: dict[str, Any] = {x: float(getattr(measures, x)) for x in _MEASURES}
-    numbers["hits"] = measures.hits
-    return numbers | {"distance": float(distance.mean), "auroc": float(distance.auroc)}
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
+@functools.partial(jax.jit, static_argnums=0)
+def _moments(shape, source, goal):
+    return stitching.moments(_resized(shape, source), goal)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _row_scores(network, variables, data):
-    return row_scores(network.apply(variables, data.inputs), data.targets)
+def _back(layer, b, fit, source):
+    return layer.cut.back(b, fit(_resized(layer.shape, source)))
 
 
 @jax.jit
@@ -298,26 +274,6 @@ def _of_images(x, y):
     }
 
 
-def _resized(shape: tuple[int, ...], activation: jax.Array) -> jax.Array:
-    """An activation in the spatial size of another layer."""
-    if len(shape) < 3 or activation.shape[1:-1] == shape[:-1]:
-        return activation
-    return resize(activation, (shape[0], shape[1]), method="linear")
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _moments(shape, source, goal):
-    return stitching.moments(_resized(shape, source), goal)
-
-
-def _back(layer: Layer) -> Callable[..., jax.Array]:
-    @jax.jit
-    def back(b, fit, source):
-        return layer.cut.back(b, fit(_resized(layer.shape, source)))
-
-    return back
-
-
 @jax.jit
 def _cross_scores(fit, held_out, logits, reference, labels):
     return {
@@ -325,20 +281,4 @@ def _cross_scores(fit, held_out, logits, reference, labels):
         "relative_accuracy": report.relative_accuracy(logits, reference, labels),
         "CKA": similarity.cka(held_out),
         "CCA": similarity.cca(held_out),
-    }
-
-
-def _audit_numbers(audit: Any) -> dict[str, Any]:
-    def control(name: str) -> float:
-        return float(getattr(audit.controls, name).relative_accuracy)
-
-    return {
-        "relative_accuracy": float(audit.measures.relative_accuracy),
-        "chance": float(audit.chance),
-        "r_squared": float(audit.r_squared),
-        "distance": float(audit.distance.mean),
-        "own_distance": float(audit.distance.own_mean),
-        "distance_auroc": float(audit.distance.auroc),
-        "energy_auroc": float(audit.energy.auroc),
-        "controls": {name: control(name) for name in _CONTROLS},
     }

@@ -1,93 +1,86 @@
-"""Means over pairs of networks, with intervals, of what was measured on each pair."""
+"""Means over pairs of networks, with intervals, and the papers' claims about them.
 
-from collections.abc import Mapping, Sequence
+The criteria of claims are ours, fixed before any run. Each is a number that must be at
+most, or at least, a bound: it holds if the whole 95 % interval over networks is on the
+right side, does not if the whole interval is on the wrong side, and is undecided
+otherwise. The worst layer is the one with the lowest mean, which makes its interval
+conservative.
+
+The first four are of Csiszárik et al., 2021: networks of one architecture match by one
+affine layer, task loss finds better maps than least squares, a low rank is enough, and
+indices disagree with performance. The last two are of Balogh and Jelasity, 2024: maps
+trained on the task leave the distribution of the second network's activations, and
+direct matching identifies the same layer.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.intervals import Pair, over_networks
+from benchmarks.intervals import Pair, interval_of, judged, over_networks
 from benchmarks.stitching._maps import LEAST_SQUARES, TASK_LOSS
 from benchmarks.stitching._studies import CROSS_SCORES
 from stitching import report
 
+# Matched: at least this relative accuracy.
+MATCHED = 0.9
+# A low rank is this share of the full one, and enough if it reaches this share of the
+# full rank's accuracy.
+LOW_RANK, ENOUGH = 0.25, 0.95
+# An index agrees with performance if the rank correlation is above this.
+AGREES = 0.5
+# A layer is identified in at least this fraction of cases.
+FOUND = 0.9
 # By layer, the value of each pair.
 Layers = Mapping[str, Sequence[Mapping[str, Any]]]
-MEASURES = (
-    "relative_accuracy",
-    "accuracy",
-    "agreement",
-    "cross_entropy",
-    "residual",
-    "distance",
-    "auroc",
-)
+_MEASURES = ("accuracy", "agreement", "cross_entropy", "residual", "distance", "auroc")
 
 
 def stitches(
     pairs: Sequence[Pair], found: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return a `Stitch` for each map of one layer, over the pairs that have it.
-
-    Args:
-      pairs: The pairs.
-      found: The scores of each pair, by map.
-    """
+    """Return a `Stitch` for each map of one layer, over the pairs that have it."""
     summary = {}
     for name in dict.fromkeys(name for scores in found for name in scores):
         rows = [(p, x[name]) for p, x in zip(pairs, found, strict=True) if name in x]
         having, scores = [pair for pair, _ in rows], [x for _, x in rows]
         hits = np.sum([x["hits"] for x in scores], axis=0)
-        entry = {key: scores[0][key] for key in ("method", "kind", "setting")}
-        entry["density"] = np.mean([x["density"] for x in scores])
-        entry["hits"] = hits / hits.sum()
-        for measure in MEASURES:
-            entry[measure] = over_networks(having, [x[measure] for x in scores])
-        entry["relative_accuracy"]["pairs"] = [x["relative_accuracy"] for x in scores]
-        summary[name] = entry
+        relative = {"relative_accuracy": [x["relative_accuracy"] for x in scores]}
+        summary[name] = {
+            **{key: scores[0][key] for key in ("method", "kind", "setting")},
+            "density": np.mean([x["density"] for x in scores]),
+            "hits": hits / hits.sum(),
+            **interval_of(having, relative),
+            **{m: over_networks(having, [x[m] for x in scores]) for m in _MEASURES},
+        }
     return summary
-
-
-def with_pairs(pairs: Sequence[Pair], values: Sequence[float]) -> dict[str, Any]:
-    """Return a `PairInterval`."""
-    return {"pairs": list(values), **over_networks(pairs, values)}
 
 
 def indices(
     pairs: Sequence[Pair], found: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
     """Return a `PairInterval` for each index of one layer."""
-    return {name: with_pairs(pairs, [x[name] for x in found]) for name in found[0]}
+    return interval_of(pairs, {name: [x[name] for x in found] for name in found[0]})
 
 
 def correlations(
     pairs: Sequence[Pair], maps: Layers, indices: Layers
 ) -> dict[str, Any]:
-    """Return rank correlations over layers of each index with performance.
-
-    Args:
-      pairs: The pairs.
-      maps: The scores of each pair, by layer and map.
-      indices: The indices of each pair, by layer.
-
-    Returns:
-      A `PairInterval` by map and index.
-    """
+    """Return rank correlations over layers of each index with performance."""
 
     def of_pair(place: int, name: str, index: str) -> float:
         performance = [x[place][name]["relative_accuracy"] for x in maps.values()]
         similarity = [x[place][index] for x in indices.values()]
         return rank_correlation(similarity, performance)
 
-    def of_pairs(name: str, index: str) -> dict[str, Any]:
-        values = [of_pair(place, name, index) for place in range(len(pairs))]
-        return with_pairs(pairs, values)
+    def of_map(name: str) -> dict[str, list[float]]:
+        names, places = next(iter(indices.values()))[0], range(len(pairs))
+        return {index: [of_pair(i, name, index) for i in places] for index in names}
 
-    names = next(iter(indices.values()))[0]
-    return {
-        name: {index: of_pairs(name, index) for index in names}
-        for name in (LEAST_SQUARES, TASK_LOSS)
-    }
+    return {n: interval_of(pairs, of_map(n)) for n in (LEAST_SQUARES, TASK_LOSS)}
 
 
 def cross(
@@ -99,23 +92,21 @@ def cross(
     matrices = {
         name: [np.array(x[name], float) for x in found] for name in CROSS_SCORES
     }
-
-    def identified(name: str) -> list[float]:
-        # A row for each layer of network b: which layer of a scores highest with it?
-        return [float(report.identification(x.T).accuracy) for x in matrices[name]]
-
-    def related(index: str) -> list[float]:
-        both = zip(matrices[index], matrices["relative_accuracy"], strict=True)
-        return [rank_correlation(x, y) for x, y in both]
-
+    # A row for each layer of network b: which layer of a scores highest with it?
+    identified = {
+        name: [float(report.identification(x.T).accuracy) for x in of_pairs]
+        for name, of_pairs in matrices.items()
+    }
+    relative = matrices["relative_accuracy"]
+    related = {
+        index: list(map(rank_correlation, matrices[index], relative))
+        for index in ("CKA", "CCA", "r_squared")
+    }
     return {
         "pairs": list(pairs),
         "matrices": {name: np.mean(x, axis=0) for name, x in matrices.items()},
-        "identification": {x: with_pairs(pairs, identified(x)) for x in CROSS_SCORES},
-        "correlations": {
-            index: with_pairs(pairs, related(index))
-            for index in ("CKA", "CCA", "r_squared")
-        },
+        "identification": interval_of(pairs, identified),
+        "correlations": interval_of(pairs, related),
     }
 
 
@@ -141,3 +132,81 @@ def rank_correlation(x: Any, y: Any) -> float:
         return float("nan")
     found: Any = stats.spearmanr(x, y)
     return float(found.statistic)
+
+
+def claims(
+    pairs: Sequence[Pair], layers: Layers, summary: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the claims."""
+    return [judged(*row) for row in _rows(pairs, layers, summary)]
+
+
+def _rows(
+    pairs: Sequence[Pair], layers: Layers, summary: Mapping[str, Any]
+) -> Iterator[tuple[str, str, Mapping[str, Any], float, str]]:
+    """Claim, measure, number, bound and side of each."""
+
+    def compared(
+        one: str, other: str, measure: str, how: Callable[[float, float], float]
+    ) -> dict[str, Any]:
+        """Two maps compared in each pair that has them; means over layers."""
+        having, values = [], []
+        for place, pair in enumerate(pairs):
+            maps = [of[place] for of in layers.values()]
+            if all(one in of_layer for of_layer in maps):
+                each = [how(m[one][measure], m[other][measure]) for m in maps]
+                having.append(pair)
+                values.append(sum(each) / len(each))
+        return over_networks(having, values)
+
+    for name, how in ((TASK_LOSS, "task loss"), (LEAST_SQUARES, "least squares")):
+        relative = {
+            layer: maps[name]["relative_accuracy"]
+            for layer, maps in summary["stitches"].items()
+        }
+
+        def mean(layer: str, relative: Mapping[str, Any] = relative) -> float:
+            # Without a number, where network b classifies nothing correctly, the worst.
+            found = relative[layer]["mean"]
+            return -math.inf if found is None else found
+
+        worst = min(relative, key=mean)
+        claim = f"networks match by one affine layer: {how}"
+        measure = f"relative accuracy at the worst layer, {worst}"
+        yield claim, measure, relative[worst], MATCHED, "at least"
+
+    number = compared(TASK_LOSS, LEAST_SQUARES, "accuracy", lambda x, y: x - y)
+    measure = "accuracy of task loss minus that of least squares, mean over layers"
+    yield "task loss finds better maps", measure, number, 0.0, "at least"
+
+    first = next(iter(layers.values()))[0]
+    for full, kind, how in (
+        (LEAST_SQUARES, "reduced rank", "least squares"),
+        (TASK_LOSS, "low rank", "task loss"),
+    ):
+        asked = (kind, LOW_RANK)
+        for low in (n for n, m in first.items() if (m["kind"], m["setting"]) == asked):
+            number = compared(low, full, "accuracy", lambda x, y: x / y)
+            measure = f"accuracy at {LOW_RANK:.0%} of the rank over that at full rank"
+            yield f"a low rank is enough: {how}", measure, number, ENOUGH, "at least"
+
+    for index in ("CKA", "CCA"):
+        number = summary["correlations"][TASK_LOSS][index]
+        measure = "rank correlation with relative accuracy by task loss, over layers"
+        yield f"{index} disagrees with performance", measure, number, AGREES, "at most"
+    crossed = summary["cross"]
+    if crossed:
+        number = crossed["correlations"]["CKA"]
+        measure = "rank correlation with relative accuracy, over all pairs of layers"
+        yield "CKA disagrees, layer to layer", measure, number, AGREES, "at most"
+
+    number = compared(
+        TASK_LOSS, LEAST_SQUARES, "distance", lambda x, y: math.log10(x / y)
+    )
+    measure = "orders of magnitude farther from network 2's own than least squares"
+    yield "task loss leaves what network 2 knows", measure, number, 0.0, "at least"
+
+    if crossed:
+        number = crossed["identification"]["r_squared"]
+        measure = "share of layers that least squares explains best from the same layer"
+        yield "direct matching finds the layer", measure, number, FOUND, "at least"

@@ -99,36 +99,6 @@ def _untimed(methods):
     }
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["report", "nowhere"], "holds no result.json"),
-        (["rllc", "--dataset", "mnits"], "did you mean 'mnist'"),
-        (["rllc", "--model", "mpl"], "did you mean 'mlp'"),
-        (["rllc", "--methods", "sdg"], "did you mean 'sgd'"),
-        (["rllc", "--trials", "0"], "--trials: expected at least 1, got 0"),
-        (
-            [*TINY, "--steps", "3", "--evaluations", "5"],
-            "evaluations: expected at most steps=3",
-        ),
-        ([*TINY, "--batch-size", "1000000"], "1000000"),
-        (["rllc", "--batch-size", "1000000"], "--batch-size: expected at most 1197"),
-        (["rllc", "--batch-size", "0"], "--batch-size: expected at least 1, got 0"),
-        (["speed", "rllc", "--rounds", "1"], "--rounds: expected at least 3, got 1"),
-        (["tour", "--out", "/dev/null/run"], "cannot write /dev/null/run"),
-    ],
-)
-def test_a_mistake_is_told_without_a_traceback(
-    arguments, said, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    captured = capsys.readouterr().err
-    assert "error: " in captured
-    assert said in captured
-    assert "Traceback" not in captured
-
-
 def test_a_folder_of_another_question_is_refused(finished, capsys):
     assert main([*TINY, "--seeds", "3", "--out", str(finished)]) == 2
     assert "seeds was 2, now 3" in capsys.readouterr().err

@@ -15,10 +15,9 @@ from benchmarks.combinability import (
     run,
     train_pair,
 )
-from benchmarks.combinability._claims import claims
+from benchmarks.combinability._experiment import claims
 from benchmarks.intervals import over_networks
-from benchmarks.networks import load_networks, save_networks
-from benchmarks.runs import RunError, encode
+from benchmarks.runs import encode
 from benchmarks.weights import WeightsError
 
 SMALL = Config(
@@ -137,12 +136,11 @@ def test_a_preview_combines_matched_and_not(pair):
 
 
 def test_a_pair_computes_the_same_functions_after_its_alignment(pair):
-    networks = pair.networks
-    apply, inputs = jax.jit(networks.metrics.network.apply), pair.task.test.inputs
-    _, aligned = networks.aligned((0, 1))
-    outputs = [
-        apply(variables, inputs) for variables in (networks.variables[1], aligned)
-    ]
+    task, study = pair
+    preview(pair)
+    apply, inputs = jax.jit(task.network.apply), task.test.inputs
+    _, aligned = study.aligned((0, 1))
+    outputs = [apply(variables, inputs) for variables in (study.variables[1], aligned)]
     np.testing.assert_allclose(*outputs, atol=1e-5)
 
 
@@ -188,50 +186,3 @@ def test_a_claim_holds_where_the_whole_interval_is_on_its_side(low, high, verdic
     assert {row["verdict"] for row in found[:5]} == {verdict}
     expected = "holds" if verdict == "holds" else "moot"
     assert {row["verdict"] for row in found[5:]} == {expected}
-
-
-def test_networks_come_back_bit_by_bit_and_damage_is_told(tmp_path):
-    networks = [{"w": np.full((2, 3), i, np.float32)} for i in range(2)]
-    path = tmp_path / "networks.npz"
-    save_networks(path, networks)
-    like = jax.eval_shape(lambda: networks[0])
-    for given, read in zip(networks, load_networks(path, like, 2), strict=True):
-        np.testing.assert_array_equal(given["w"], read["w"])
-    for damage in (path.read_bytes()[:-40], b"", b"not an archive"):
-        path.write_bytes(damage)
-        with pytest.raises(RunError, match="cannot read the networks"):
-            load_networks(path, like, 2)
-    save_networks(path, [{"w": np.zeros(4, np.float32)}])
-    with pytest.raises(
-        RunError, match=r"'w' is float32\[4\], expected float32\[2, 3\]"
-    ):
-        load_networks(path, like, 1)
-
-
-WRONG = {
-    "model": ({"model": "mlq"}, "mlp"),
-    "networks": ({"networks": 1}, "networks: expected at least 2, got 1"),
-    "samples": ({"samples": 2}, "samples: expected at least"),
-    "fractions": ({"fractions": (0.0, 1.5)}, "fractions"),
-    "widths": ({"widths": (0,)}, "widths"),
-    "rows": ({"rows": 0}, "rows: expected at least 1, got 0"),
-    "width of tiny10": ({"model": "tiny10", "widths": (2,)}, "tiny10"),
-    "widths of weights": ({"weights": ("a.npz",)}, "expected one"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_bad_options_are_refused_by_name(case):
-    options, message = WRONG[case]
-    with pytest.raises(ValueError, match=message):
-        Config(**options)
-
-
-def test_two_networks_are_too_few_for_transitivity():
-    with pytest.raises(ValueError, match="networks: expected at least 3"):
-        run(Config(networks=2))
-
-
-def test_too_large_a_calibration_is_refused():
-    with pytest.raises(ValueError, match="calibration: expected fewer than the 1197"):
-        run(Config(calibration=5000))

@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from benchmarks import data
 from benchmarks.data import _load, _published
-from benchmarks.data._files import Remote, fetch, read_idx
+from benchmarks.data._published import Remote, read_idx
 
 REAL_FILES = os.environ.get("BENCHMARKS_DATA")
 
@@ -74,7 +74,7 @@ def small_cifar(name):
 
 def cifar_records(cifar, count, seed=0):
     random = np.random.default_rng(seed)
-    labels = [random.integers(0, n, (count, 1)) for n in cifar.label_classes]
+    labels = [random.integers(0, 10, (count, 1)) for _ in range(cifar.labels)]
     pixels = random.integers(0, 256, (count, 3072))
     return np.concatenate([*labels, pixels], axis=1).astype(np.uint8)
 
@@ -110,11 +110,6 @@ def sha256(content):
 # Names and directories.
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"'fashion_mist'; did you mean 'fashion_mni"):
-        data.load("fashion_mist")
-
-
 def test_every_name_can_be_asked_for(tmp_path):
     assert data.NAMES[0] == "digits"
     for name in data.NAMES[1:]:
@@ -139,12 +134,6 @@ def test_the_argument_comes_before_the_environment_and_that_before_the_cache(
         data.load("mnist", tmp_path / "argumnet")
 
 
-def test_a_file_is_refused_as_data_directory(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(data.DataError, match="data: there is no folder"):
-        data.load("mnist", tmp_path / "file")
-
-
 def test_a_missing_file_is_named_with_where_to_get_it_and_what_is_there(tmp_path):
     write_mnist(tmp_path)
     (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
@@ -156,7 +145,6 @@ def test_a_missing_file_is_named_with_where_to_get_it_and_what_is_there(tmp_path
         _published.MNIST.url + "t10k-labels-idx1-ubyte.gz",
         _published.MNIST.sha256["t10k-labels-idx1-ubyte.gz"],
         "BENCHMARKS_DATA",
-        "holds: mnist",
     ):
         assert part in message
 
@@ -245,11 +233,9 @@ def test_cifar_is_read_from_both_places(tmp_path, name, nested):
 def test_cifar_planes_become_channels_and_the_last_label_counts(tmp_path, name):
     cifar = small_cifar(name)
     records = cifar_records(cifar, 3)
-    start = len(cifar.label_classes)
+    start = cifar.labels
     (tmp_path / "test.bin").write_bytes(records.tobytes())
-    images, labels = _published.read_cifar(
-        tmp_path / "test.bin", 3, cifar.label_classes
-    )
+    images, labels = _published.read_cifar(tmp_path / "test.bin", 3, cifar.labels)
     for row, column, channel in ((0, 0, 0), (5, 7, 1), (31, 30, 2)):
         byte = start + channel * 1024 + row * 32 + column
         np.testing.assert_array_equal(images[:, row, column, channel], records[:, byte])
@@ -308,74 +294,10 @@ def test_an_idx_file_cut_off_anywhere_is_refused_by_name(idx_file, array, places
         read_idx(idx_file, array.shape)
 
 
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (idx_bytes(np.zeros((3, 2))) + b"x", "19 bytes"),
-        (idx_bytes(np.zeros((3, 2)))[:-1], "17 bytes"),
-        (idx_bytes(np.zeros((2, 3))), "shape \\[2, 3\\]"),
-        (idx_bytes(np.zeros(6)), "14 bytes"),
-        (idx_bytes(np.zeros((3, 2)), kind=13), "18 bytes"),
-        (b"<html>not found</html>", "22 bytes"),
-        (b"", "0 bytes"),
-    ],
-)
-def test_a_wrong_idx_file_says_what_is_wrong(tmp_path, content, found):
-    path = tmp_path / "images.gz"
-    write_gzip(path, content)
-    with pytest.raises(data.DataError, match=f"images.gz.*got.*{found}.*load again"):
-        read_idx(path, (3, 2))
-
-
-def test_a_file_that_is_not_gzip_is_refused_by_name(tmp_path):
-    path = tmp_path / "images.gz"
-    path.write_bytes(idx_bytes(np.zeros((3, 2))))
-    with pytest.raises(data.DataError, match=r"images.gz.*Not a gzipped file"):
-        read_idx(path, (3, 2))
-
-
-def test_an_mnist_label_out_of_range_is_refused_by_name(tmp_path):
-    write_mnist(tmp_path)
-    labels = idx_bytes(np.arange(60) % 11)
-    write_gzip(tmp_path / "mnist" / "train-labels-idx1-ubyte.gz", labels)
-    with pytest.raises(
-        data.DataError, match=r"train-labels.*labels below \[10\], got up to \[10\]"
-    ):
-        small_mnist().load(tmp_path, download=False)
-
-
 def test_mnist_with_images_missing_is_refused_by_name(tmp_path):
     write_mnist(tmp_path)
-    with pytest.raises(data.DataError, match=r"t10k.*\[21, 28, 28\].*got shape \[20,"):
+    with pytest.raises(data.DataError, match=r"t10k.*\[21, 28, 28\].*got 15696"):
         small_mnist(test=21).load(tmp_path, download=False)
-
-
-@pytest.mark.parametrize(
-    "change", [lambda c: c[:-1], lambda c: c + b"\0", lambda c: c[3073:], lambda c: b""]
-)
-def test_a_cifar_file_of_another_length_is_refused_by_name(tmp_path, change):
-    cifar = small_cifar("cifar10")
-    files = cifar_files(cifar)
-    files["data_batch_3.bin"] = change(files["data_batch_3.bin"])
-    write_files(tmp_path / cifar.folder, files)
-    message = r"data_batch_3.bin' is damaged: expected 12292 bytes"
-    with pytest.raises(data.DataError, match=message):
-        cifar.load(tmp_path, download=False)
-
-
-@pytest.mark.parametrize(
-    ("name", "place", "value"),
-    [("cifar10", 0, 10), ("cifar100", 0, 20), ("cifar100", 1, 100)],
-)
-def test_a_cifar_label_out_of_range_is_refused_by_name(tmp_path, name, place, value):
-    cifar = small_cifar(name)
-    files = cifar_files(cifar)
-    (file,) = cifar.test
-    damaged = bytearray(files[file])
-    damaged[place] = value
-    write_files(tmp_path / cifar.folder, files | {file: bytes(damaged)})
-    with pytest.raises(data.DataError, match=rf"{file}.*labels below.*got.*{value}"):
-        cifar.load(tmp_path, download=False)
 
 
 def test_a_cifar_folder_without_one_file_is_refused_by_name(tmp_path):
@@ -421,10 +343,10 @@ def test_a_download_with_the_right_hash_is_kept_and_not_repeated(server, tmp_pat
     (folder / "file").write_bytes(b"content")
     path = tmp_path / "data" / "some" / "file"
     remote = Remote(address + "file", sha256(b"content"))
-    fetch(remote, path, download=True)
+    remote.fetch(path, download=True)
     assert path.read_bytes() == b"content"
     (folder / "file").unlink()
-    fetch(remote, path, download=True)
+    remote.fetch(path, download=True)
 
 
 def test_a_download_with_a_wrong_hash_is_refused_and_nothing_stays(server, tmp_path):
@@ -433,8 +355,8 @@ def test_a_download_with_a_wrong_hash_is_refused_and_nothing_stays(server, tmp_p
     path = tmp_path / "data" / "some" / "file"
     message = rf"could not be downloaded .*hash.*{sha256(b'content')}"
     with pytest.raises(data.DataError, match=message):
-        fetch(Remote(address + "file", sha256(b"content")), path, download=True)
-    assert not path.parent.exists()
+        Remote(address + "file", sha256(b"content")).fetch(path, download=True)
+    assert not path.exists()
 
 
 def test_a_download_that_is_not_found_says_where_it_looked(server, tmp_path):
@@ -442,14 +364,14 @@ def test_a_download_that_is_not_found_says_where_it_looked(server, tmp_path):
     path = tmp_path / "data" / "some" / "file"
     message = rf"some/file' is not there.*404.*Get it from {address}gone"
     with pytest.raises(data.DataError, match=message):
-        fetch(Remote(address + "gone", sha256(b"content")), path, download=True)
-    assert not path.parent.exists()
+        Remote(address + "gone", sha256(b"content")).fetch(path, download=True)
+    assert not path.exists()
 
 
 def test_a_server_that_does_not_answer_is_a_data_error(tmp_path):
     remote = Remote("http://127.0.0.1:9/file", sha256(b""))
     with pytest.raises(data.DataError, match="could not be downloaded"):
-        fetch(remote, tmp_path / "some" / "file", download=True)
+        remote.fetch(tmp_path / "some" / "file", download=True)
 
 
 def test_mnist_is_downloaded_and_then_read_without_the_server(server, tmp_path):
@@ -489,26 +411,6 @@ def test_cifar_is_downloaded_and_unpacked(server, tmp_path):
     # A file that goes missing is unpacked again; no download is needed.
     (unpacked / "test_batch.bin").unlink()
     cifar.load(directory, download=False)
-
-
-def test_an_archive_put_there_by_hand_must_have_the_published_hash(tmp_path):
-    cifar = small_cifar("cifar10")
-    write_files(
-        tmp_path / "cifar10", {"cifar-10-binary.tar.gz": tar_bytes(cifar_archive())}
-    )
-    with pytest.raises(data.DataError, match=r"binary.tar.gz' .*expected SHA-256"):
-        cifar.load(tmp_path, download=False)
-
-
-def test_missing_cifar_files_are_named_with_both_places(tmp_path):
-    message = (
-        r"cifar-10-batches-bin/data_batch_1.bin' is neither in .* nor in '.*cifar10'"
-    )
-    with pytest.raises(data.DataError, match=message):
-        data.load("cifar10", tmp_path, download=False)
-
-
-FILES = {"one": 3, "two": 2}
 
 
 # The published files, where they are.
@@ -600,28 +502,3 @@ def test_your_own_split_vectors_and_tokens_are_taken_as_they_are(tmp_path):
     assert own(tmp_path, x=x, y=CLASSES).kind == "tokens"
     text = own(tmp_path, x=x, y=x)
     assert (text.kind, text.classes) == ("text", 1 + int(x.max()))
-
-
-@pytest.mark.parametrize(
-    ("arrays", "said"),
-    [
-        ({"x": IMAGES}, "expected the arrays x_train.* got x"),
-        ({"x": IMAGES, "y": CLASSES[:3]}, "y: expected integers, one for each of"),
-        ({"x": IMAGES, "y": CLASSES / 2}, "y: expected integers"),
-        ({"x": IMAGES, "y": CLASSES - 1}, "y: expected integers from 0"),
-        ({"x": IMAGES[:, 0, 0, 0], "y": CLASSES}, "x: expected real numbers with 2"),
-        ({"x": IMAGES[:2], "y": CLASSES[:2]}, "x: expected at least 3 rows"),
-        ({"x": np.array([{}]), "y": CLASSES}, "is not a NumPy archive.*pickle"),
-    ],
-)
-def test_an_archive_of_something_else_is_rejected(tmp_path, arrays, said):
-    with pytest.raises(data.DataError, match=rf"own\.npz'.*{said}"):
-        own(tmp_path, **arrays)
-
-
-def test_a_missing_or_damaged_archive_is_named(tmp_path):
-    with pytest.raises(data.DataError, match=r"dataset: there is no file 'none\.npz'"):
-        data.check("none.npz")
-    (tmp_path / "own.npz").write_bytes(b"PK")
-    with pytest.raises(data.DataError, match=r"own\.npz' is not a NumPy archive"):
-        data.load(str(tmp_path / "own.npz"))

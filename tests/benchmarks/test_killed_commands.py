@@ -18,10 +18,11 @@ import pytest
 from jaxtyping import Float64
 
 from benchmarks import runs, training
-from benchmarks.networks import load_networks, save_networks
+from benchmarks.models import Network
 from benchmarks.rllc import Config
 from benchmarks.runs import Result, Run, read_result
 from benchmarks.training import fit
+from benchmarks.weights import load_all, save_networks
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = [sys.executable, "-m", "benchmarks"]
@@ -145,6 +146,11 @@ def dying(changes, patch):
         patch.setattr(os, name, change)
 
 
+class Kept(Network):
+    def init(self, key, example):
+        return {"params": jnp.zeros(2)}
+
+
 def loss(params, statistics, batch, key):
     return jnp.mean((params - batch) ** 2), statistics
 
@@ -172,7 +178,7 @@ def run_in(folder):
         save_networks(kept, [found.variables])
 
     here.stage("train", train)
-    (trained,) = load_networks(kept, {"params": jnp.zeros(2)}, 1)
+    (trained,) = load_all(kept, Kept(None), None)
     total = here.stage("double", lambda: 2 * trained["params"])
     here.finish(Rehearsal, found=total)
 

@@ -111,25 +111,3 @@ def test_your_own_files_of_weights_are_read_by_your_own_function(here):
     weights = ["--weights", "0.txt", "1.txt"]
     found = run("stitching", *weights, "--weights-mapping", "own_networks:read")
     assert len(found.networks.test_accuracy) == 2
-
-
-@pytest.mark.parametrize("command", SMALL)
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (
-            ["--model", "tiny10", "--weights", "none.npz"],
-            "--weights: there is no file 'none.npz'",
-        ),
-        (["--dataset", "none.npz"], "--dataset: there is no file 'none.npz'"),
-        (["--model", "no_such:Net"], "--model: there is no module 'no_such'"),
-        (["--model", "tiny11"], "did you mean 'tiny10'"),
-        (["--weights-mapping", "optax:none"], "--weights-mapping: 'optax' has no"),
-    ],
-)
-def test_mistakes_name_the_option_before_a_folder_is_made(
-    here, command, options, said, capsys
-):
-    assert command_line.main([command, *options, "--out", "run"]) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
-    assert not (here / "run").exists()

@@ -14,7 +14,7 @@ from scipy import stats
 
 import benchmarks.__main__ as command_line
 import rllc
-from benchmarks import baselines, data, models, networks, runs, training
+from benchmarks import _options, baselines, data, models, networks, runs, training
 from benchmarks.baselines import BASELINES, Maker
 from benchmarks.rllc import (
     METHODS,
@@ -167,20 +167,19 @@ def test_a_learned_law_is_frozen_and_given_its_own_trials(result):
 def test_each_schedule_freezes_the_law_that_was_learned_with_it(digits, monkeypatch):
     asked = {}
 
-    def train(task, maker, hyper, seeds, plan, **options):
+    def train(task, maker, hyper, seeds, **options):
         asked.update(hyper, seeds=seeds)
         raise KeyboardInterrupt
 
     task = networks.make_task(digits, models.build("mlp", digits))
     monkeypatch.setattr(_experiment, "train", train)
     method, run = METHODS["rllc_frozen_learned"], runs.Run("rllc", CONFIG)
-    trainer = _experiment._Trainer(CONFIG, run, task, method, None)
-    trainer.laws = {"constant": [1.0, 2.0, 3.0], "cosine": [4.0, 5.0, 6.0]}
+    laws = {"constant": [1.0, 2.0, 3.0], "cosine": [4.0, 5.0, 6.0]}
     with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+        _experiment.run_method(CONFIG, run, task, method, laws)
     columns = ["cosine" if flag else "constant" for flag in asked["cosine"]]
     assert sorted(columns) == ["constant"] * 3 + ["cosine"] * 3
-    expected = [trainer.laws[column] for column in columns]
+    expected = [laws[column] for column in columns]
     np.testing.assert_array_equal(asked["law"], expected)
     assert asked["seeds"] == [0] * 6
 
@@ -306,8 +305,7 @@ def test_descent_on_a_problem_is_what_a_plain_loop_computes(result):
 
 def test_the_choices_of_options_are_what_there_is():
     assert set(get_args(_config.Model)) == set(models.NAMES)
-    named = [get_args(kind) for kind in get_args(command_line._Dataset)]
-    assert tuple(name for names in named for name in names) == data.NAMES
+    assert get_args(_options.Published) == data.NAMES
     assert tuple(METHODS) == _config.METHOD_NAMES
     assert set(get_args(_config.Problem)) == set(_problems.PROBLEMS)
     assert [*get_args(_config.Baseline)] == [*BASELINES]
@@ -381,58 +379,3 @@ def test_a_cosine_schedule_scales_your_own_updates():
     rates = 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4))
     gradients = np.random.default_rng(0).normal(size=(4, 3)).astype("f")
     np.testing.assert_allclose(updates, -rates[:, None] * gradients, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--dataset", "none.npz"], "--dataset: there is no file 'none.npz'"),
-        (["--dataset", "mnits"], "got 'mnits'; did you mean 'mnist'"),
-        (["--data", "nowhere"], "--data: there is no folder 'nowhere'"),
-        (["--model", "mpl"], "--model: expected one of"),
-        (["--model", "no_such:Net"], "--model: there is no module 'no_such'"),
-        (["--model", "optax:Net"], "--model: 'optax' has no 'Net'"),
-        (["--model-options", "{"], "--model-options: expected JSON"),
-        (["--model-options", '{"a": 1}'], "--model-options: expected none for model"),
-        (["--methods", "adam", "optax:none"], "--methods: 'optax' has no 'none'"),
-        (["--model", "cnn", "--dataset", "tiny_shakespeare"], "is not there"),
-    ],
-)
-def test_mistakes_name_the_option_before_a_folder_is_made(
-    options, said, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BENCHMARKS_DATA", str(tmp_path))
-    monkeypatch.setattr("pooch.retrieve", offline)
-    assert command_line.main(["rllc", *options]) == 2
-    assert said in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-def offline(*_, **__):
-    raise OSError("no network")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"methods": ("sgdd",)},
-            "methods: expected .* got 'sgdd'; did you mean 'sgd'",
-        ),
-        (
-            {"methods": ("rllc_frozen_learned",)},
-            "that 'rllc' learns: expected 'rllc'",
-        ),
-        ({"methods": ()}, "at least one"),
-        ({"schedules": ("linear",)}, "schedules: expected one of .* got 'linear'"),
-        ({"problems": ("rosenbrok",)}, "did you mean 'rosenbrock'"),
-        ({"methods": ("sgd", "sgd")}, "methods: expected each name once"),
-        ({"trials": 0}, "trials: expected at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
-        ({"steps": 5}, "evaluations: expected at most steps=5, got 24"),
-    ],
-)
-def test_what_cannot_be_compared_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        Config(**options)

@@ -108,13 +108,6 @@ def test_a_stage_that_raises_leaves_nothing_behind(tmp_path):
     assert run.stage("one", lambda: 7) == 7
 
 
-def test_stage_names_that_would_leave_the_folder_are_refused(tmp_path):
-    run = Run("rllc", CONFIG, tmp_path)
-    for name in ("../x", "", "a/b", ".hidden"):
-        with pytest.raises(RunError, match="stage: expected a name"):
-            run.stage(name, lambda: 1)
-
-
 def test_a_damaged_stage_is_refused_by_name(tmp_path):
     Run("rllc", CONFIG, tmp_path).stage("one", lambda: 1)
     stored = tmp_path / "stages" / "one.json"
@@ -239,11 +232,6 @@ def test_an_unfinished_run_says_how_to_continue(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda r: r.update(schema=99), "expected schema 2, got 99"),
-        (
-            lambda r: r.update(experiment="rlc"),
-            "expected an experiment of .* got 'rlc'",
-        ),
         (lambda r: r.pop("versions"), "required field `versions`"),
         (lambda r: r.update(extra=1), "unknown field `extra`"),
         (lambda r: r["timings"][0].update(seconds="x"), r"timings.*seconds"),
@@ -255,13 +243,6 @@ def test_a_result_of_another_schema_is_rejected_by_name(tmp_path, change, said):
     change(result)
     (tmp_path / "result.json").write_text(json.dumps(result))
     with pytest.raises(RunError, match=said):
-        read(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b'{"schema": 2', b"[1]", b"\xff\xfe"])
-def test_a_damaged_result_is_rejected_by_name(tmp_path, content):
-    (tmp_path / "result.json").write_bytes(content)
-    with pytest.raises(RunError, match=r"result\.json is damaged"):
         read(tmp_path)
 
 

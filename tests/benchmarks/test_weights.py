@@ -1,6 +1,5 @@
 """Weights on disk: published networks compute what they did, and come back whole."""
 
-import io
 import json
 import os
 import pickle
@@ -331,8 +330,7 @@ def other_network(_):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (spoil_names, r"'bn3.weight' is missing \(nearest: 'bn3.wieght'\)"),
-        (spoil_names, r"'bn3.wieght' is unexpected \(nearest: 'bn3.weight'\)"),
+        (spoil_names, r"'bn3.weight' is missing; 'bn3.wieght' is unexpected"),
         (spoil_shape, r"'conv1.weight' is float32\[16, 3, 5, 5\], expected .*3, 3\]"),
         (spoil_layout, r"'fc.weight' is float32\[64, 10\], expected float32\[10, 64\]"),
         (spoil_numbers, r"'fc.bias' is int32\[10\], expected float32\[10\]"),
@@ -354,15 +352,6 @@ def test_a_shortcut_that_lacks_only_some_of_its_weights_is_refused():
     _, state = state_of("resnet")
     del state["layer2.0.shortcut.0.weight"]
     with pytest.raises(weights.WeightsError, match=r"'layer2.0.shortcut.0.weight' is"):
-        weights.from_pytorch(state, RESNET, COLOUR)
-
-
-def test_two_names_of_one_array_are_refused():
-    _, state = state_of("resnet")
-    state["module.fc.bias"] = state["linear.bias"] + 1
-    with pytest.raises(
-        weights.WeightsError, match=r"'module.fc.bias' is 'linear.bias'"
-    ):
         weights.from_pytorch(state, RESNET, COLOUR)
 
 
@@ -389,58 +378,7 @@ def test_variables_of_another_network_make_no_state_dict():
         weights.to_pytorch(mlp_variables(), TINY10)
 
 
-def archive(**arrays):
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"params": {"a": [1.0]}}, "expected arrays, got 'params/a/.* of float"),
-        ({"a": np.ones(1, np.complex128)}, "dtypes that safetensors have.*complex128"),
-    ],
-)
-def test_what_cannot_be_written_is_refused_and_the_file_stays(variables, message, path):
-    weights.save(path, mlp_variables())
-    before = path.read_bytes()
-    with pytest.raises(ValueError, match=message):
-        weights.save(path, variables)
-    assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
 # Files that cannot be used, and other formats.
-
-
-@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
-@pytest.mark.parametrize("end", [0, 5, -40])
-def test_a_short_file_is_rejected_by_name(suffix, end, tmp_path):
-    path = tmp_path / f"short.{suffix}"
-    weights.save(path, mlp_variables())
-    path.write_bytes(path.read_bytes()[:end])
-    with pytest.raises(weights.WeightsError, match=rf"short\.{suffix}: damaged"):
-        weights.load(path, MLP, ROW)
-
-
-def test_what_is_missing_or_of_another_format_is_rejected(tmp_path):
-    with pytest.raises(weights.WeightsError, match="there is no such file"):
-        weights.load(tmp_path / "none.npz", MLP, ROW)
-    (tmp_path / "state.pt").write_bytes(pickle.dumps({}))
-    with pytest.raises(weights.WeightsError, match=r"safetensors\.torch\.save_file"):
-        weights.load(tmp_path / "state.pt", MLP, ROW)
-    with pytest.raises(weights.WeightsError, match=r"save_file.*--weights-mapping"):
-        weights.check_files([str(tmp_path / "state.pt")])
-    with pytest.raises(data.DataError, match="weights: there is no file"):
-        weights.check_files(["none.npz"])
-
-
-def test_published_weights_of_another_model_are_named(path):
-    _, state = state_of("tiny10")
-    weights.save(path, state)
-    with pytest.raises(weights.WeightsError, match=r"weights of Tiny-10.*model is MLP"):
-        weights.load(path, MLP, ROW)
 
 
 def test_orbax_checkpoints_are_read(tmp_path):

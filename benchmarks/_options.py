@@ -1,0 +1,125 @@
+"""Options that experiments share, and what options name."""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal, get_args
+
+from benchmarks._ranges import check_counts
+
+Precision = Literal["default", "high", "highest"]
+Dtype = Literal["float32", "bfloat16"]
+Published = Literal[
+    "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_shakespeare"
+]
+
+
+def check_name(option: str, name: str, known: Iterable[str], besides: str = "") -> None:
+    """Raise, with the nearest name, if a name is not known."""
+    known = list(known)
+    if name in known:
+        return
+    nearest = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    names = ", ".join(known) + besides
+    raise ValueError(f"{option}: expected one of {names}, got {name!r}{hint}")
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a name is of the form `package.module:name`."""
+    return ":" in name
+
+
+def import_object(option: str, path: str) -> Any:
+    """Return what an import path names; modules are also found from here."""
+    module, _, name = path.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise ValueError(
+            f"{option}: there is no module {error.name!r} for {path!r}, neither "
+            "installed nor in the current folder"
+        ) from error
+    except AttributeError as error:
+        raise ValueError(f"{option}: {module!r} has no {name!r}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What every experiment is asked.
+
+    Args:
+      dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
+        or "tiny_shakespeare" (found in the data folder, else downloaded), or your own
+        .npz file.
+      model_options: Arguments of your own module, as JSON: '{"features": 64}'.
+      precision: Of float32 products of networks on accelerators: "default" (GPUs: TF32,
+        TPUs: bfloat16), "high" or "highest". CPUs compute in float32 whatever is asked.
+      dtype: What all layers of a network but the last compute in: "float32" or
+        "bfloat16". Parameters, losses, optimizers, moments and maps are float32.
+    """
+
+    dataset: Published | str = "digits"
+    model: str = "mlp"
+    model_options: str = "{}"
+    precision: Precision = "default"
+    dtype: Dtype = "float32"
+
+    quick: ClassVar[dict[str, Any]] = {}  # what `--quick` has in place of the defaults
+
+    def check(self, models: Iterable[str]) -> None:
+        """Raise if a name is not known: `models` are those that there are."""
+        check_name("precision", self.precision, get_args(Precision))
+        check_name("dtype", self.dtype, get_args(Dtype))
+        if not is_import_path(self.model):
+            check_name("model", self.model, models, ", or package.module:Class")
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkOptions(Options):
+    """What experiments on trained networks are asked.
+
+    Args:
+      weights: Trained networks of one width: files of published ones (.npz or
+        .safetensors), or one that an earlier run has written (networks/*.npz in its
+        folder). They are looked for from here, then in the data folder. By default,
+        networks are trained.
+      weights_mapping: Import path of a function that reads your own files of weights:
+        it takes a path and returns nested dicts of arrays.
+      networks: How many networks are trained.
+      seed: Of all that is drawn.
+    """
+
+    weights: tuple[str, ...] = ()
+    weights_mapping: str | None = None
+    networks: int = 4
+    seed: int = 0
+
+    def check(self, models: Iterable[str]) -> None:
+        """Raise if a name is not known or a number is out of range."""
+        super().check(models)
+        check_counts(self, networks=2, seed=0)
+
+
+def computed_in(precision: Precision) -> contextlib.AbstractContextManager[None]:
+    """Compute float32 products that are traced within in this precision."""
+    import jax  # help and checks of options do without
+
+    return jax.default_matmul_precision(precision)
+
+
+def module_dtype(dtype: Dtype) -> Any:
+    """Return the `dtype` of modules whose layers compute in it."""
+    import jax.numpy as jnp
+
+    # Float32 is what inputs and variables are: modules then ask for nothing.
+    return jnp.bfloat16 if dtype == "bfloat16" else None
