@@ -29,11 +29,14 @@ from combinability.coefficients import uniform
 from combinability.matching import (
     ManyMatching,
     Matching,
+    SoftMatching,
     activation_matching,
     embed,
     match,
     match_many,
+    soft_matching,
     straight_through_matching,
+    transport,
     weight_matching,
 )
 from combinability.symmetry import (
@@ -57,6 +60,7 @@ __all__ = [
     "Matching",
     "Permutation",
     "Robustness",
+    "SoftMatching",
     "Symmetry",
     "Transitivity",
     "activation_matching",
@@ -84,8 +88,10 @@ __all__ = [
     "repair",
     "reset_batch_norm",
     "robustness",
+    "soft_matching",
     "straight_through_matching",
     "transitivity",
+    "transport",
     "uniform",
     "weight_cosine",
     "weight_distance",
