@@ -300,12 +300,11 @@ def _by_activations(
         raise ValueError("batches: expected at least one batch of inputs, got none")
     scores, blocks = [], []
     for (view, w), each in zip(pairs, total, strict=True):
-        shape = (*view.shape, *w.shape[len(w.pinned) :])
+        shape = (*view.shape, *w.shape[w.pinned :])
         scores.append(np.asarray(each).reshape(shape) / count)
-        labels = [view.block.labels[axis] for axis in (*view.pinned, *view.units)]
-        blocks.append(Block(len(blocks), view.shape, tuple(labels)))
+        blocks.append(Block(len(blocks), view.shape, view.names))
         if not np.isfinite(scores[-1]).all():
-            named = ", ".join(filter(None, labels))
+            named = ", ".join(view.names)
             raise ValueError(
                 f"batches: the activations that carry {named} or their "
                 "products are not finite"
