@@ -60,20 +60,21 @@ COMMANDS = {
 }
 
 # Options by group, each with what it decides on; what is not listed is in the last.
+_DATA_AND_NETWORKS = (
+    *("dataset", "model", "model_options", "weights", "weights_mapping"),
+    *("width", "widths", "networks", "methods", "layers", "problems"),
+)
+_TRAINING = (
+    *("steps", "batch_size", "learning_rate", "weight_decay", "schedules"),
+    *("trials", "seeds"),
+    *("training_steps", "training_batch_size", "training_learning_rate"),
+)
 _GROUPS = {
-    "What is trained or read.": (
-        *("dataset", "model", "model_options", "weights", "weights_mapping"),
-        *("width", "widths", "networks", "methods", "layers", "problems"),
-    ),
-    "How networks are trained.": (
-        *("steps", "batch_size", "learning_rate", "weight_decay", "schedules"),
-        *("trials", "seeds"),
-        *("training_steps", "training_batch_size", "training_learning_rate"),
-    ),
-    "How numbers are computed.": ("precision", "dtype", "seed"),
-    "What is measured.": (),
+    "data_and_networks": ("What is trained or read.", _DATA_AND_NETWORKS),
+    "training": ("How networks are trained.", _TRAINING),
+    "computing": ("How numbers are computed.", ("precision", "dtype", "seed")),
+    "evaluation": ("What is measured.", ()),
 }
-_NAMES = ("data_and_networks", "training", "computing", "evaluation")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,7 +142,7 @@ def _experiment(name: str, arguments: Sequence[str]) -> None:
     helps = re.sub(r"\n {4}", " ", helps)
     members: list[Any] = []
     left = {field.name: field.type for field in dataclasses.fields(default)}
-    for group, (about, options) in zip(_NAMES, _GROUPS.items(), strict=True):
+    for group, (about, options) in _GROUPS.items():
         chosen = [option for option in left if option in options or not options]
         fields = [(one, left.pop(one), getattr(default, one)) for one in chosen]
         kind = dataclasses.make_dataclass(group, fields)
@@ -159,7 +160,7 @@ def _experiment(name: str, arguments: Sequence[str]) -> None:
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
-    groups = [vars(getattr(found, group)) for group in _NAMES]
+    groups = [vars(getattr(found, group)) for group in _GROUPS]
     config = package.Config(**dict(collections.ChainMap(*groups)))
     _show(package.run, name, config, found.out, data_directory=found.data)
 

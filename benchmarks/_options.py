@@ -4,13 +4,13 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import math
 import os
 import sys
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, get_args
 
-from benchmarks._ranges import check_counts
-
+LARGEST = 2**31 - 1  # counters and seeds have 32 bits on a device
 Precision = Literal["default", "high", "highest"]
 Dtype = Literal["float32", "bfloat16"]
 Published = Literal[
@@ -27,6 +27,27 @@ def check_name(option: str, name: str, known: Iterable[str], besides: str = "") 
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     names = ", ".join(known) + besides
     raise ValueError(f"{option}: expected one of {names}, got {name!r}{hint}")
+
+
+def check_counts(options: Any, **least: int) -> None:
+    """Raise if a count is too small, or larger than a counter can hold."""
+    for name, minimum in least.items():
+        value = getattr(options, name)
+        counts = value if isinstance(value, tuple) else (value,)
+        if not counts:
+            raise ValueError(f"{name}: expected one or more integers, got none")
+        if min(counts) < minimum:
+            raise ValueError(f"{name}: expected at least {minimum}, got {value}")
+        if max(counts) > LARGEST:
+            raise ValueError(f"{name}: expected at most {LARGEST}, got {value}")
+
+
+def check_positive(options: Any, *names: str) -> None:
+    """Raise if a number is not positive and finite."""
+    for name in names:
+        value = getattr(options, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}: expected a positive, finite number, got {value}")
 
 
 def is_import_path(name: str) -> bool:

@@ -4,8 +4,12 @@ import dataclasses
 import math
 from typing import Any, ClassVar, Literal
 
-from benchmarks._options import NetworkOptions, is_import_path
-from benchmarks._ranges import check_counts, check_positive
+from benchmarks._options import (
+    NetworkOptions,
+    check_counts,
+    check_positive,
+    is_import_path,
+)
 
 Model = Literal["mlp", "resnet20", "resnet20_layernorm", "tiny10"]
 # Widths by model: hidden units of each layer, or a multiplier of the channels.

@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar, Literal, get_args
 
-from benchmarks._options import Options, check_name, is_import_path
-from benchmarks._ranges import check_counts
+from benchmarks._options import Options, check_counts, check_name, is_import_path
 
 Baseline = Literal[
     "sgd",

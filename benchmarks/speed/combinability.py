@@ -16,7 +16,7 @@ from flax import linen as nn
 from scipy.optimize import linear_sum_assignment
 
 import combinability
-from benchmarks._ranges import check_counts
+from benchmarks._options import check_counts
 from benchmarks.models import CNN, MLP, CharTransformer, ResNet
 from benchmarks.speed import runner
 from benchmarks.speed.runner import Benchmark, Timing

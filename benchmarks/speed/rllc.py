@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import rllc
-from benchmarks._ranges import check_counts
+from benchmarks._options import check_counts
 from benchmarks.speed import runner
 from benchmarks.speed.runner import Benchmark, Program, Timing
 

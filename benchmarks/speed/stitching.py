@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 
 import stitching
-from benchmarks._ranges import check_counts, check_positive
+from benchmarks._options import check_counts, check_positive
 from benchmarks.models import Tiny10
 from benchmarks.speed import runner
 from benchmarks.speed.runner import Benchmark, Program, Timing

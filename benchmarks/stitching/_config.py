@@ -4,8 +4,12 @@ import dataclasses
 import math
 from typing import Any, ClassVar, Literal
 
-from benchmarks._options import NetworkOptions, is_import_path
-from benchmarks._ranges import check_counts, check_positive
+from benchmarks._options import (
+    NetworkOptions,
+    check_counts,
+    check_positive,
+    is_import_path,
+)
 
 Model = Literal["mlp", "cnn", "tiny10", "resnet20", "resnet20_layernorm", "vgg", "vit"]
 # By model, the layers whose outputs are stitched: a pattern that names match whole.
