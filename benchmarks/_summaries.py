@@ -34,7 +34,7 @@ def print_page(page: Page, path: Path, console: Console) -> None:
             for row in table.rows:
                 grid.add_row(*map(escape, row[:count]))
             console.print(grid, "")
-    chapters = [(each.title, each.bullets) for each in page.sections[:-1]]
+    chapters = [(s.title, s.bullets) for s in page.sections[:-1] if not s.folded]
     for title, said in [*page.findings.items(), *chapters]:
         if said:
             console.print(f"[bold]{escape(title)}[/bold]")
