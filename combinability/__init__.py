@@ -23,6 +23,7 @@ from combinability._repair import (
     repair,
     reset_batch_norm,
 )
+from combinability._rescale import Rescaling, infer_rescaling, rescale
 from combinability._robustness import Robustness, robustness
 from combinability._transitivity import Transitivity, cycle_defect, transitivity
 from combinability.coefficients import uniform
@@ -59,6 +60,7 @@ __all__ = [
     "ManyMatching",
     "Matching",
     "Permutation",
+    "Rescaling",
     "Robustness",
     "SoftMatching",
     "Symmetry",
@@ -79,6 +81,7 @@ __all__ = [
     "evaluate",
     "evaluate_many",
     "fold_corrections",
+    "infer_rescaling",
     "infer_symmetry",
     "jensen_shannon",
     "match",
@@ -86,6 +89,7 @@ __all__ = [
     "permutations",
     "register_rule",
     "repair",
+    "rescale",
     "reset_batch_norm",
     "robustness",
     "soft_matching",

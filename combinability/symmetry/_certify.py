@@ -75,7 +75,7 @@ def certify(
         permutation = {
             name: _shuffled(group, generator) for name, group in symmetry.groups.items()
         }
-        tested = Test(symmetry.leaves, trace, generator)
+        tested = Trial(symmetry.leaves, trace, generator)
         samples, evaluate, tolerance = tested.samples, tested.evaluate, tested.tolerance
 
         def permuted(leaves: list[jax.Array]) -> list[jax.Array]:
@@ -94,7 +94,7 @@ def certify(
         ]
 
 
-class Test:
+class Trial:
     """Random variables of a network, and what it computes with them, in float64.
 
     Args:

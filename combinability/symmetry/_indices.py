@@ -185,7 +185,7 @@ def _moved(index: Index, name: str, operand: Axes, result: Axes) -> Index:
     """An index after its entries were moved."""
     if name in _KEEPS_AXES and index.at.on(operand) and index.at.on(result):
         return index
-    same = name in _ALL_ONCE or index.at.source is None
+    same = name in _ALL_ONCE and index.at.source is not None
     source = index.at.source if same else object()
     return index._replace(at=Selection(source, index.of, _axes(result)), along=None)
 
@@ -220,7 +220,7 @@ def _known(equation: Any, operands: Sequence[Axes], results: Sequence[Axes]) -> 
     match name:
         case "lt" if known[0] is index and number <= 0:
             return Number(False)
-        case "add" | "sub":
+        case "add" | "sub" if name == "add" or known[0] is index:
             return index if number == 0 else index._replace(shifted=True)
         case "max" if number <= 0:
             return index

@@ -12,6 +12,7 @@ their labels unify. Variables are refined for that (into products and sums) as f
 needed and no further. Labels that have no common refinement are pinned.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -172,6 +173,11 @@ def unify(first: Label, second: Label) -> Label:
     if "sum" in (first.kind, second.kind):
         return _unify_segments(first, second)
     return _unify_factors(first, second)
+
+
+def unify_all(values: Iterable[Sequence[Label]]) -> list[Label]:
+    """Make the axes of several values permute alike, one by one."""
+    return [functools.reduce(unify, axes) for axes in zip(*values, strict=True)]
 
 
 def structure(label: Label) -> Hashable:

@@ -225,10 +225,13 @@ class Walk:
     def selection_of_rows(self, rows: Label, sizes: Axes) -> Selection | None:
         """The class by which rows were sorted, if sizes say how many each unit has."""
         known = sizes.known
+        if not isinstance(known, Counts) or len(sizes) != 1:
+            return None
+        if _label.structure(sizes[0]) != _label.structure(known.of):
+            return None
         for at, label in self.sorted.items():
-            counted = isinstance(known, Counts) and known.source is at.source
             same = label.resolve() is rows.resolve() or label.size == rows.size == 1
-            if counted and same and len(sizes) == 1:
+            if same and known.source is at.source is not None:
                 return at._replace(labels=(label,) if label.size > 1 else ())
         return None
 

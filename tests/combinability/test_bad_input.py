@@ -45,6 +45,7 @@ X, KEY, KEYS = jnp.ones((5, 2)), jax.random.key(0), jax.random.split(jax.random.
 RBG = jax.random.key(0, impl="rbg")
 SHAPES = jax.eval_shape(lambda: V)
 SYMMETRY, NARROW = (c.infer_symmetry(apply, v, X) for v in (V, OTHER))
+SIGNS = c.infer_rescaling(SYMMETRY)
 STILL, NO_GROUPS = {"in": jnp.arange(3)}, by_hand(V, {})
 TWICE = {"in": jnp.array([0, 0, 1])}
 NEURON = c.uniform(granularity="neuron", symmetry=SYMMETRY)
@@ -363,6 +364,28 @@ VALUE_ERRORS = {
         "apply: met the layers []": lambda: c.repair(apply, V, V, V, X),
         "layers: 'Dense_0' is called more than once": lambda: repaired(Shared()),
         "is inside a transformation": lambda: repaired(Rematerialised()),
+    },
+    "Rescaling": {
+        "values: no factor 'x'; the factors are in sign": (
+            lambda: SIGNS.apply({"x": jnp.ones(3)}, V)
+        ),
+        "values['in sign']: expected shape (3,), got (5,)": (
+            lambda: SIGNS.apply({"in sign": jnp.ones(5)}, V)
+        ),
+        "it has no leaf 'out'": lambda: SIGNS.apply({}, SHORT),
+    },
+    "infer_rescaling": {
+        "symmetry: expected one from infer_symmetry": lambda: c.infer_rescaling(
+            c.Symmetry({}, (), (), ())
+        ),
+    },
+    "rescale": {
+        "variables: expected finite parameters": lambda: c.rescale(SIGNS, NAN),
+        "variables: it has no leaf 'out'": lambda: c.rescale(SIGNS, SHORT),
+        "towards: it has no leaf 'out'": lambda: c.rescale(SIGNS, V, SHORT),
+        "max_sweeps: expected at least 1, got 0": (
+            lambda: c.rescale(SIGNS, V, max_sweeps=0)
+        ),
     },
     "reset_batch_norm": {
         "variables: expected a dictionary with 'batch_stats', got ['params']": (

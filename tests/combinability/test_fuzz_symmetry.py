@@ -4,11 +4,13 @@ import math
 from collections import Counter
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from combinability import infer_rescaling
 from combinability.symmetry import infer_symmetry
 from tests.combinability import moves
 from tests.combinability.fuzz._automorphisms import network, orbit_sizes
@@ -86,6 +88,26 @@ def test_a_random_network_has_the_symmetry_that_is_inferred(program):
 @given(programs)
 def test_many_random_networks_have_the_symmetry_that_is_inferred(program):
     check(program)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(programs)
+def test_signs_and_scales_of_a_random_network_keep_its_function(program):
+    built, rng, values = build(program), np.random.default_rng(0), {}
+    symmetry = infer_symmetry(
+        built.apply, built.parameters, *built.inputs, certify=False
+    )
+    rescaling = infer_rescaling(symmetry, certify=False)
+    for name, factor in rescaling.factors.items():
+        group = symmetry.groups[factor.group]
+        drawn = rng.normal(size=(*group.blocks, group.size))
+        values[name] = np.sign(drawn) if factor.kind == "sign" else np.exp(drawn)
+    event(f"there are some: {bool(values)}")
+    with jax.enable_x64(True):
+        wide = {n: jnp.asarray(x, float) for n, x in built.parameters.items()}
+        moved = jax.device_get(rescaling.apply(values, wide))
+    expected, got = built.evaluate(built.parameters), built.evaluate(moved)
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_for_most_random_networks_the_whole_symmetry_is_found():

@@ -1,12 +1,12 @@
 """Operations that sum over axes: products, convolutions, reductions, windows."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 from combinability.symmetry import _label
 from combinability.symmetry._indices import (
     Axes,
+    Counts,
     Index,
     index_of,
     numbers_of,
@@ -170,7 +170,7 @@ def sort(walk: Walk, equation: Any, *operands: Axes) -> list[Labels]:
     """
     params = equation.params
     axis, keys = params["dimension"], params["num_keys"]
-    joined, along = _all_unified(operands), operands[0][axis]
+    joined, along = _label.unify_all(operands), operands[0][axis]
     walk.mix(joined, [axis])
     known = [labels.take() for labels in operands]
     by, new = known[0], _label.variable(along.size, "they are sorted")
@@ -185,7 +185,9 @@ def sort(walk: Walk, equation: Any, *operands: Axes) -> list[Labels]:
         known[:keys] = [None] * keys
     out, results = [*joined[:axis], new, *joined[axis + 1 :]], []
     for number, each in enumerate(known):
-        if isinstance(each, Index) and number:
+        if isinstance(each, Counts):
+            each = None
+        elif isinstance(each, Index) and number:
             same = each.along and _label.structure(each.along) == _label.structure(
                 joined[axis]
             )
@@ -261,7 +263,7 @@ def custom_reduction(walk: Walk, equation: Any, *operands: Labels) -> list[Label
     """Reductions by a function of the user's: the order may matter."""
     axes = equation.params["dimensions"]
     arrays = operands[: len(operands) // 2]
-    joined = _all_unified(arrays)
+    joined = _label.unify_all(arrays)
     for axis in axes:
         walk.pin(joined, axis, "a function combines them one after another", 1)
     kept = [label for axis, label in enumerate(joined) if axis not in axes]
@@ -303,15 +305,8 @@ def of_matrices(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
     for labels in operands:
         for axis in range(count, len(labels)):
             walk.pin(labels, axis, reason, 1)
-    batch = _all_unified([labels[:count] for labels in operands])
+    batch = _label.unify_all([labels[:count] for labels in operands])
     shapes = [result.aval.shape[count:] for result in equation.outvars]
     return [
         batch + [_label.variable(size, reason) for size in shape] for shape in shapes
     ]
-
-
-def _all_unified(operands: Sequence[Labels]) -> Labels:
-    joined = list(operands[0])
-    for labels in operands[1:]:
-        joined = [_label.unify(x, y) for x, y in zip(joined, labels, strict=True)]
-    return joined

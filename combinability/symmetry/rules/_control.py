@@ -27,10 +27,8 @@ def cond(walk: Walk, equation: Any, index: Labels, *operands: Labels):
         walk.hidden(branch, operands, walk.varying[1:])[0]
         for branch in equation.params["branches"]
     ]
-    first: Sequence[Labels] = branches[0]
-    for results in branches[1:]:
-        first = _unified(first, results)
-    return first, [any(walk.varying)] * len(first)
+    results = [_label.unify_all(values) for values in zip(*branches, strict=True)]
+    return results, [any(walk.varying)] * len(results)
 
 
 @register_rule("scan")
@@ -93,10 +91,7 @@ def _settled(
 
 
 def _unified(first: Sequence[Labels], second: Sequence[Labels]) -> list[Labels]:
-    return [
-        [_label.unify(i, j) for i, j in zip(x, y, strict=True)]
-        for x, y in zip(first, second, strict=True)
-    ]
+    return [_label.unify_all(pair) for pair in zip(first, second, strict=True)]
 
 
 def _uniform_size(values: list[Labels]) -> int:

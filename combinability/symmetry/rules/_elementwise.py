@@ -12,11 +12,7 @@ from combinability.symmetry._walk import Labels, Walk, pin_all, register_rule
 def elementwise(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
     """Axes of all operands unify, apart from operands of rank 0."""
     rank = max(map(len, operands))
-    whole = [labels for labels in operands if len(labels) == rank]
-    joined = list(whole[0])
-    for labels in whole[1:]:
-        joined = [_label.unify(x, y) for x, y in zip(joined, labels, strict=True)]
-    return [joined]
+    return [_label.unify_all(labels for labels in operands if len(labels) == rank)]
 
 
 @register_rule("bitcast_convert_type")

@@ -90,9 +90,7 @@ def concatenate(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
 @register_rule("stack")
 def stack(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
     """The new axis is pinned; the others unify."""
-    out = list(operands[0])
-    for labels in operands[1:]:
-        out = [_label.unify(x, y) for x, y in zip(out, labels, strict=True)]
+    out = _label.unify_all(operands)
     new = _label.variable(len(operands), "they are stacked in order")
     out.insert(equation.params["axis"], new)
     return [out]
@@ -307,7 +305,8 @@ def scatter(
             walk.mixings.append(Mixing(tuple(summed), (index.of,)))
             if updates.at - {index.at}:
                 walk.mixings.append(Mixing((index.of,), tuple(updates)))
-            if every and x.known == Number(0) and updates.known == Number(1):
+            ones = x.known == Number(0) and updates.known == Number(1)
+            if every and ones and len(x) == 1:
                 out.known = Counts(index.at.source, index.of)
             continue
         pin_known(index)

@@ -374,6 +374,15 @@ def experts_shifted_by_one():
 
 
 @family
+def experts_counted_from_the_end():
+    def route(v, x, logits):
+        weight, chosen = top_two(logits)
+        return gathered(v, x, 0 - chosen, weight)
+
+    return mixture(route, ONLY_UNITS)
+
+
+@family
 def layers_of_different_experts():
     """The first layer of one expert before the second of another."""
 
@@ -416,6 +425,19 @@ def ragged_products_with_other_sizes():
     def route(v, x, logits):
         weight, chosen = top_two(logits)
         sizes = jnp.bincount(chosen[:, 0], length=EXPERTS) * 2
+        return ragged(v, x, chosen, weight, sizes)
+
+    return mixture(route, ONLY_UNITS)
+
+
+@family
+def ragged_products_with_sorted_sizes():
+    """The sizes are those of the rows, in another order."""
+
+    def route(v, x, logits):
+        weight, chosen = top_two(logits)
+        sizes = jnp.bincount(chosen.ravel(), length=EXPERTS)
+        sizes = jax.lax.sort_key_val(logits.sum(0), sizes)[1]
         return ragged(v, x, chosen, weight, sizes)
 
     return mixture(route, ONLY_UNITS)
