@@ -42,7 +42,7 @@ def barrier(
         \max_{t \in [0, 1]} \; L((1 - t)\,\Theta_A + t\,\Theta_B)
         - (1 - t)\,L(\Theta_A) - t\,L(\Theta_B)
 
-    as of Frankle et al., 2020 (arXiv 1912.05671). It is never negative, as t = 0 gives
+    as in Frankle et al., 2020 (arXiv 1912.05671). It is never negative, as t = 0 gives
     0, and 0 where the loss is convex. Align networks that were trained separately
     first; see `match`.
 
@@ -55,7 +55,7 @@ def barrier(
             are a's at every point.
         points: number of evenly spaced points, both ends included, at least 3. The
             height is the maximum over these; an odd number includes the midpoint.
-        args, batch_size: as of `evaluate`.
+        args, batch_size: as in `evaluate`.
 
     Returns:
         A `Barrier` of NumPy arrays. The height is NaN where a loss is, or where the
@@ -95,7 +95,7 @@ def barriers(
     Args:
         pairs: tuples (a, b), or (a, b, *args) with further arguments of the metric for
             this pair. May be a generator: one pair at a time is in memory.
-        metric, points, batch_size: as of `barrier`.
+        metric, points, batch_size: as in `barrier`.
 
     Returns:
         As `barrier`, height and losses with a leading axis `pairs`.

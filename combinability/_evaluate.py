@@ -89,7 +89,7 @@ def evaluate(
 
     Returns:
         A tree like the metric's value, of NumPy arrays with a leading axis `samples`.
-        Of several processes (`jax.distributed`) each evaluates a part of the samples,
+        With several processes (`jax.distributed`) each evaluates a part of the samples,
         and all return all of them. Each needs the same arguments and writes a
         checkpoint of its own, with its number at the end of the name.
 
@@ -134,7 +134,7 @@ def evaluate_many(
         models: N trees of variables of the same structure, aligned with one another.
         distribution: `simplex(N)`, or an object of your own whose samples are what
             `combine_many` takes.
-        metric, key, samples, args, batch_size, devices, progress, checkpoint: as of
+        metric, key, samples, args, batch_size, devices, progress, checkpoint: as in
             `evaluate`.
 
     Raises:
@@ -199,7 +199,7 @@ def _evaluate(
     _check_local(named)
     models = tuple(check_networks(named))
     key, devices, args = check_key(key), _check_devices(devices), tuple(args)
-    # Of several processes each has an equal part of the samples, the last ones less.
+    # Several processes have equal parts of the samples, the last ones perhaps fewer.
     each = -(-samples // jax.process_count())
     first = min(samples, each * jax.process_index())
     part = range(first, min(samples, first + each))

@@ -131,7 +131,7 @@ def corrected(apply: Apply, corrections: Corrections) -> Apply:
     """Return a network whose layers are corrected; see `repair` for an example.
 
     Args:
-        apply: as of `repair`.
+        apply: as in `repair`.
         corrections: what `repair` returned.
 
     Returns:
@@ -201,7 +201,7 @@ def channel_statistics(
     """Return mean and deviation of every channel of dense and convolutional layers.
 
     Args:
-        apply, variables, inputs, layers: as of `repair`, for one network.
+        apply, variables, inputs, layers: as in `repair`, for one network.
 
     Returns:
         path -> statistics of the layer's outputs.

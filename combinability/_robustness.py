@@ -90,7 +90,7 @@ def robustness(
     fractions are differences between matchings.
 
     Args:
-        metric, points, args, batch_size: as of `barrier`.
+        metric, points, args, batch_size: as in `barrier`.
         symmetry: what may be permuted.
         a, b: variables of the same structure; b is **not yet** permuted.
         permutation: of b towards a, as `match(...).permutation`. Groups that it does

@@ -82,7 +82,7 @@ def transitivity(
     the aligned weights as it was, and so is as good a match.
 
     Args:
-        metric, points, args, batch_size: as of `barrier`.
+        metric, points, args, batch_size: as in `barrier`.
         symmetry: what may be permuted.
         models: N ≥ 3 networks of one structure.
         key: a PRNG key; each matching gets one of its own.

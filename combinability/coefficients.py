@@ -260,7 +260,7 @@ def line(
         points: if given, sample i has the i-th of this many evenly spaced coefficients
             from low to high, both included, and `samples` must be this number. By
             default coefficients are uniform in [low, high].
-        low, high: the range of the coefficients, as of `uniform`.
+        low, high: the range of the coefficients, as in `uniform`.
 
     Example:
         >>> import jax, jax.numpy as jnp, combinability

@@ -69,7 +69,7 @@ def activation_matching(
 
     Args:
         symmetry: one from `infer_symmetry`, with its trace.
-        a, b, key, max_sweeps, groups, fixed: as of `weight_matching`.
+        a, b, key, max_sweeps, groups, fixed: as in `weight_matching`.
         batches: inputs, each an array or a tuple of them, without labels, of the
             shapes that the symmetry was inferred for. Read once.
         similarity: `"inner"` or `"correlation"`. A unit that is constant in all inputs

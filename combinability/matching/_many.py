@@ -63,11 +63,11 @@ def match_many(
     which brings all networks close to their mean. First each network is matched
     (`match`) to the mean of those before it. Then, round after round and in random
     order, each is matched by coordinate ascent, from its present permutation, to the
-    mean of all others, until none improves; the objective never falls. At last all are
-    moved together so that the first network is as it was.
+    mean of all others, until none improves; the objective never falls. Finally all are
+    moved together, so that the first network stays as it was.
 
     Args:
-        symmetry, key, max_sweeps, groups, leaf_weights: as of `weight_matching`.
+        symmetry, key, max_sweeps, groups, leaf_weights: as in `weight_matching`.
         models: two or more networks, trees as the symmetry's.
         max_rounds: the largest number of rounds over all networks; 20.
 
@@ -85,8 +85,7 @@ def match_many(
         [[0, 1, 2], [1, 2, 0], [0, 1, 2]]
 
     References:
-        After Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 3; where it starts is
-        ours.
+        After Ainsworth et al., 2022 (arXiv 2209.04836), algorithm 3; the start is ours.
     """
     key = check_any_key(key)
     check_count("max_rounds", max_rounds, 0)

@@ -140,7 +140,7 @@ def match(
     Coordinate ascent (`weight_matching`) ends in a local optimum, and which one depends
     on where it starts. Here it starts from
 
-    - `"identity"`, and `"pinned"` as of `weight_matching`;
+    - `"identity"`, and `"pinned"` as in `weight_matching`;
     - `"signatures"`: units are paired whose sorted weights and sorted inner products
       with the other units are alike, which no permutation changes;
     - `"annealed"`: soft assignments of all groups at once, which spread from the inputs
@@ -152,7 +152,7 @@ def match(
     (`"perturbed 1"`, …); the best end is returned.
 
     Args:
-        symmetry, a, b, key, max_sweeps, groups, fixed, leaf_weights: as of
+        symmetry, a, b, key, max_sweeps, groups, fixed, leaf_weights: as in
             `weight_matching`.
         restarts: the number of perturbed restarts; 2.
         annealing_steps: the number of temperatures, 20; each takes about as long as a

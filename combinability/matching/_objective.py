@@ -224,7 +224,7 @@ multiply = jax.jit(functools.partial(jnp.matmul, precision=jax.lax.Precision.HIG
 
 
 def contract(subscripts: str, first: np.ndarray, *others: np.ndarray) -> np.ndarray:
-    """`einsum` by matrix products: the others from left to right, the first at last."""
+    """`einsum` by matrix products: the others from left to right, then the first."""
     inputs, output = subscripts.split("->")
     names = inputs.split(",")
     operands = [*zip(names[2:], others[1:], strict=True), (names[0], first)]

@@ -32,7 +32,7 @@ _PROJECTIONS = 10
 
 
 def pinned_sides(objective: Objective, held: Mapping[str, Any]) -> Ascent:
-    """Assign first what touches the inputs and outputs, then inwards.
+    """Assign the groups that touch inputs and outputs first, then inwards.
 
     A group is assigned by the blocks whose other groups have been assigned already;
     next comes the group of whose weights these blocks hold the greatest share. Groups
@@ -67,7 +67,7 @@ def pinned_sides(objective: Objective, held: Mapping[str, Any]) -> Ascent:
 def signatures(
     symmetry: Symmetry, objective: Objective, held: Mapping[str, Any]
 ) -> Indices:
-    """Pair units whose weights are alike in whatever order the other units are.
+    """Pair units whose weights agree, whatever the order of the other units.
 
     The signatures of a unit are, for each block, its weights, and its inner products
     with the other units of its group, each sorted: permutations of the other groups and
@@ -112,7 +112,7 @@ def _signatures(
 
 
 def _centred(features: np.ndarray) -> np.ndarray:
-    """Without what all units have in common, which decides nothing."""
+    """Subtract what all units have in common, which does not distinguish them."""
     axes = tuple(range(features.ndim - 1))
     return features - features.mean(axis=axes, keepdims=True)
 
@@ -123,8 +123,8 @@ def annealed(relaxed: Objective, held: Mapping[str, Any], steps: int) -> Indices
     The assignments are relaxed to doubly stochastic matrices X; at first all entries
     are equal. With E the scores of a group, the other groups being as soft as they are,
     and T the temperature, X becomes the Sinkhorn projection of exp(E / T), group by
-    group, while T falls. What pinned axes say about their neighbours comes first; it
-    spreads, and is weighted by how certain it is. The objective has a relaxed plan.
+    group, while T falls. What is known enters at the pinned axes and spreads, weighted
+    by its certainty. The objective has a relaxed plan.
 
     References:
         Softassign: Gold and Rangarajan, 1996, here for all groups of a network at once.

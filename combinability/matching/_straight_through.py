@@ -68,7 +68,7 @@ def straight_through_matching(
     *on these batches*, which should be training data. Evaluate it on other data.
 
     Args:
-        symmetry, a, b, key, groups, fixed, leaf_weights: as of `weight_matching`.
+        symmetry, a, b, key, groups, fixed, leaf_weights: as in `weight_matching`.
         loss: `loss(variables, batch)`, a real scalar; deterministic. Compiled once for
             the same symmetry, loss, optimizer and shapes, as by `jax.jit`.
         batches: an iterable of what `loss` takes, any trees; all are held in memory.

@@ -253,7 +253,7 @@ def test_random_matchings_have_the_cycle_defect_of_chance():
     assert means == pytest.approx(found.chance, abs=0.12)
 
 
-def test_the_cycle_defect_does_not_depend_on_where_the_walk_begins():
+def test_the_cycle_defect_does_not_depend_on_where_the_cycle_starts():
     defect = jax.jit(lambda *steps: cycle_defect(HEADS, *steps))
     keys = jax.random.split(KEY, (5, 3))
     for p, q, r in [[random(key, HEADS) for key in row] for row in keys]:

@@ -66,7 +66,7 @@ def networks(module, x=X):
     return [start(module, seed, x[:1]) for seed in (1, 2)]
 
 
-# Compiled, as whoever repairs many combinations would: one by one, the operations of
+# Compiled, as where many combinations are repaired: one by one, the operations of
 # every layer are a program each.
 
 
