@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import tomllib
 
 import pytest
 
@@ -33,3 +34,12 @@ def test_the_test_command_is_the_one_that_is_run():
 def test_linked_files_exist(path):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_a_package_index_shows_no_links_to_files():
+    hook = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
+    text = (ROOT / "README.md").read_text()
+    for change in hook["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(change["pattern"], change["replacement"], text)
+    assert not re.findall(r"\]\((?!https?:|#)", text)
+    assert "| `rllc` |" in text
