@@ -91,6 +91,14 @@ def straight(of=loss, batches=(X,), a=V, b=V, key=KEY, **options):
     return c.straight_through_matching(SYMMETRY, of, a, b, batches, key=key, **options)
 
 
+def soft(batches):
+    return c.soft_matching(SYMMETRY, V, V, batches=batches)
+
+
+def moved(couplings, b=V, **options):
+    return c.transport(SYMMETRY, couplings, b, **options)
+
+
 def many(models, **options):
     return c.match_many(SYMMETRY, models, **{"key": KEY, **options})
 
@@ -419,6 +427,16 @@ VALUE_ERRORS = {
         "n: expected at least 2, got 1": lambda: simplex(1),
         "concentration: expected a finite number above 0": lambda: simplex(2, 0.0),
     },
+    "soft_matching": {
+        "regularisation: expected a finite number above 0": lambda: c.soft_matching(
+            SYMMETRY, V, V, regularisation=0.0
+        ),
+        "steps: expected at least 1": lambda: c.soft_matching(SYMMETRY, V, V, steps=0),
+        "b: expected shape": lambda: c.soft_matching(SYMMETRY, V, V, symmetry_b=NARROW),
+        "batches: expected at least one": lambda: soft([]),
+        "inputs: expected shape (5, 2)": lambda: soft([X[1:]]),
+        "batches: the activations that carry in or": lambda: soft([X * jnp.nan]),
+    },
     "straight_through_matching": {
         "batches: expected at least one": lambda: straight(batches=[]),
         "steps: expected at least 1, got 0": lambda: straight(steps=0),
@@ -436,6 +454,17 @@ VALUE_ERRORS = {
         ),
         "optimizer: the surrogate weights are not finite after step 0": (
             lambda: straight(optimizer=optax.sgd(np.inf))
+        ),
+    },
+    "transport": {
+        "couplings: no group 'x'; the groups are in": lambda: moved({"x": np.eye(3)}),
+        "couplings['in']: expected shape (3, 3), got": lambda: moved({"in": np.eye(2)}),
+        "couplings['in']: expected finite numbers": lambda: moved({"in": -np.eye(3)}),
+        "expected finite numbers of at least 0": lambda: moved(
+            {"in": np.full((3, 3), np.nan)}
+        ),
+        "couplings: expected one for group 'in', which has 2": lambda: moved(
+            {}, OTHER, symmetry_b=NARROW
         ),
     },
     "transitivity": {
@@ -615,6 +644,9 @@ TYPE_ERRORS = {
         ),
         "distribution: expected an object": lambda: perturbed(distribution=0.5),
     },
+    "soft_matching": {
+        "batches: expected an iterable of inputs, got": lambda: soft(jnp.ones((5, 2))),
+    },
     "straight_through_matching": {
         NO_KEY: lambda: straight(key=3),
         "steps: expected an integer, got 2.0": lambda: straight(steps=2.0),
@@ -669,7 +701,8 @@ BAD = {
 CANNOT_FAIL = {
     *("Axis", "Barrier", "Block", "Carrier", "ChannelStatistics", "Coefficients"),
     *("Correction", "Difference", "Distribution", "ErrorOverlap", "Group", "Label"),
-    *("ManyMatching", "Matching", "Permutation", "Pin", "Robustness", "Transitivity"),
+    *("ManyMatching", "Matching", "Permutation", "Pin", "Robustness", "SoftMatching"),
+    "Transitivity",
     *("CertificationError", "carriers", "identity"),
     *("concatenation", "pin", "product", "variable"),
 }
