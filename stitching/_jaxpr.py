@@ -189,7 +189,10 @@ class Program(NamedTuple):
         position, _ = sources[self.marks[number]]
         count = len(jaxpr.invars) - self.inputs
         # What is printed before the cut is printed by the front.
-        silent = [e.replace(effects=frozenset()) for e in jaxpr.eqns[:position]]
+        silent = [
+            equation.replace(effects=frozenset()) if equation.effects else equation
+            for equation in jaxpr.eqns[:position]
+        ]
         half = jaxpr.replace(
             eqns=[*silent, *jaxpr.eqns[position:]],
             invars=[*jaxpr.invars[:count], *given, *jaxpr.invars[count:]],
@@ -415,6 +418,8 @@ def _unmarked(
             found[number] = len(equations), sources
             pairs = zip(equation.outvars, sources, strict=True)
             same |= {new: old for new, old in pairs if new not in given}
+        elif sources == equation.invars:
+            equations.append(equation)
         else:
             equations.append(equation.replace(invars=sources))
     outputs = [source(atom) for atom in jaxpr.outvars]
