@@ -9,11 +9,9 @@ from stitching._layer_moments import (
 )
 from stitching._moments import Moments, merge, moments
 from stitching.cutting import Cut, CutPoint, cut, cut_points
-from stitching.direct import (
+from stitching.direct._fit import (
     Fit,
     ReducedRank,
-    kkt_violation,
-    largest_penalty,
     least_squares,
     orthogonal,
     permutation,
@@ -21,18 +19,11 @@ from stitching.direct import (
     reduced_rank,
     residual,
     semi_matching,
-    sparse,
-    sparse_path,
 )
-from stitching.training import (
-    Stitched,
-    Trained,
-    each,
-    in_batches,
-    stitch,
-    train,
-    train_many,
-)
+from stitching.direct._sparse import kkt_violation, largest_penalty, sparse, sparse_path
+from stitching.training._batches import in_batches
+from stitching.training._stitched import Stitched, stitch
+from stitching.training._train import Trained, each, train, train_many
 
 __all__ = [
     "Cut",

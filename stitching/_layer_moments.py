@@ -1,5 +1,7 @@
 """All layers of one network with all layers of another, in one pass over batches."""
 
+import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from stitching._moments import Moments, merge, moments
 from stitching.cutting import layer_outputs
 from stitching.cutting._network import Method
 from stitching.similarity._cka import unbiased_hsic
-from stitching.similarity._samples import flattened
+from stitching.similarity._samples import flattened, positions
 
 View = Callable[[Array], Array]
 
@@ -54,7 +56,7 @@ class LayerMoments(NamedTuple):
         """
         x, y = self.a[layer_a], self.b[layer_b]
         i, j = list(self.a).index(layer_a), list(self.b).index(layer_b)
-        return Moments(x.count, x.mean_x, y.mean_x, x.xx, self.cross[i][j], y.xx)
+        return _pair(x, y, self.cross[i][j])
 
     def matrix(self, index: Callable[[Moments], Any]) -> LayerMatrix:
         """Return an index of all pairs of layers.
@@ -67,6 +69,10 @@ class LayerMoments(NamedTuple):
         return LayerMatrix(np.array(values), list(self.a), list(self.b))
 
 
+def _pair(x: Moments, y: Moments, xy: Array) -> Moments:
+    return Moments(x.count, x.mean_x, y.mean_x, x.xx, xy, y.xx)
+
+
 def layer_moments(
     module_a: nn.Module | nnx.Module,
     variables_a: PyTree,
@@ -76,7 +82,7 @@ def layer_moments(
     *,
     layers: Sequence[str] | None = None,
     layers_b: Sequence[str] | None = None,
-    view: View | None = None,
+    view: View = positions,
     method: Method = "__call__",
     **options: Any,
 ) -> LayerMoments:
@@ -86,19 +92,17 @@ def layer_moments(
     the moments: for layers of p and q channels, p² + p q + q² numbers per pair.
 
     Args:
-        module_a: a Linen or NNX module, as for `cut`.
-        variables_a: of it.
-        module_b: another, or the same.
-        variables_b: of it.
+        module_a, variables_a: a Linen or NNX module, as for `cut`, and its variables.
+        module_b, variables_b: another, or the same.
         batches: inputs of both networks; a batch of several inputs is a tuple. The
             last one may be smaller.
         layers: paths of layers, as `cut_points` lists them; all that return one array
             by default. The later calls of a layer that is called more than once are
             named `"path, call 1"`, and so on.
         layers_b: those of b, if they are others.
-        view: from the output of a layer to (..., features), to compare layers of
-            different shapes: `similarity.flattened`, or a mean over positions. By
-            default every position is a sample and every channel a feature.
+        view: from the output of a layer to (samples, features). By default every
+            position is a sample; `similarity.flattened`, or a mean over positions,
+            compares layers of different shapes.
         method: the method of both modules that is called, as for `cut`.
         **options: keyword arguments of that, for instance `train=False`.
 
@@ -120,62 +124,35 @@ def layer_moments(
         ((2, 2), ['layers_0', 'layers_2'])
     """
 
-    def alone(outputs):
-        return [moments(view(output) if view else output) for output in outputs]
-
-    @jax.jit
-    def see(variables_a, variables_b, batch):
-        xs, ys = first.run(variables_a, batch), second.run(variables_b, batch)
-        shapes = {
-            name: jax.eval_shape(view, output).shape[:-1] if view else output.shape[:-1]
-            for names, outputs in ((first.names, xs), (second.names, ys))
-            for name, output in zip(names, outputs, strict=True)
-        }
-        if len(set(shapes.values())) > 1:
+    def see(xs, ys):
+        samples = [{k: x.shape[:-1] for k, x in named.items()} for named in (xs, ys)]
+        if len({shape for named in samples for shape in named.values()}) > 1:
             raise ValueError(
                 f"view: expected one that gives all layers the same samples, got "
-                f"{shapes}; for instance view=stitching.similarity.flattened, or a "
-                "mean over positions"
+                f"{samples[0]} and {samples[1]}; for instance "
+                "view=stitching.similarity.flattened, or a mean over positions"
             )
-        x, y = ([view(o) if view else o for o in outputs] for outputs in (xs, ys))
-        cross = [[moments(each, other).xy for other in y] for each in x]
-        return alone(xs), alone(ys), cross
+        a, b = ([moments(each) for each in named.values()] for named in (xs, ys))
+        return a, b, [[moments(x, y).xy for y in ys.values()] for x in xs.values()]
 
     @jax.jit
     def add(seen, more):
-        (a, b, cross), (more_a, more_b, more_cross) = seen, more
-        count = a[0].count + more_a[0].count
-        share = more_a[0].count / count
-        shift_a = [m.mean_x - each.mean_x for each, m in zip(a, more_a, strict=True)]
-        shift_b = [m.mean_x - each.mean_x for each, m in zip(b, more_b, strict=True)]
-        for i, x in enumerate(shift_a):
-            for j, y in enumerate(shift_b):
-                between = share * (1 - share) * jnp.outer(x, y)
-                old, new = cross[i][j], more_cross[i][j]
-                cross[i][j] = (1 - share) * old + share * new + between
-        a = [merge(each, m) for each, m in zip(a, more_a, strict=True)]
-        b = [merge(each, m) for each, m in zip(b, more_b, strict=True)]
-        return a, b, cross
+        (a, b, cross), (c, d, others) = seen, more
+        cross = [
+            [
+                merge(_pair(x, y, cross[i][j]), _pair(c[i], d[j], others[i][j])).xy
+                for j, y in enumerate(b)
+            ]
+            for i, x in enumerate(a)
+        ]
+        return list(map(merge, a, c)), list(map(merge, b, d)), cross
 
-    seen = None
-    for batch in batches:
-        if seen is None:
-            given = module_a, variables_a, batch, layers, method, options
-            first = layer_outputs(*given)
-            chosen = layers if layers_b is None else layers_b
-            second = layer_outputs(
-                module_b, variables_b, batch, chosen, method, options
-            )
-        more = see(first.plain(variables_a), second.plain(variables_b), batch)
-        seen = more if seen is None else add(seen, more)
-    if seen is None:
-        raise ValueError("batches: expected at least 1 batch, got none")
-    a, b, cross = seen
-    return LayerMoments(
-        dict(zip(first.names, a, strict=True)),
-        dict(zip(second.names, b, strict=True)),
-        cross,
+    networks = (module_a, variables_a), (module_b, variables_b)
+    names, (a, b, cross) = _over_batches(
+        see, add, networks, batches, (layers, layers_b), view, method, options
     )
+    a, b = (dict(zip(*each, strict=True)) for each in zip(names, (a, b), strict=True))
+    return LayerMoments(a, b, cross)
 
 
 def layer_cka(
@@ -201,22 +178,15 @@ def layer_cka(
     with the unbiased estimate HSIC₁ of each batch, weighted by its size. For layers of
     many features: memory grows with the square of a batch, not of their number.
 
-    All three sums are unbiased whatever the batch size; their ratio is not. Its bias
-    falls as one over the number of *all* samples, as that of `cka(debiased=True)` of
-    all samples at once does, and its variance is larger than there. It may be negative.
+    It may be negative. Its bias falls as one over the number of *all* samples, as that
+    of `cka(debiased=True)` of all samples at once does; its variance is larger.
 
     Args:
-        module_a: a Linen or NNX module, as for `cut`.
-        variables_a: of it.
-        module_b: another, or the same.
-        variables_b: of it.
-        batches: inputs of both networks, at least 4 samples each, in random order.
-        layers: paths of layers, as for `layer_moments`.
-        layers_b: those of b, if they are others.
+        module_a, variables_a, module_b, variables_b: as for `layer_moments`.
+        batches: as for `layer_moments`, of at least 4 samples each, in random order.
+        layers, layers_b, method, **options: as for `layer_moments`.
         view: from the output of a layer to (samples, features); every entry is a
             feature by default.
-        method: the method of both modules that is called, as for `cut`.
-        **options: keyword arguments of that, for instance `train=False`.
 
     Returns:
         A matrix; NaN where an estimate of HSIC(K, K) is not positive.
@@ -237,27 +207,54 @@ def layer_cka(
         Nguyen, Raghu and Kornblith, 2021, arXiv 2010.15327, section 3.
     """
 
-    @jax.jit
-    def see(variables_a, variables_b, batch):
-        x, y = (
-            [view(output) for output in outputs.run(variables, batch)]
-            for outputs, variables in ((first, variables_a), (second, variables_b))
-        )
-        return unbiased_hsic(x, y)
+    def see(xs, ys):
+        return unbiased_hsic(list(xs.values()), list(ys.values()))
 
-    seen = None
-    for batch in batches:
-        if seen is None:
-            first = layer_outputs(module_a, variables_a, batch, layers, method, options)
-            chosen = layers if layers_b is None else layers_b
-            second = layer_outputs(
-                module_b, variables_b, batch, chosen, method, options
-            )
-        more = see(first.plain(variables_a), second.plain(variables_b), batch)
-        seen = more if seen is None else jax.tree.map(jnp.add, seen, more)
-    if seen is None:
-        raise ValueError("batches: expected at least 1 batch, got none")
-    cross, own_a, own_b = (np.asarray(each) for each in seen)
+    def add(seen, more):
+        return jax.tree.map(jnp.add, seen, more)
+
+    networks = (module_a, variables_a), (module_b, variables_b)
+    names, sums = _over_batches(
+        see, add, networks, batches, (layers, layers_b), view, method, options
+    )
+    cross, own_a, own_b = (np.asarray(each) for each in sums)
     with np.errstate(invalid="ignore"):
         values = cross / (np.sqrt(own_a)[:, None] * np.sqrt(own_b))
-    return LayerMatrix(values, first.names, second.names)
+    return LayerMatrix(values, *names)
+
+
+def _over_batches(
+    see: Callable[..., Any],
+    add: Callable[[Any, Any], Any],
+    networks: Any,
+    batches: Iterable[PyTree],
+    layers: tuple[Sequence[str] | None, Sequence[str] | None],
+    view: View,
+    method: Method,
+    options: dict[str, Any],
+) -> tuple[list[list[str]], Any]:
+    """Names of both networks' layers, and what all batches add up to.
+
+    Args:
+        see: from the outputs of both networks' layers, by name, for a batch to a tree.
+        add: from two of these trees to their sum.
+    """
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("batches: expected at least 1 batch, got none")
+    paths = layers[0], layers[0] if layers[1] is None else layers[1]
+    found = [
+        layer_outputs(module, variables, first, path, method, options)
+        for (module, variables), path in zip(networks, paths, strict=True)
+    ]
+    plain = [each.plain(v) for each, (_, v) in zip(found, networks, strict=True)]
+
+    @jax.jit
+    def seen_in(variables, batch):
+        outputs = [each.run(v, batch) for each, v in zip(found, variables, strict=True)]
+        named = zip(found, outputs, strict=True)
+        return see(*[dict(zip(f.names, map(view, o), strict=True)) for f, o in named])
+
+    seen = (seen_in(plain, batch) for batch in itertools.chain([first], batches))
+    return [each.names for each in found], functools.reduce(add, seen)

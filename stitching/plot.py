@@ -44,9 +44,8 @@ def layer_to_layer(
     Args:
         scores: shape (k, l), as `report.layer_scores` returns them; of one network
             with itself as well. NaN are left blank.
-        layers_1: names of the k layers of network a; by default their numbers.
-        layers_2: names of the l layers of network b; by default those of network a
-            where there are as many.
+        layers_1, layers_2: names of the k layers of network a and of the l of network
+            b; numbers by default, or those of network a where there are as many.
         label: what the colour bar shows; without one there is no colour bar.
         limits: scores of the lowest and the highest colour.
         ax: axes to draw on; by default those of a new figure.
@@ -173,14 +172,14 @@ def audit(
         The axes.
 
     Example:
-        >>> import jax, jax.numpy as jnp, stitching, stitching.plot
+        >>> import stitching.plot
         >>> from types import SimpleNamespace as Record
         >>> def measures(accuracy):
         ...     return Record(relative_accuracy=accuracy)
-        >>> found = Record(  # what stitching.report.audit returns
-        ...     measures=measures(0.9), chance=0.1, controls=Record(
-        ...         self_stitch=measures(1.0), untrained=None,
-        ...         shuffled=measures(0.1), noise=measures(0.12)))
+        >>> controls = Record(
+        ...     self_stitch=measures(1.0), untrained=None, shuffled=measures(0.1),
+        ...     noise=measures(0.12))
+        >>> found = Record(measures=measures(0.9), chance=0.1, controls=controls)
         >>> axes = stitching.plot.audit({"conv1": found, "conv2": found})
         >>> axes.get_legend_handles_labels()[1][:2]
         ['stitch', 'control: network b stitched to itself']

@@ -12,21 +12,24 @@ modules that train: Linen, and NNX by `to_nnx`.
 | `FixedMatching` | zeros and ones; only the bias trains | best sources |
 """
 
-from stitching.layers._affine import Affine, MaskedAffine
-from stitching.layers._initialisers import from_fit, identity, random_permutation
-from stitching.layers._low_rank import LowRank
-from stitching.layers._matching import FixedMatching, Matching
-from stitching.layers._nnx import to_nnx
-from stitching.layers._orthogonal import Orthogonal
-from stitching.layers._proximal import proximal_l1
-from stitching.layers._shapes import (
-    map_to_tokens,
-    resize,
-    resize_tokens,
-    tokens_to_map,
+from stitching.layers._layers import (
+    Affine,
+    FixedMatching,
+    LowRank,
+    MaskedAffine,
+    Matching,
+    Orthogonal,
+    Sparse,
 )
-from stitching.layers._sparse import Sparse
-from stitching.layers._stitching_layer import StitchingLayer
+from stitching.layers._nnx import to_nnx
+from stitching.layers._proximal import proximal_l1
+from stitching.layers._shapes import map_to_tokens, resize, resize_tokens, tokens_to_map
+from stitching.layers._stitching_layer import (
+    StitchingLayer,
+    from_fit,
+    identity,
+    random_permutation,
+)
 
 __all__ = [
     "Affine",

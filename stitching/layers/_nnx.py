@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from stitching.direct import Fit
-from stitching.layers._stitching_layer import StitchingLayer
+from stitching.direct._fit import Fit
+from stitching.layers._stitching_layer import StitchingLayer, check_layer
 
 
 class Fixed(nnx.Variable):
@@ -28,7 +28,7 @@ class NNXStitchingLayer(nnx.Module):
         self.names = tuple((kind, n) for kind, tree in variables.items() for n in tree)
         for kind, name in self.names:
             make = nnx.Param if kind == "params" else Fixed
-            setattr(self, name, make(jax.numpy.array(variables[kind][name])))
+            setattr(self, name, make(jnp.array(variables[kind][name])))
 
     @property
     def variables(self) -> dict[str, dict[str, Array]]:
@@ -72,10 +72,7 @@ def to_nnx(layer: StitchingLayer, variables: Mapping[str, Any]) -> NNXStitchingL
         >>> module(jnp.ones((2, 4))).shape, list(nnx.state(module, nnx.Param))
         ((2, 3), ['bias', 'left', 'right'])
     """
-    if not isinstance(layer, StitchingLayer):
-        raise TypeError(
-            f"layer: expected a stitching layer, got {type(layer).__name__}"
-        )
+    check_layer(layer)
     return NNXStitchingLayer(layer, variables)
 
 

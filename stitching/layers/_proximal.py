@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
-from stitching._moments import real
+from stitching._checks import nonnegative
 from stitching.direct._sparse import soft_threshold
 
 Rate = ArrayLike | Callable[[Array], ArrayLike]
@@ -34,11 +33,10 @@ def proximal_l1(
         \theta \leftarrow \operatorname{soft}_{\alpha\lambda}(\theta + u), \qquad
         \operatorname{soft}_t(a) = \operatorname{sign}(a)\,(|a| - t)_+
 
-    The last of a chain. Small entries become exactly zero, stay there while the
-    gradient is smaller than the penalty, and may come back. Behind plain gradient
-    descent at this learning rate it minimises the loss plus :math:`\lambda
-    \|\theta\|_1`; behind an optimizer that scales each entry by itself, such as Adam,
-    the effective penalty of an entry is scaled by as much.
+    The last of a chain. Small entries become exactly zero, and may come back. Behind
+    plain gradient descent at this learning rate it minimises the loss plus
+    :math:`\lambda \|\theta\|_1`; behind an optimizer that scales each entry by itself,
+    such as Adam, the effective penalty of an entry is scaled by as much.
 
     Args:
         penalty: λ ≥ 0; may be traced.
@@ -50,20 +48,16 @@ def proximal_l1(
         The transformation; its update needs the parameters.
 
     Raises:
-        TypeError: if the penalty is not real.
-        ValueError: if it is negative; at `init`, if no leaf is named "kernel"
-            and there is no mask; at `update`, without parameters.
+        TypeError, ValueError: if a number is not real, or negative; at `init`, if no
+            leaf is named "kernel" and there is no mask; at `update`, without params.
 
     Example:
         >>> import jax.numpy as jnp, optax
         >>> from stitching import layers
         >>> optimizer = optax.chain(optax.sgd(1.0), layers.proximal_l1(0.5, 1.0))
-        >>> params = {"kernel": jnp.array([0.25, -2.0]), "bias": jnp.array([0.25])}
-        >>> updates, _ = optimizer.update(
-        ...     {"kernel": jnp.zeros(2), "bias": jnp.zeros(1)},
-        ...     optimizer.init(params),
-        ...     params,
-        ... )
+        >>> params = {"kernel": jnp.array([0.25, -2.0])}
+        >>> still = {"kernel": jnp.zeros(2)}
+        >>> updates, _ = optimizer.update(still, optimizer.init(params), params)
         >>> optax.apply_updates(params, updates)["kernel"].tolist()
         [0.0, -1.5]
 
@@ -71,13 +65,9 @@ def proximal_l1(
         Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm for
         linear inverse problems", 2009 (ISTA).
     """
-    weight = real("penalty", penalty)
-    if not isinstance(weight, Tracer) and not bool(weight >= 0):
-        raise ValueError(f"penalty: expected at least 0, got {penalty}")
+    weight = nonnegative("penalty", penalty)
     if not callable(learning_rate):
-        fixed = real("learning_rate", learning_rate)
-        if not isinstance(fixed, Tracer) and not bool(fixed >= 0):
-            raise ValueError(f"learning_rate: expected at least 0, got {learning_rate}")
+        nonnegative("learning_rate", learning_rate)
 
     def init(params):
         del params

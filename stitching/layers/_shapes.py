@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from stitching.direct._checks import one_of
+from stitching._checks import one_of
 
 Size = tuple[int, int]
 
@@ -15,7 +15,7 @@ Size = tuple[int, int]
 def resize(
     activation: Float[ArrayLike, "*n h w c"], size: Size, *, method: str
 ) -> Float[Array, "*n h2 w2 c"]:
-    """Maps at another spatial size.
+    """Return maps at another spatial size.
 
     Smaller maps are smoothed first, except by "nearest".
 
@@ -39,15 +39,19 @@ def resize(
     """
     activation = _with_axes(activation, 3, "(..., height, width, channels)")
     _check_size(size)
-    _check_method(method)
+    try:
+        known_method = jax.image.ResizeMethod.from_string(method)
+    except (AttributeError, ValueError) as error:
+        known = ", ".join(each.name.lower() for each in jax.image.ResizeMethod)
+        raise ValueError(f"method: expected one of {known}, got {method!r}") from error
     shape = (*activation.shape[:-3], *size, activation.shape[-1])
-    return jax.image.resize(activation, shape, method)
+    return jax.image.resize(activation, shape, known_method)
 
 
 def map_to_tokens(
     activation: Float[ArrayLike, "*n h w c"], *, class_token: str
 ) -> Float[Array, "*n t c"]:
-    """Maps as sequences of their positions, row by row.
+    """Return maps as sequences of their positions, row by row.
 
     Args:
         activation: (..., height, width, channels).
@@ -80,7 +84,7 @@ def map_to_tokens(
 def tokens_to_map(
     activation: Float[ArrayLike, "*n t c"], size: Size, *, class_token: str
 ) -> Float[Array, "*n h w c"]:
-    """Sequences of the positions of a map, row by row, as maps.
+    """Return sequences of the positions of a map, row by row, as maps.
 
     Args:
         activation: (..., tokens, channels).
@@ -121,12 +125,11 @@ def resize_tokens(
     method: str,
     class_token: str,
 ) -> Float[Array, "*n t2 c"]:
-    """Sequences of the positions of a map, for a map of another size.
+    """Return sequences of the positions of a map, for a map of another size.
 
     Args:
         activation: (..., tokens, channels).
-        old: the (height, width) of the positions.
-        new: the (height, width) that they should have.
+        old, new: the (height, width) that the positions have, and should have.
         method: as in `resize`.
         class_token: "none"; or "keep": the first token is one, and stays as it is.
 
@@ -139,10 +142,8 @@ def resize_tokens(
     Example:
         >>> import jax.numpy as jnp
         >>> from stitching import layers
-        >>> tokens = jnp.ones((2, 17, 8))
-        >>> layers.resize_tokens(
-        ...     tokens, (4, 4), (2, 2), method="linear", class_token="keep"
-        ... ).shape
+        >>> options = {"method": "linear", "class_token": "keep"}
+        >>> layers.resize_tokens(jnp.ones((2, 17, 8)), (4, 4), (2, 2), **options).shape
         (2, 5, 8)
     """
     one_of("class_token", class_token, ("none", "keep"))
@@ -159,14 +160,6 @@ def _with_axes(activation: ArrayLike, axes: int, shape: str) -> Array:
     if activation.ndim < axes:
         raise ValueError(f"activation: expected shape {shape}, got {activation.shape}")
     return activation
-
-
-def _check_method(method: str) -> None:
-    try:
-        jax.image.ResizeMethod.from_string(method)
-    except (AttributeError, ValueError) as error:
-        known = ", ".join(each.name.lower() for each in jax.image.ResizeMethod)
-        raise ValueError(f"method: expected one of {known}, got {method!r}") from error
 
 
 def _check_size(size: Size) -> None:

@@ -1,14 +1,4 @@
-"""What a stitch achieves, and whether to believe it.
-
-| function | asks |
-|---|---|
-| `measures`: `accuracy`, `relative_accuracy`, `agreement`, `cross_entropy`, `hits_table` | how well does the stitched network classify, and is it like network 2? |
-| `regression_measures`: `r_squared` | the same of outputs that are values |
-| `mahalanobis`, `energy`, `out_of_distribution` | does network 2 ever have such activations itself? |
-| `identification` | is each layer matched best by its counterpart? |
-| `controls` | what does the method give where the answer is known? |
-| `audit`, `audit_activations` | all of these for one stitch, with the held-out R² at the cut |
-"""  # noqa: E501
+"""What a stitch achieves, and whether to believe it."""
 
 from stitching.report._audit import Audit, TaskLoss, audit, audit_activations
 from stitching.report._controls import Controls, controls, gaussian_noise, shuffled

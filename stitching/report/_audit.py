@@ -12,8 +12,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from stitching import targets
+from stitching._checks import without_masked
 from stitching._moments import moments
-from stitching.report import _measures as measured
 from stitching.report._controls import Controls, Split, controls
 from stitching.report._distribution import (
     OutOfDistribution,
@@ -22,12 +22,22 @@ from stitching.report._distribution import (
     out_of_distribution,
     per_image,
 )
-from stitching.report._measures import Labels, Measures, RegressionMeasures, Values
-from stitching.training import Stitched, in_batches, stitch
-from stitching.training import train as train_layer
-from stitching.training._batches import count
+from stitching.report._measures import (
+    Labels,
+    Measures,
+    RegressionMeasures,
+    Values,
+    checked_weights,
+    measures,
+    r_squared,
+    regression_measures,
+)
+from stitching.training._batches import count, in_batches
+from stitching.training._stitched import Stitched, check_stitched, stitch
+from stitching.training._train import train as train_layer
 
 Map = Callable[[Any], Any]
+Pair = tuple[Any, Any]  # of the samples that are seen, and of those held out
 
 
 class TaskLoss(NamedTuple):
@@ -73,23 +83,44 @@ class Audit(NamedTuple):
     controls: Controls
 
     def __str__(self) -> str:
-        rows = [*_rows_of_measures(self), *_rows_of_distribution(self)]
-        for name, meaning in _CONTROLS.items():
-            control = getattr(self.controls, name)
-            if control is not None:
-                label = f"control: {name.replace('_', '-')}"
-                rows.append((label, _relative(control), meaning))
-        width = max(len(name) for name, *_ in rows)
-        lines = [f"{name:<{width}}  {float(v):8.3f}  {text}" for name, v, text in rows]
-        return "\n".join([f"a stitch on {_samples(self)} held-out samples", *lines])
+        found = self.measures
+        if isinstance(found, RegressionMeasures):
+            table, relative, number = _OF_VALUES, "relative_r_squared", found.samples
+        else:
+            table, relative, number = _OF_CLASSES, "relative_accuracy", found.hits.sum()
+        rows = []
+        for row in (table + _OF_BOTH).split("\n"):
+            label, path, text = row.split(" | ")
+            value: Any = self
+            for name in path.strip().format(relative=relative).split("."):
+                value = None if value is None else getattr(value, name)
+            if value is not None:
+                rows.append(f"{label} {float(value):8.3f}  {text}")
+        text = "\n".join(rows).format(**self._asdict())
+        return f"a stitch on {float(number):g} held-out samples\n{text}"
 
 
-_CONTROLS = {
-    "self_stitch": "network 2 to itself; a shortfall from 1 is the method's own error",
-    "shuffled": "of other inputs; above a constant answer, something leaks",
-    "noise": "above a constant answer, map and back do the task alone",
-    "untrained": "random features; only what exceeds them was learned",
-}
+# Rows of the printed table: a label, where in the audit the number is, what it means.
+_OF_CLASSES = """\
+relative accuracy     | measures.relative_accuracy       | of network 2's {measures.reference_accuracy:.3f}; a constant answer has {chance:.3f}
+agreement             | measures.agreement               | of the samples are assigned the class that network 2 predicts
+cross-entropy         | measures.cross_entropy           | nats against network 2's soft outputs; {measures.reference_entropy:.3f} is the least possible
+"""  # noqa: E501
+_OF_VALUES = """\
+relative R²           | measures.relative_r_squared      | of network 2's {measures.reference_r_squared:.3f}; a constant answer has 0
+agreement             | measures.agreement               | R² against network 2's own outputs
+squared error         | measures.squared_error           | per output and channel; network 2 has {measures.reference_squared_error:.3f}
+"""  # noqa: E501
+_OF_BOTH = """\
+R² at the cut         | r_squared                        | of the variance of network 2's own is explained; below 0, its mean is closer
+distance              | distance.mean                    | from network 2's own activations (Mahalanobis); these have {distance.own_mean:.3f}
+  beyond 99 %         | distance.beyond_99               | are further out than 99 % of the own; in distribution 0.010 are
+  AUROC               | distance.auroc                   | 0.5: as far out as the own; 1: all are further
+energy, AUROC         | energy.auroc                     | 0.5: as confident as network 2; 0: always more, 1: always less
+control: self-stitch  | controls.self_stitch.{relative}  | network 2 to itself; a shortfall from 1 is the method's own error
+control: shuffled     | controls.shuffled.{relative}     | of other inputs; above a constant answer, something leaks
+control: noise        | controls.noise.{relative}        | above a constant answer, map and back do the task alone
+control: untrained    | controls.untrained.{relative}    | random features; only what exceeds them was learned"""  # noqa: E501
 
 
 def audit(
@@ -107,18 +138,13 @@ def audit(
 ) -> Audit:
     """Fit a stitch on training data, and find out on test data whether to believe it.
 
-    A high accuracy alone does not show that two networks have the same representation.
-    A map trained through the frozen back may drive it with activations that network 2
-    never has, and rate distant layers, or noise, as similar. So the audit asks as well:
-    Does the map hit the target activation (`r_squared`)? Is its output like network 2's
-    own (`distance`)? Does the method find what is certainly there (self-stitch), and
-    nothing where nothing is (shuffled, noise)? How far do random features get
-    (untrained)?
-
-    The Mahalanobis distance at the cut says whether the stitch is out of distribution,
-    as there the map itself is measured. The energy of the logits is reported alongside
-    but cannot replace it: it is seen through the back, and training on the task loss
-    acts on it directly.
+    A high accuracy alone does not show that two networks have the same representation:
+    a map trained through the frozen back may drive it with activations that network 2
+    never has. So the audit asks as well: Does the map hit the target activation
+    (`r_squared`)? Is its output like network 2's own (`distance`, at the cut; `energy`
+    is seen through the back, on which training acts directly)? Does the method find
+    what is certainly there (self-stitch), and nothing where nothing is (shuffled,
+    noise)? How far do random features get (untrained)?
 
     The method runs once, and once for each control, always on the training data alone.
     Activations are held in memory whole; a few thousand samples are enough for these
@@ -131,14 +157,12 @@ def audit(
             of the training samples, and returns it: `lambda x, y:
             stitching.least_squares(stitching.moments(x, y))`. Where the training data
             have weights, it is called with `weights=` too. Or a `TaskLoss`.
-        variables_1: of network 1.
-        variables_2: of network 2.
+        variables_1, variables_2: of network 1 and of network 2.
         train: (x, labels) of the samples for the fit, or (x, labels, weights); labels
             as for `targets.hard`, or values as for `targets.squared_error`.
         test: the same of other samples.
         key: for training and controls.
-        untrained: network 1 with fresh variables, say `module.init` of another key; by
-            default there is no such control.
+        untrained: network 1's fresh variables; by default there is no such control.
         pick: takes logits or values from the outputs, where there are several.
         batch_size: samples per batch of the networks.
 
@@ -172,15 +196,10 @@ def audit(
         Balogh and Jelasity, 2024, arXiv 2412.11299 (task-loss matching leaves the
         distribution). The choice of scores and controls: ours.
     """
-    if not isinstance(stitched, Stitched):
-        raise TypeError(
-            f"stitched: expected what stitching.stitch(cut_1, layer, cut_2) gives, got "
-            f"{type(stitched).__name__}"
-        )
-    (seen, labels, weights), (held_out, test_labels, test_weights) = (
-        _checked_data(name, data) for name, data in (("train", train), ("test", test))
-    )
-    shared = _rows(seen, weights) & _rows(held_out, test_weights)
+    check_stitched(stitched)
+    data = _checked_data("train", train), _checked_data("test", test)
+    x, labels, weights = zip(*data, strict=True)
+    shared = set.intersection(*map(_samples, x, weights))
     if shared:
         raise ValueError(
             f"test: expected samples that are not in train, got {len(shared)} that "
@@ -188,58 +207,71 @@ def audit(
         )
 
     def front(cut, variables):
-        return tuple(
-            in_batches(cut.front, variables, x, batch_size=batch_size)
-            for x in (seen, held_out)
-        )
+        apply = functools.partial(in_batches, cut.front, batch_size=batch_size)
+        return tuple(apply(variables, each) for each in x)
 
-    own = front(stitched.cut_2, variables_2)
     back_of = _Back(stitched, pick)
 
     def back(activation):
-        pair = activation, held_out
+        pair = activation, x[1]
         return in_batches(back_of, variables_2, pair, batch_size=batch_size)
 
     training_key, key = jax.random.split(key)
 
-    def fit(activation, target, **options):
-        is_own = activation is own[0]
-        if not isinstance(method, TaskLoss):
-            convert = None if is_own else getattr(stitched.layer, "convert", None)
-            if convert is None:
-                return method(activation, target, **options)
-            found = method(convert(activation), target, **options)
-            return lambda activation: found(convert(activation))
-        pair = _with_itself(stitched) if is_own else stitched
-        loss = method.target
-        if loss is None:
-            kind = targets.hard if _are_classes(labels) else targets.squared_error
-            loss = kind(labels, weights=weights, pick=pick)
-        variables = variables_2 if is_own else variables_1
-        given = pair, variables, variables_2, seen, loss, method.optimizer
-        trained = train_layer(
-            *given,
-            key=training_key,
-            steps=method.steps,
-            batch_size=method.batch_size,
-            activation=activation,
-        )
-        return functools.partial(pair.layer.apply, trained.variables)
+    def fit(activation, own, **options):
+        # Network 2 is stitched to itself by the same layer, with nothing to convert.
+        to_itself, pair = activation is own, stitched
+        if to_itself:
+            layer: Any = stitched.layer
+            if getattr(layer, "convert", None) is not None:
+                layer = layer.clone(convert=None)
+            pair = stitch(stitched.cut_2, layer, stitched.cut_2)
+        if isinstance(method, TaskLoss):
+            kind = targets.hard if _are_classes(labels[0]) else targets.squared_error
+            trained = train_layer(
+                pair,
+                variables_2 if to_itself else variables_1,
+                variables_2,
+                x[0],
+                method.target or kind(labels[0], weights=weights[0], pick=pick),
+                method.optimizer,
+                key=training_key,
+                steps=method.steps,
+                batch_size=method.batch_size,
+                activation=activation,
+            )
+            return functools.partial(pair.layer.apply, trained.variables)
+        convert = getattr(pair.layer, "convert", None)
+        if convert is None:
+            return method(activation, own, **options)
+        found = method(convert(activation), own, **options)
+        return lambda activation: found(convert(activation))
 
     weighted: Any = None
-    if weights is not None or test_weights is not None:
-        pairs = ((weights, labels), (test_weights, test_labels))
+    if any(each is not None for each in weights):
+        pairs = zip(weights, labels, strict=True)
         weighted = tuple(np.ones(len(y)) if w is None else w for w, y in pairs)
     return audit_activations(
         fit,
         front(stitched.cut_1, variables_1),
-        own,
+        front(stitched.cut_2, variables_2),
         back,
-        test_labels,
+        labels[1],
         key=key,
         untrained=None if untrained is None else front(stitched.cut_1, untrained),
         weights=weighted,
     )
+
+
+class _Back(NamedTuple):
+    """Network 2's outputs from pairs of activation and x; equal ones are the same."""
+
+    stitched: Stitched
+    pick: Any
+
+    def __call__(self, variables_2: PyTree, pair: tuple[Any, Any]) -> Any:
+        outputs = self.stitched.back(variables_2, *pair)
+        return outputs if self.pick is None else self.pick(outputs)
 
 
 def audit_activations(
@@ -256,17 +288,14 @@ def audit_activations(
     """Audit a stitch as `audit` does, from activations that are computed before.
 
     Args:
-        method: method(x, y) fits a map to network 1's activations x and network 2's y
-            of the same samples, and returns it. One that trains on labels has them, in
-            the order of the samples, from its closure. Called with `weights=` too, if
-            there are weights.
+        method: as for `audit`, a function. One that trains on labels has them, in the
+            order of the samples, from its closure.
         source: network 1's activations at its cut, (seen, held_out): of samples for
             the fit, and of others. Shape (images, ..., channels).
         own: network 2's at its cut, of the same samples.
         back: back(activation) returns network 2's outputs; where the cut is no
             bottleneck, `lambda activation: cut.back(variables, activation, x_test)`.
-        labels: the right classes (integers) of the held-out samples, or values of the
-            outputs' shape for regression.
+        labels: the right classes (integers) of the held-out samples, or values.
         key: for the controls.
         untrained: as `source`, of network 1 with fresh variables.
         weights: of the samples that are seen and held out, at least 0, over the leading
@@ -287,36 +316,47 @@ def audit_activations(
         >>> one, two = x @ jnp.tri(4), jnp.tanh(x)  # activations of two networks
         >>> found = report.audit_activations(
         ...     lambda x, y: stitching.least_squares(stitching.moments(x, y)),
-        ...     source=(one[:100], one[100:]),
-        ...     own=(two[:100], two[100:]),
-        ...     back=lambda activation: 5 * activation,
-        ...     labels=x[100:].argmax(-1),
+        ...     source=(one[:100], one[100:]), own=(two[:100], two[100:]),
+        ...     back=lambda activation: 5 * activation, labels=x[100:].argmax(-1),
         ...     key=jax.random.key(1),
         ... )
         >>> bool(found.measures.relative_accuracy > 0.8), bool(found.r_squared > 0.8)
         (True, True)
-        >>> bool(found.controls.noise.relative_accuracy < 0.5)
-        True
     """
     source, own = _split("source", source), _split("own", own)
-    _same_samples(source, own)
-    if untrained is not None:
-        untrained = _split("untrained", untrained)
-        _same_samples(untrained, own, "untrained")
-    seen = held = None
+    untrained = None if untrained is None else _split("untrained", untrained)
+    for name, split in (("source", source), ("untrained", untrained)):
+        if split is not None and list(map(len, split)) != list(map(len, own)):
+            raise ValueError(
+                f"{name} and own: expected the same samples, got "
+                f"{tuple(map(len, split))} and {tuple(map(len, own))} (seen, held out)"
+            )
+    options, held, images = {}, None, slice(None)
+    known = own[0]
     if weights is not None:
-        seen, held = (jnp.asarray(each) for each in _pair("weights", weights))
-        splits = (source, own, untrained)
-        source, own, untrained = (_masked(split, (seen, held)) for split in splits)
-    options = {} if seen is None else {"weights": seen}
-    reference = jnp.asarray(back(own[1]))
-    labels = jnp.asarray(labels)
-    classes = _are_classes(labels)
-    measure = measured.measures if classes else measured.regression_measures
+        seen, held = map(jnp.asarray, _pair("weights", weights))
+        options, images = {"weights": seen}, np.asarray(held > 0)
+        images = images.reshape(len(images), -1).any(axis=1)
 
-    def stitch(activation: Any, held_out: Any) -> Any:
-        logits = back(method(activation, own[0], **options)(held_out))
-        return measure(logits, reference, labels, weights=held)
+        def masked(split: Pair) -> Any:
+            each = zip(split, (seen, held), strict=True)
+            full = [(x, checked_weights(w, x.shape[:-1])) for x, w in each]
+            return tuple(without_masked(x, w) for x, w in full)
+
+        source, own = masked(source), masked(own)
+        untrained = None if untrained is None else masked(untrained)
+        known = own[0][np.asarray(checked_weights(seen, own[0].shape[:-1])) > 0]
+    reference, labels = jnp.asarray(back(own[1])), jnp.asarray(labels)
+    classes = _are_classes(labels)
+    measure = measures if classes else regression_measures
+
+    def measured(activation: Any, held_out: Any) -> Any:
+        outputs = back(method(activation, own[0], **options)(held_out))
+        return measure(outputs, reference, labels, weights=held)
+
+    def compared(score: Any, found: Any, own: Any) -> OutOfDistribution:
+        scores = (per_image(score(each), weights=held) for each in (found, own))
+        return out_of_distribution(*(each[images] for each in scores))
 
     mapped = jnp.asarray(method(source[0], own[0], **options)(source[1]))
     if mapped.shape != own[1].shape:
@@ -324,39 +364,23 @@ def audit_activations(
             f"method: expected a map to activations like network 2's, of shape "
             f"{own[1].shape}, got {mapped.shape}"
         )
-    logits = back(mapped)
-    found: Any = measure(logits, reference, labels, weights=held)
-    images = slice(None)
-    if held is not None:
-        images = np.asarray(held).reshape(len(held), -1).any(axis=1)
+    outputs = back(mapped)
+    found: Any = measure(outputs, reference, labels, weights=held)
+    distance = functools.partial(mahalanobis, own=moments(known))
     return Audit(
         measures=found,
         chance=_chance(found, labels, reference, held) if classes else jnp.zeros(()),
-        r_squared=measured.r_squared(mapped, own[1], weights=held),
-        distance=_distance(mapped, *own, seen, held, images),
-        energy=_compared(energy, logits, reference, held, images) if classes else None,
-        controls=controls(stitch, source, own, key=key, untrained=untrained),
+        r_squared=r_squared(mapped, own[1], weights=held),
+        distance=compared(distance, mapped, own[1]),
+        energy=compared(energy, outputs, reference) if classes else None,
+        controls=controls(measured, source, own, key=key, untrained=untrained),
     )
-
-
-def _distance(mapped, seen, held_out, seen_weights, weights, images):
-    """Distances of mapped activations compared with those of held-out own ones."""
-    if seen_weights is not None:
-        known: Any = measured.checked_weights(seen_weights, seen.shape[:-1])
-        seen = seen[np.asarray(known) > 0]
-    distance = functools.partial(mahalanobis, own=moments(seen))
-    return _compared(distance, mapped, held_out, weights, images)
-
-
-def _compared(score: Any, found: Any, own: Any, weights: Any, images: Any) -> Any:
-    scores = (per_image(score(each), weights=weights) for each in (found, own))
-    return out_of_distribution(*(each[images] for each in scores))
 
 
 def _chance(found: Measures, labels: Any, logits: Array, weights: Any) -> Array:
     """The relative accuracy of always answering the commonest class."""
     given = jnp.ones(labels.shape) if weights is None else weights
-    known: Any = measured.checked_weights(given, labels.shape)
+    known: Any = checked_weights(given, labels.shape)
     hits = (labels[..., None] == jnp.arange(logits.shape[-1])) * known[..., None]
     share = hits.reshape(-1, logits.shape[-1]).sum(axis=0).max() / known.sum()
     return share / found.reference_accuracy
@@ -366,7 +390,7 @@ def _are_classes(labels: Any) -> bool:
     return jnp.issubdtype(jnp.asarray(labels).dtype, jnp.integer)
 
 
-def _pair(name: str, pair: Any) -> tuple[Any, Any]:
+def _pair(name: str, pair: Any) -> Pair:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise TypeError(
             f"{name}: expected a pair (seen, held_out), got {type(pair).__name__}"
@@ -375,54 +399,25 @@ def _pair(name: str, pair: Any) -> tuple[Any, Any]:
 
 
 def _split(name: str, split: Any) -> tuple[Array, Array]:
-    """Activations that were seen, and others.
-
-    Raises:
-        TypeError: if it is no pair.
-        ValueError: if they do not have the same features, or the same samples.
-    """
+    """Activations that were seen, and others of the same features."""
     seen, held_out = map(jnp.asarray, _pair(name, split))
     if seen.ndim < 2 or seen.shape[1:] != held_out.shape[1:]:
         raise ValueError(
             f"{name}: expected activations (images, ..., channels) of one layer, got "
             f"shapes {seen.shape} and {held_out.shape}"
         )
-    traced = any(isinstance(each, Tracer) for each in (seen, held_out))
-    if not traced and len(_rows(held_out)) > 1 and _rows(held_out) <= _rows(seen):
-        raise ValueError(
-            f"{name}: expected held-out activations of other samples than those of the "
-            f"fit, got {len(held_out)} that are all among them"
-        )
+    if not any(isinstance(each, Tracer) for each in (seen, held_out)):
+        others = _samples(held_out)
+        if len(others) > 1 and others <= _samples(seen):
+            raise ValueError(
+                f"{name}: expected held-out activations of other samples than those of "
+                f"the fit, got {len(held_out)} that are all among them"
+            )
     return seen, held_out
 
 
-def _same_samples(split: Split, own: Split, name: str = "source") -> None:
-    numbers = [tuple(len(each) for each in pair) for pair in (split, own)]
-    if numbers[0] != numbers[1]:
-        raise ValueError(
-            f"{name} and own: expected the same samples, got {numbers[0]} and "
-            f"{numbers[1]} (seen, held out)"
-        )
-
-
-def _masked(split: Split | None, weights: Split) -> Any:
-    """Activations that are 0 where they have no weight."""
-    if split is None:
-        return None
-
-    def one(activation, weights):
-        known: Any = measured.checked_weights(weights, activation.shape[:-1])
-        return jnp.where(known[..., None] > 0, activation, 0)
-
-    return tuple(map(one, split, weights))
-
-
 def _checked_data(name: str, data: Any) -> tuple[Any, Any, Any]:
-    """Samples, labels and weights, or None.
-
-    Raises:
-        TypeError, ValueError: if they are none, or not of the same length.
-    """
+    """Samples, labels, and weights or None, all of one length."""
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise TypeError(
             f"{name}: expected (x, labels) or (x, labels, weights), got "
@@ -439,7 +434,7 @@ def _checked_data(name: str, data: Any) -> tuple[Any, Any, Any]:
     return x, jnp.asarray(labels), weights
 
 
-def _rows(x: PyTree, weights: Any = None) -> set[int]:
+def _samples(x: PyTree, weights: Any = None) -> set[int]:
     """Hashes of the samples that have any weight."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(x)]
     counts = np.ones(len(leaves[0]), bool)
@@ -447,103 +442,3 @@ def _rows(x: PyTree, weights: Any = None) -> set[int]:
         counts = np.asarray(weights).reshape(counts.size, -1).any(axis=1)
     rows = np.flatnonzero(counts)
     return {hash(tuple(leaf[row].tobytes() for leaf in leaves)) for row in rows}
-
-
-def _with_itself(stitched: Stitched) -> Stitched:
-    """Network 2 to itself by the same layer, which has nothing to convert."""
-    layer: Any = stitched.layer
-    if getattr(layer, "convert", None) is not None:
-        layer = layer.clone(convert=None)
-    return stitch(stitched.cut_2, layer, stitched.cut_2)
-
-
-class _Back(NamedTuple):
-    """Network 2's outputs from pairs of activation and x; equal ones are the same."""
-
-    stitched: Stitched
-    pick: Any
-
-    def __call__(self, variables_2: PyTree, pair: tuple[Any, Any]) -> Any:
-        outputs = self.stitched.back(variables_2, *pair)
-        return outputs if self.pick is None else self.pick(outputs)
-
-
-def _relative(found: Any) -> Array:
-    if isinstance(found, RegressionMeasures):
-        return found.relative_r_squared
-    return found.relative_accuracy
-
-
-def _samples(audit: Audit) -> str:
-    found = audit.measures
-    number = (
-        found.samples if isinstance(found, RegressionMeasures) else found.hits.sum()
-    )
-    return f"{float(number):g}"
-
-
-def _rows_of_measures(audit: Audit) -> list[tuple[str, Any, str]]:
-    found = audit.measures
-    if isinstance(found, RegressionMeasures):
-        return [
-            (
-                "relative R²",
-                found.relative_r_squared,
-                f"of network 2's {float(found.reference_r_squared):.3f}; a constant "
-                "answer has 0",
-            ),
-            ("agreement", found.agreement, "R² against network 2's own outputs"),
-            (
-                "squared error",
-                found.squared_error,
-                f"per output and channel; network 2 has "
-                f"{float(found.reference_squared_error):.3f}",
-            ),
-        ]
-    return [
-        (
-            "relative accuracy",
-            found.relative_accuracy,
-            f"of network 2's {float(found.reference_accuracy):.3f}; a constant answer "
-            f"has {float(audit.chance):.3f}",
-        ),
-        (
-            "agreement",
-            found.agreement,
-            "of the samples are assigned the class that network 2 predicts",
-        ),
-        (
-            "cross-entropy",
-            found.cross_entropy,
-            f"nats against network 2's soft outputs; "
-            f"{float(found.reference_entropy):.3f} is the least possible",
-        ),
-    ]
-
-
-def _rows_of_distribution(audit: Audit) -> list[tuple[str, Any, str]]:
-    distance = audit.distance
-    rows = [
-        (
-            "R² at the cut",
-            audit.r_squared,
-            "of the variance of network 2's own is explained; below 0, its mean is "
-            "closer",
-        ),
-        (
-            "distance",
-            distance.mean,
-            f"from network 2's own activations (Mahalanobis); these have "
-            f"{float(distance.own_mean):.3f}",
-        ),
-        (
-            "  beyond 99 %",
-            distance.beyond_99,
-            "are further out than 99 % of the own; in distribution 0.010 are",
-        ),
-        ("  AUROC", distance.auroc, "0.5: as far out as the own; 1: all are further"),
-    ]
-    if audit.energy is not None:
-        meaning = "0.5: as confident as network 2; 0: always more, 1: always less"
-        rows.append(("energy, AUROC", audit.energy.auroc, meaning))
-    return rows

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stitching._moments import moments, real
-from stitching.direct._fit import times
+from stitching._checks import real
+from stitching._linear import times
+from stitching._moments import moments
 from stitching.similarity._samples import with_two_axes
 
 # Activations of samples for the fit, and of others that are held out.
@@ -23,14 +24,12 @@ class Controls(NamedTuple):
         self_stitch: network 2 stitched to itself. A shortfall from a relative accuracy
             of 1 is the method's own error: too few samples, too small a class of maps,
             too few steps.
-        shuffled: activations of network 1 on *other* inputs. Each is a genuine
-            activation, but carries no information about the input: at chance, or the
-            labels leak.
+        shuffled: activations of network 1 on *other* inputs: at chance, or the labels
+            leak.
         noise: Gaussian noise of network 1's mean and covariance. At chance as well;
             above it, map and back do the task without network 1.
-        untrained: network 1 with fresh variables, or None. Random features carry some
-            information about the input; only what a trained network 1 achieves beyond
-            them is due to training.
+        untrained: network 1 with fresh variables, or None. Only what a trained network
+            1 achieves beyond its random features is due to training.
     """
 
     self_stitch: Any
@@ -58,8 +57,8 @@ def controls(
             channels).
         own: network 2's at its cut, of the same samples: the source of `self_stitch`.
         key: for shuffling and noise.
-        untrained: the activations (seen, held_out) of network 1 with fresh variables,
-            say `module.init` of another key; by default there is no such control.
+        untrained: as `source`, of network 1 with fresh variables; by default there is
+            no such control.
 
     Returns:
         `Controls`.

@@ -10,15 +10,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from stitching._moments import Moments, finite, real
-from stitching.direct._fit import times
-from stitching.report._measures import (
-    Logits,
-    Weights,
-    checked,
-    checked_weights,
-    positive,
-)
+from stitching._checks import finite, positive, real
+from stitching._linear import times
+from stitching._moments import Moments
+from stitching.report._measures import Logits, Weights, checked_logits, checked_weights
 
 Scores = Float[ArrayLike, " n"]
 
@@ -30,9 +25,8 @@ def energy(logits: Logits, temperature: Any = 1.0) -> Float[Array, "*samples"]:
 
         -T \log \sum_c \exp(\ell_c / T)
 
-    Inputs that are out of distribution usually have a high one. For a stitched network
-    *both* directions matter: a map that was trained on the task through the frozen back
-    may drive it to energies lower than network 2 ever reaches by itself.
+    Inputs that are out of distribution usually have a high one; a map that was trained
+    through the frozen back may also drive it lower than network 2 ever gets by itself.
 
     Args:
         logits: (..., classes); each leading index is a sample.
@@ -56,7 +50,8 @@ def energy(logits: Logits, temperature: Any = 1.0) -> Float[Array, "*samples"]:
         Liu et al., 2020, arXiv 2010.03759.
     """
     positive("temperature", temperature)
-    return _energy(checked("logits", logits), temperature)
+    (logits,), _ = checked_logits({"logits": logits}, None)
+    return _energy(logits, temperature)
 
 
 @jax.jit
@@ -79,25 +74,19 @@ def mahalanobis(
         \Sigma_s = (1 - s)\,\Sigma + s\,\tfrac{\operatorname{tr} \Sigma}{q}\,1
 
     with mean and covariance of the network's own activations. The unit is their mean
-    squared distance: 1 is a typical own activation, 10 one whose deviations are about
-    three times too large, or lie where the network's own hardly vary.
-
-    Channels that are dead or depend on each other leave directions in which the own
-    activations do not vary at all. The pseudo-inverse would not see an activation
-    leave along them, which is just what a map trained through the frozen back may do.
-    So the covariance is shrunk: along such a direction a deviation of √s (3 %) of the
-    typical one counts as a deviation of 1.
+    squared distance: 1 is a typical own activation. The covariance is shrunk, as a map
+    trained through the frozen back may leave along directions in which the own
+    activations do not vary at all, where the pseudo-inverse sees nothing: there a
+    deviation of √s (3 %) of the typical one counts as a deviation of 1.
 
     Invariant, of both activations together, to translation, isotropic scaling and
     orthogonal maps; without shrinkage to every invertible affine map.
 
     Args:
-        activation: (..., q), channels last, for instance a stitched one. Each leading
-            index is a sample: each position of a map by itself, against the positions
-            of all maps (`per_image` puts them together).
+        activation: (..., q), channels last; each position of a map is a sample
+            (`per_image` puts them together).
         own: `stitching.moments(own)` of the network's own activation, or of a pair
-            (network 1, network 2), of which network 2's are taken. They may have been
-            merged from batches.
+            (network 1, network 2), of which network 2's are taken.
         shrinkage: s, in [0, 1]. At 0 directions without variance are left out.
 
     Returns:
@@ -112,9 +101,6 @@ def mahalanobis(
         >>> import jax.numpy as jnp, stitching
         >>> from stitching import report
         >>> own = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
-        >>> distances = report.mahalanobis(own, stitching.moments(own), shrinkage=0.0)
-        >>> distances.round(3).tolist()
-        [1.0, 1.0, 1.0, 1.0]
         >>> far = jnp.array([[3.0, 0.0]])
         >>> report.mahalanobis(far, stitching.moments(own), shrinkage=0.0).tolist()
         [9.0]
@@ -123,7 +109,18 @@ def mahalanobis(
         As a score of what is out of distribution: Lee et al., 2018, arXiv 1807.03888.
         Shrinkage to this target: Ledoit and Wolf, 2004. The unit: ours.
     """
-    mean, covariance = _of_network_2(own)
+    if not isinstance(own, Moments):
+        raise TypeError(
+            f"own: expected stitching.Moments, got {type(own).__name__}; compute "
+            f"stitching.moments(own) of the network's own activation"
+        )
+    of_pair = own.yy.size > 0
+    mean, covariance = (own.mean_y, own.yy) if of_pair else (own.mean_x, own.xx)
+    if not isinstance(covariance, Tracer) and not np.trace(covariance) > 0:
+        raise ValueError(
+            "own: expected an activation that varies, got moments without variance "
+            "(one sample only, dead channels only, or NaN)"
+        )
     activation = real("activation", activation)
     if activation.ndim < 1 or activation.shape[-1:] != mean.shape:
         raise ValueError(
@@ -132,11 +129,11 @@ def mahalanobis(
         )
     if not 0 <= shrinkage <= 1:
         raise ValueError(f"shrinkage: expected a number in [0, 1], got {shrinkage}")
-    return _distances(activation, mean, covariance, shrinkage)
+    return _mahalanobis(activation, mean, covariance, shrinkage)
 
 
 @jax.jit
-def _distances(
+def _mahalanobis(
     activation: Array, mean: Array, covariance: Array, shrinkage: float
 ) -> Array:
     variances, axes = jnp.linalg.eigh(covariance)
@@ -184,25 +181,6 @@ def per_image(
     return terms / jnp.where(total > 0, total, 1)
 
 
-def _of_network_2(own: Moments) -> tuple[Array, Array]:
-    """Mean and covariance of a network's own activation."""
-    if not isinstance(own, Moments):
-        raise TypeError(
-            f"own: expected stitching.Moments, got {type(own).__name__}; compute "
-            f"stitching.moments(own) of the network's own activation"
-        )
-    if own.yy.size:
-        mean, covariance = own.mean_y, own.yy
-    else:
-        mean, covariance = own.mean_x, own.xx
-    if not isinstance(covariance, Tracer) and not np.trace(covariance) > 0:
-        raise ValueError(
-            "own: expected an activation that varies, got moments without variance "
-            "(one sample only, dead channels only, or NaN)"
-        )
-    return mean, covariance
-
-
 class OutOfDistribution(NamedTuple):
     """What `out_of_distribution` finds.
 
@@ -224,11 +202,10 @@ class OutOfDistribution(NamedTuple):
 def out_of_distribution(scores: Scores, own: Scores) -> OutOfDistribution:
     """Compare scores of a stitched network with network 2's own.
 
-    A score means little by itself: it is compared with network 2's own scores of
-    samples that neither the reference (the moments of `mahalanobis`) nor the map has
-    seen. Give one score per image (`per_image`), not one per position. An AUROC below
-    0.5 says that the scores are *smaller* than the own ones; a least-squares map, which
-    draws towards the mean, has that.
+    Own scores are those of samples that neither the reference (the moments of
+    `mahalanobis`) nor the map has seen, one per image (`per_image`), not per position.
+    An AUROC below 0.5 says that the scores are *smaller* than the own ones, as those of
+    a least-squares map are, which draws towards the mean.
 
     Args:
         scores: (n,), of stitched activations; larger is further out. NaN counts as
@@ -257,30 +234,6 @@ def out_of_distribution(scores: Scores, own: Scores) -> OutOfDistribution:
     return _compared(scores, own)
 
 
-@jax.jit
-def _compared(scores: Array, own: Array) -> OutOfDistribution:
-    scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
-
-    def beyond(share: float) -> Array:
-        return (scores > jnp.quantile(own, share)).mean(dtype=scores.dtype)
-
-    return OutOfDistribution(
-        mean=scores.mean(),
-        own_mean=own.mean(),
-        beyond_95=beyond(0.95),
-        beyond_99=beyond(0.99),
-        auroc=_auroc(scores, own),
-    )
-
-
-def _auroc(scores: Array, own: Array) -> Array:
-    """The share of pairs in which a score is larger than an own one, ties half."""
-    own = jnp.sort(own)
-    below = jnp.searchsorted(own, scores, side="left")
-    not_above = jnp.searchsorted(own, scores, side="right")
-    return ((below + not_above) / (2 * own.size)).astype(scores.dtype).mean()
-
-
 def _scores(name: str, scores: Any) -> Array:
     scores = real(name, scores)
     if scores.ndim != 1 or scores.size == 0:
@@ -294,3 +247,20 @@ def _scores(name: str, scores: Any) -> Array:
         together = NamedSharding(sharding.mesh, PartitionSpec())
         scores = jax.sharding.reshard(scores, together)
     return scores
+
+
+@jax.jit
+def _compared(scores: Array, own: Array) -> OutOfDistribution:
+    scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
+
+    def beyond(share: float) -> Array:
+        return (scores > jnp.quantile(own, share)).mean(dtype=scores.dtype)
+
+    # The share of pairs in which a score is larger than an own one, ties half.
+    ordered = jnp.sort(own)
+    below = jnp.searchsorted(ordered, scores, side="left")
+    not_above = jnp.searchsorted(ordered, scores, side="right")
+    auroc = ((below + not_above) / (2 * own.size)).astype(scores.dtype).mean()
+    return OutOfDistribution(
+        scores.mean(), own.mean(), beyond(0.95), beyond(0.99), auroc
+    )

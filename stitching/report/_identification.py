@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
-from stitching._moments import real
+from stitching._checks import real
 
 
 class Identification(NamedTuple):
@@ -42,9 +42,8 @@ def layer_scores(
     Args:
         score: score(one, two) returns a number, larger for a better match: a similarity
             index, the held-out R² of a fit, the relative accuracy of a stitch.
-        layers_1: what `score` takes of each layer of network 1, an activation for
-            instance, or a cut.
-        layers_2: the same of network 2.
+        layers_1, layers_2: what `score` takes of each layer of network 1 and of network
+            2: activations for instance, or cuts.
 
     Returns:
         The scores, one row per layer of network 1.
@@ -79,15 +78,12 @@ def identification(scores: Float[ArrayLike, "layers layers"]) -> Identification:
 
     A sanity check of a *measure of similarity*: networks of one architecture that
     differ only in their seed are expected to do the same at the same depth, so a
-    measure that finds another layer more similar measures something else. Within one
-    network, with its own layers as network 2, no other layer may score higher than the
-    layer itself. Task-loss matching fails here: its maps leave the distribution on
-    which the back was trained, and rate distant layers as similar.
+    measure that finds another layer more similar measures something else. Task-loss
+    matching fails here: its maps leave the distribution on which the back was trained.
 
     Args:
         scores: (layers, layers), larger for a better match (a distance: negative);
-            rows are layers of network 1, columns those of network 2 in the same order.
-            The transposed scores ask the converse. NaN is the worst score.
+            rows are layers of network 1, columns those of network 2. NaN is the worst.
 
     Returns:
         `Identification`, to be compared with its chance levels.

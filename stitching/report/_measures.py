@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from stitching._moments import real, sample_weights
+from stitching._checks import positive, real, sample_weights, with_axes
 
 # Each leading index is a sample.
 Logits = Float[ArrayLike, "*samples classes"]
@@ -47,14 +47,13 @@ def accuracy(
         >>> float(report.accuracy(logits, jnp.array([0, 0])))
         0.5
     """
-    logits = checked("logits", logits)
-    weights = checked_weights(weights, logits.shape[:-1])
-    return _accuracy(logits, fitting(labels, logits, weights), weights)
+    (array,), known = checked_logits({"logits": logits}, weights)
+    return _accuracy(array, _checked_labels(labels, array, known), known)
 
 
 @jax.jit
 def _accuracy(logits: Array, labels: Array, weights: Array | None) -> Array:
-    return _share(predicted(logits) == labels, logits.dtype, weights)
+    return _share(_predicted(logits) == labels, logits.dtype, weights)
 
 
 def relative_accuracy(
@@ -62,14 +61,13 @@ def relative_accuracy(
 ) -> Float[Array, ""]:
     """Return the accuracy of the stitched network relative to another network's.
 
-    Against network 2 it is the share of its performance that is left when mapped
-    activations of network 1 replace its own; 1 is all. The map may add to what network
-    1 knows, so values above 1 occur. It alone does not say that the activations are
-    similar: see `audit`.
+    1 says that nothing is lost where mapped activations of network 1 replace network
+    2's own; the map may add to them, so values above 1 occur. It alone does not say
+    that the activations are similar: see `audit`.
 
     Args:
-        stitched: (..., classes), logits of the stitched network.
-        reference: of the same samples, those of network 2 (or of network 1).
+        stitched, reference: (..., classes), logits of the stitched network and of
+            network 2 (or network 1) on the same samples.
         labels: (...), the right classes.
         weights: as for `accuracy`.
 
@@ -90,18 +88,7 @@ def relative_accuracy(
     References:
         Csiszárik et al., 2021, arXiv 2110.14633.
     """
-    stitched, reference = pair(stitched, reference)
-    weights = checked_weights(weights, stitched.shape[:-1])
-    labels = fitting(labels, stitched, weights)
-    return _relative_accuracy(stitched, reference, labels, weights)
-
-
-@jax.jit
-def _relative_accuracy(
-    stitched: Array, reference: Array, labels: Array, weights: Array | None
-) -> Array:
-    own = _accuracy(reference, labels, weights)
-    return _ratio(_accuracy(stitched, labels, weights), own)
+    return measures(stitched, reference, labels, weights=weights).relative_accuracy
 
 
 def agreement(
@@ -110,13 +97,10 @@ def agreement(
     """Return the share of samples for which two networks predict the same class.
 
     Stricter than accuracy: a stitched network that is as good as network 2 but makes
-    other errors computes another function. Two networks that were trained on one task
-    from different seeds agree on nearly all that both get right; compare with their
-    agreement.
+    other errors computes another function.
 
     Args:
-        stitched: (..., classes), logits of the stitched network.
-        reference: of the same samples, those of network 2 (or of network 1).
+        stitched, reference: logits, as for `relative_accuracy`.
         weights: as for `accuracy`.
 
     Returns:
@@ -135,15 +119,13 @@ def agreement(
     References:
         Csiszárik et al., 2021, arXiv 2110.14633.
     """
-    stitched, reference = pair(stitched, reference)
-    weights = checked_weights(weights, stitched.shape[:-1])
-    return _agreement(stitched, reference, weights)
+    return _agreement(*_checked_pair(stitched, reference, weights))
 
 
 @jax.jit
 def _agreement(stitched: Array, reference: Array, weights: Array | None) -> Array:
-    classes = predicted(stitched)
-    same = (classes == predicted(reference)) & (classes >= 0)
+    classes = _predicted(stitched)
+    same = (classes == _predicted(reference)) & (classes >= 0)
     return _share(same, stitched.dtype, weights)
 
 
@@ -153,10 +135,9 @@ def hits_table(
     """Count the samples that each of some networks gets right or wrong.
 
     Of two networks, `table[i, j]` counts the samples with outcome i of the first and j
-    of the second, 0 a miss and 1 a hit: `table[1, 0]` is what only the first gets
-    right. Of three (stitched, network 1, network 2) `table[1, 1, 0]` are the samples
-    where the stitched network is right with network 1 against network 2: the knowledge
-    of network 1 that came through. Counts of batches add up to those of all samples.
+    of the second, 0 a miss and 1 a hit. Of three (stitched, network 1, network 2)
+    `table[1, 1, 0]` are the samples where the stitched network is right with network 1
+    against network 2. Counts of batches add up to those of all samples.
 
     Args:
         *networks: logits (..., classes) of each, on the same samples.
@@ -168,9 +149,8 @@ def hits_table(
         networks, (2, 2, 2) for three, and so on.
 
     Raises:
-        TypeError: if the labels are not integers, or logits not real.
-        ValueError: if there is no network, shapes do not fit, or a label that is not
-            traced is no class.
+        TypeError, ValueError: as for `accuracy`, or if there is no network, or the
+            shapes of the logits differ.
 
     Example:
         >>> import jax.numpy as jnp
@@ -185,22 +165,16 @@ def hits_table(
     """
     if not networks:
         raise ValueError("networks: expected logits of at least one network, got none")
-    arrays = [checked(f"networks[{i}]", each) for i, each in enumerate(networks)]
-    shapes = {each.shape for each in arrays}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"networks: expected logits of the same samples and classes, got shapes "
-            f"{', '.join(map(str, sorted(shapes)))}"
-        )
-    weights = checked_weights(weights, arrays[0].shape[:-1])
-    return _hits_table(arrays, fitting(labels, arrays[0], weights), weights)
+    named = {f"networks[{i}]": each for i, each in enumerate(networks)}
+    arrays, known = checked_logits(named, weights)
+    return _hits_table(arrays, _checked_labels(labels, arrays[0], known), known)
 
 
 @jax.jit
 def _hits_table(networks: list[Array], labels: Array, weights: Array | None) -> Array:
     cell = jnp.zeros(labels.shape, jnp.int32)
     for each in networks:
-        cell = 2 * cell + (predicted(each) == labels)
+        cell = 2 * cell + (_predicted(each) == labels)
     counted = cell.reshape(-1, 1) == jnp.arange(2 ** len(networks))
     if weights is not None:
         counted = counted * weights.reshape(-1, 1)
@@ -227,8 +201,7 @@ def cross_entropy(
     divergence.
 
     Args:
-        stitched: (..., classes), logits of the stitched network.
-        reference: of the same samples, those of network 2 (or of network 1).
+        stitched, reference: logits, as for `relative_accuracy`.
         temperature: T, above 0; a large one emphasises classes that are not predicted.
         weights: as for `accuracy`.
 
@@ -245,15 +218,12 @@ def cross_entropy(
         >>> own = jnp.log(jnp.array([[0.75, 0.25]]))
         >>> round(float(report.cross_entropy(jnp.zeros((1, 2)), own)), 4)  # ln 2
         0.6931
-        >>> round(float(report.cross_entropy(own, own)), 4)  # the entropy
-        0.5623
 
     References:
         Csiszárik et al., 2021, arXiv 2110.14633.
     """
     positive("temperature", temperature)
-    stitched, reference = pair(stitched, reference)
-    weights = checked_weights(weights, stitched.shape[:-1])
+    stitched, reference, weights = _checked_pair(stitched, reference, weights)
     return _cross_entropy(stitched, reference, temperature, weights)
 
 
@@ -307,11 +277,8 @@ def measures(
     once, and on sharded samples.
 
     Args:
-        stitched: (..., classes), logits of the stitched network; each leading index is
-            a sample.
-        reference: of the same samples, those of network 2; call again with those of
-            network 1 to learn what came from there.
-        labels: (...), the right classes.
+        stitched, reference, labels: as for `relative_accuracy`; call again with the
+            logits of network 1 to learn what came from there.
         temperature: of the cross-entropy, above 0.
         weights: as for `accuracy`.
 
@@ -330,19 +297,19 @@ def measures(
         >>> float(found.relative_accuracy), found.hits.tolist()
         (1.0, [[0, 0], [0, 2]])
     """
-    stitched, reference = pair(stitched, reference)
     positive("temperature", temperature)
-    weights = checked_weights(weights, stitched.shape[:-1])
-    labels = fitting(labels, stitched, weights)
-    return _measures(stitched, reference, labels, temperature, weights)
+    one, other, known = _checked_pair(stitched, reference, weights)
+    labels = _checked_labels(labels, one, known)
+    return _measures(one, other, labels, temperature, known)
 
 
 @jax.jit
 def _measures(stitched, reference, labels, temperature, weights) -> Measures:
+    found, own = (_accuracy(each, labels, weights) for each in (stitched, reference))
     return Measures(
-        accuracy=_accuracy(stitched, labels, weights),
-        reference_accuracy=_accuracy(reference, labels, weights),
-        relative_accuracy=_relative_accuracy(stitched, reference, labels, weights),
+        accuracy=found,
+        reference_accuracy=own,
+        relative_accuracy=_ratio(found, own),
         agreement=_agreement(stitched, reference, weights),
         cross_entropy=_cross_entropy(stitched, reference, temperature, weights),
         reference_entropy=_cross_entropy(reference, reference, temperature, weights),
@@ -379,8 +346,8 @@ def regression_measures(
     """Measure how well a stitched network regresses, and how close it is to another.
 
     Args:
-        stitched: (..., channels), or (samples,), outputs of the stitched network.
-        reference: of the same samples, those of network 2.
+        stitched, reference: (..., channels), or (samples,), outputs of the stitched
+            network and of network 2 for the same samples.
         values: the right ones.
         weights: as for `r_squared`.
 
@@ -394,20 +361,20 @@ def regression_measures(
         >>> import jax.numpy as jnp
         >>> from stitching import report
         >>> values = jnp.array([0.0, 1.0, 2.0])
-        >>> own, stitched = jnp.array([0.0, 1.0, 2.0]), jnp.array([0.0, 1.0, 1.0])
-        >>> found = report.regression_measures(stitched, own, values)
+        >>> stitched = jnp.array([0.0, 1.0, 1.0])
+        >>> found = report.regression_measures(stitched, values, values)
         >>> float(found.relative_r_squared), float(found.agreement)
         (0.5, 0.5)
     """
-    stitched, values, weights = _regression("stitched", stitched, values, weights)
-    reference, *_ = _regression("reference", reference, values, None)
+    stitched, values, weights = _checked_values("stitched", stitched, values, weights)
+    reference, *_ = _checked_values("reference", reference, values, None)
     return _regression_measures(stitched, reference, values, weights)
 
 
 @jax.jit
 def _regression_measures(stitched, reference, values, weights) -> RegressionMeasures:
     found, own = (_r_squared(each, values, weights) for each in (stitched, reference))
-    outputs = _outputs(values) if weights is None else weights
+    samples = values.shape[: max(1, values.ndim - 1)]
     return RegressionMeasures(
         r_squared=found,
         reference_r_squared=own,
@@ -415,7 +382,7 @@ def _regression_measures(stitched, reference, values, weights) -> RegressionMeas
         agreement=_r_squared(stitched, reference, weights),
         squared_error=_squares(stitched, values, weights).mean(),
         reference_squared_error=_squares(reference, values, weights).mean(),
-        samples=outputs.sum(),
+        samples=(jnp.ones(samples, values.dtype) if weights is None else weights).sum(),
     )
 
 
@@ -452,7 +419,7 @@ def r_squared(
         >>> float(report.r_squared(jnp.array([0.0, 1.0, 1.0]), values))
         0.5
     """
-    return _r_squared(*_regression("outputs", outputs, values, weights))
+    return _r_squared(*_checked_values("outputs", outputs, values, weights))
 
 
 @jax.jit
@@ -478,7 +445,7 @@ def _mean(values: Array, weights: Array | None) -> Array:
     axes = tuple(range(max(1, values.ndim - 1)))
     if weights is None:
         return values.mean(axis=axes)
-    weights = weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim))
+    weights = with_axes(weights, values.ndim)
     terms = jnp.where(weights > 0, weights * values, 0)
     return terms.sum(axis=axes) / weights.sum()
 
@@ -488,28 +455,13 @@ def _ratio(found: Array, own: Array) -> Array:
     return jnp.where(own > 0, found / jnp.where(own > 0, own, 1), jnp.nan)
 
 
-def _regression(name: str, outputs: Any, values: Any, weights: Any) -> Any:
-    """Outputs, values and weights that fit each other."""
-    outputs, values = real(name, outputs), real("values", values)
-    if outputs.ndim < 1 or outputs.size == 0 or outputs.shape != values.shape:
-        raise ValueError(
-            f"{name} and values: expected the same shape (samples, ...), not empty, "
-            f"got {outputs.shape} and {values.shape}"
-        )
-    return outputs, values, checked_weights(weights, _outputs(values).shape)
-
-
-def _outputs(values: Array) -> Array:
-    """A one for each sample of values."""
-    return jnp.ones(values.shape[: max(1, values.ndim - 1)], values.dtype)
+def _predicted(logits: Array) -> Int[Array, "*samples"]:
+    """The class of the highest logit, the first of equal ones; −1 where one is NaN."""
+    return jnp.where(jnp.isnan(logits).any(axis=-1), -1, logits.argmax(axis=-1))
 
 
 def checked_weights(weights: Any, samples: tuple[int, ...]) -> Array | None:
-    """Weights of all samples.
-
-    Raises:
-        TypeError, ValueError: if they do not fit, or none is above 0.
-    """
+    """Return weights of all samples; raise unless they fit and one is above 0."""
     if weights is None:
         return None
     weights = sample_weights(weights, samples)
@@ -518,44 +470,33 @@ def checked_weights(weights: Any, samples: tuple[int, ...]) -> Array | None:
     return weights
 
 
-def checked(name: str, logits: Any) -> Array:
-    """Logits, at least in float32.
-
-    Raises:
-        TypeError: if they are complex or not numeric.
-        ValueError: if there is no sample axis, no sample or no class.
-    """
-    logits = real(name, logits)
-    if logits.ndim < 2 or logits.size == 0:
-        raise ValueError(
-            f"{name}: expected logits of shape (samples, classes), neither empty, got "
-            f"{logits.shape}"
-        )
-    return logits
-
-
-def pair(stitched: Any, reference: Any) -> tuple[Array, Array]:
-    """Logits of two networks on the same samples; raises as `checked` does."""
-    stitched, reference = (
-        checked("stitched", stitched),
-        checked("reference", reference),
-    )
-    if stitched.shape != reference.shape:
-        raise ValueError(
-            f"stitched and reference: expected logits of the same samples and classes, "
-            f"got shapes {stitched.shape} and {reference.shape}"
-        )
-    return stitched, reference
+def checked_logits(
+    logits: dict[str, Any], weights: Any
+) -> tuple[list[Array], Array | None]:
+    """Return logits of the same samples and their weights; raise unless they fit."""
+    arrays = [real(name, each) for name, each in logits.items()]
+    for name, array in zip(logits, arrays, strict=True):
+        if array.ndim < 2 or array.size == 0:
+            raise ValueError(
+                f"{name}: expected logits of shape (samples, classes), neither empty, "
+                f"got {array.shape}"
+            )
+        if array.shape != arrays[0].shape:
+            raise ValueError(
+                f"{name}: expected logits of the same samples and classes as "
+                f"{next(iter(logits))} has, {arrays[0].shape}, got {array.shape}"
+            )
+    return arrays, checked_weights(weights, arrays[0].shape[:-1])
 
 
-def fitting(labels: Any, logits: Array, weights: Array | None = None) -> Array:
-    """Labels of the samples of some logits; 0 where a sample has no weight.
+def _checked_pair(stitched: Any, reference: Any, weights: Any) -> Any:
+    given = {"stitched": stitched, "reference": reference}
+    arrays, weights = checked_logits(given, weights)
+    return *arrays, weights
 
-    Raises:
-        TypeError: if they are not integers.
-        ValueError: if there are more or fewer than samples, or one that is not traced
-            is no class.
-    """
+
+def _checked_labels(labels: Any, logits: Array, weights: Array | None) -> Array:
+    """Labels of the samples of some logits; 0 where a sample has no weight."""
     labels, classes = jnp.asarray(labels), logits.shape[-1]
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
@@ -579,12 +520,13 @@ def fitting(labels: Any, logits: Array, weights: Array | None = None) -> Array:
     return labels
 
 
-def positive(name: str, value: Any) -> None:
-    """Raise a ValueError unless a number is above 0 and finite, or traced."""
-    if not isinstance(value, Tracer) and not 0 < value < np.inf:
-        raise ValueError(f"{name}: expected a positive number, got {value}")
-
-
-def predicted(logits: Array) -> Int[Array, "*samples"]:
-    """The class of the highest logit, the first of equal ones; −1 where one is NaN."""
-    return jnp.where(jnp.isnan(logits).any(axis=-1), -1, logits.argmax(axis=-1))
+def _checked_values(name: str, outputs: Any, values: Any, weights: Any) -> Any:
+    """Outputs, values and weights that fit each other."""
+    outputs, values = real(name, outputs), real("values", values)
+    if outputs.ndim < 1 or outputs.size == 0 or outputs.shape != values.shape:
+        raise ValueError(
+            f"{name} and values: expected the same shape (samples, ...), not empty, "
+            f"got {outputs.shape} and {values.shape}"
+        )
+    samples = values.shape[: max(1, values.ndim - 1)]
+    return outputs, values, checked_weights(weights, samples)

@@ -7,11 +7,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from stitching._moments import Moments, centre, product
-from stitching.similarity._distances import samples, squared_distances
+from stitching._checks import positive
+from stitching._linear import centre, product
+from stitching._moments import Moments
+from stitching.similarity._distances import (
+    samples,
+    square_of_samples,
+    squared_distances,
+)
 from stitching.similarity._samples import (
     CONSTANT,
     Activation,
@@ -33,7 +38,7 @@ WHY = (
 
 def linear(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
     """The linear kernel ⟨xᵢ − x̄, xⱼ − x̄⟩."""
-    x, _ = centre(samples(x))
+    x = centre(samples(x))[0]
     return product(x.T, x.T)
 
 
@@ -65,10 +70,7 @@ class RBF:
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if not isinstance(self.threshold, Tracer) and not 0 < self.threshold < jnp.inf:
-            raise ValueError(
-                f"threshold: expected a positive number, got {self.threshold}"
-            )
+        positive("threshold", self.threshold)
 
     def __call__(self, x: Float[Array, "n p"]) -> Float[Array, "n n"]:
         """The Gram matrix of samples."""
@@ -89,9 +91,7 @@ def cka(
     debiased: bool = False,
     weights: Weights = None,
 ) -> Float[Array, ""]:
-    r"""Return the centred kernel alignment of two activations.
-
-    It is 1 where their kernels are equal.
+    r"""Return the centred kernel alignment of two activations, 1 for equal kernels.
 
     .. math::
 
@@ -102,54 +102,51 @@ def cka(
     used where there are many samples, the Gram matrices where there are few.
 
     For independent Gaussians with p and q features the linear one is near √(pq / ((n +
-    p)(n + q))), not 0: with few samples everything looks similar. `debiased` takes the
-    unbiased estimates of HSIC, whose ratio is near 0 there; it may be negative, is not
-    defined where an estimate of HSIC(K, K) is not positive, and needs the samples.
-
-    Invariant to: translation, isotropic scaling, orthogonal maps, feature permutations,
-    joint sample permutations. Not to: feature scaling, invertible linear maps.
+    p)(n + q))), not 0: with few samples everything looks similar. The ratio of
+    `debiased` estimates of HSIC is near 0 there; it may be negative, and is not defined
+    where an estimate of HSIC(K, K) is not positive.
 
     Args:
-        x: (n, p), or the `stitching.Moments` of the pair (linear and not debiased).
-        y: (n, q); None with moments.
+        x, y: (n, p) and (n, q); or x alone, the `stitching.Moments` of the pair (linear
+            and not debiased).
         kernel: `similarity.linear`, `similarity.RBF(threshold)`, or any function from
             samples to a symmetric (n, n) Gram matrix.
         debiased: whether the unbiased estimate of HSIC is used; at least 4 samples.
-        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0 (linear and not debiased); None with moments.
+        weights: of the samples, (n,), at least 0; a mask leaves samples out. Numbers
+            other than 0 and 1: linear and not debiased.
 
     Returns:
         A scalar, in [0, 1] unless debiased.
 
     Raises:
-        TypeError: for moments where samples are needed, and for complex arrays.
-        ValueError: if shapes do not fit, numbers are not finite, or nothing varies.
+        TypeError, ValueError: if arrays do not fit, nothing varies, or for moments
+            where samples are needed.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from stitching import similarity
-        >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
-        >>> round(float(similarity.cka(x, 5 - 2 * x[:, ::-1])), 5)
+        >>> import numpy as np, stitching
+        >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+        >>> round(float(stitching.similarity.cka(x, 5 - 2 * x[:, ::-1])), 5)
         1.0
 
     References:
         Kornblith et al., 2019, arXiv 1905.00414. Unbiased estimate: Song et al., 2012,
         "Feature selection via dependence maximization". Its cheap form: ours.
     """
-    if isinstance(x, Moments) and (kernel is not linear or debiased):
+    from_moments = kernel is linear and not debiased
+    if isinstance(x, Moments) and not from_moments:
         raise TypeError(
             "x: expected activations, got Moments, from which only the linear and not "
             "debiased index follows; pass x and y of shape (samples, features)"
         )
-    least = 4 if debiased else 2
-    if kernel is linear and not debiased:
-        given = pair_or_moments(x, y, weights, least)
+    if from_moments:
+        value = _linear(pair_or_moments(x, y, weights), debiased)
     else:
-        given = pair(x, y, weights, least)
-    if kernel is linear:
-        value = _linear(given, debiased)
-    else:
-        value = _of_grams(*(_gram(kernel, each) for each in given), debiased)
+        x, y = pair(x, y, weights, 4 if debiased else 2)
+        if kernel is linear:
+            value = _linear((x, y), debiased)
+        else:
+            grams = (square_of_samples("kernel", kernel, each) for each in (x, y))
+            value = _of_grams(*grams, debiased)
     return defined("cka", value, WHY)
 
 
@@ -165,12 +162,19 @@ class _HSIC(NamedTuple):
 def _linear(seen: Seen, debiased: bool) -> Array:
     """From moments, by features or by Gram matrices, whichever is less work."""
     if isinstance(seen, Moments):
-        return _ratio(_from_moments(moments_of(seen)), debiased)
+        seen = moments_of(seen)
+        hsic = _HSIC(*((m**2).sum() for m in (seen.xy, seen.xx, seen.yy)))
+        return _ratio(hsic, debiased)
     x, y = (in_units(each)[0] for each in seen)
     n, p, q = *x.shape, y.shape[1]
-    if p * p + p * q + q * q < n * (p + q):
-        return _ratio(_from_features(x, y, debiased), debiased)
-    return _of_grams(linear(x), linear(y), debiased)
+    if p * p + p * q + q * q >= n * (p + q):
+        return _of_grams(linear(x), linear(y), debiased)
+    x, y = (centre(each)[0] for each in (x, y))
+    x, y = (each / jnp.sqrt((each * each).sum()) for each in (x, y))
+    hsic = _HSIC(*((product(*m) ** 2).sum() for m in ((x, y), (x, x), (y, y))))
+    if debiased:
+        hsic = _unbiased(hsic, (x * x).sum(axis=1), (y * y).sum(axis=1))
+    return _ratio(hsic, debiased)
 
 
 @functools.partial(jax.jit, static_argnames="debiased")
@@ -182,10 +186,39 @@ def _of_grams(k: Array, l: Array, debiased: bool) -> Array:  # noqa: E741
     return _ratio(hsic, debiased)
 
 
+def _centred(gram: Array) -> Array:
+    """HKH, of trace 1."""
+    gram = centre(centre(gram)[0].T)[0]
+    return gram / jnp.trace(gram)
+
+
+def _ratio(hsic: _HSIC, debiased: bool) -> Array:
+    value = hsic.xy / (jnp.sqrt(hsic.xx) * jnp.sqrt(hsic.yy))
+    return value if debiased else value.clip(0, 1)
+
+
+def _unbiased(hsic: _HSIC, d: Array, e: Array) -> _HSIC:
+    return _HSIC(
+        _estimate(hsic.xy, d, e), _estimate(hsic.xx, d, d), _estimate(hsic.yy, e, e)
+    )
+
+
+def _estimate(biased: Array, d: Array, e: Array) -> Array:
+    r"""An unbiased estimate of HSIC, up to a factor that depends on n alone.
+
+    It ignores the diagonals of the Gram matrices. For Gram matrices that are centred
+    already, whose rows sum to 0, with diagonals d and e, what is left is
+    ⟨K, L⟩ − n/(n−2) Σdᵢeᵢ + Σdᵢ Σeᵢ / ((n−1)(n−2)).
+    """
+    n = d.shape[0]
+    outer = d.sum() * e.sum() / ((n - 1) * (n - 2))
+    return biased - n / (n - 2) * (d * e).sum() + outer
+
+
 def unbiased_hsic(
     xs: Sequence[Array], ys: Sequence[Array]
 ) -> tuple[Float[Array, "l m"], Float[Array, " l"], Float[Array, " m"]]:
-    """Unbiased HSIC of one batch, times its size.
+    """Return the unbiased HSIC of one batch, times its size.
 
     Args:
         xs: l activations of the batch, each (n, features).
@@ -205,66 +238,3 @@ def unbiased_hsic(
     cross = jax.lax.map(lambda k: jax.lax.map(lambda l: hsic(k, l), l), k)  # noqa: E741
     own_x, own_y = (jax.lax.map(lambda k: hsic(k, k), grams) for grams in (k, l))
     return cross, own_x, own_y
-
-
-def _ratio(hsic: _HSIC, debiased: bool) -> Array:
-    value = hsic.xy / (jnp.sqrt(hsic.xx) * jnp.sqrt(hsic.yy))
-    return value if debiased else value.clip(0, 1)
-
-
-def _from_moments(moments: Moments) -> _HSIC:
-    """⟨K, L⟩ = ‖Σ_xy‖²."""
-    return _HSIC(*((m**2).sum() for m in (moments.xy, moments.xx, moments.yy)))
-
-
-def _from_features(x: Array, y: Array, debiased: bool) -> _HSIC:
-    x, y = _unit(x), _unit(y)
-    hsic = _HSIC(*((product(*m) ** 2).sum() for m in ((x, y), (x, x), (y, y))))
-    if not debiased:
-        return hsic
-    return _unbiased(hsic, (x * x).sum(axis=1), (y * y).sum(axis=1))
-
-
-def _unit(x: Array) -> Array:
-    """Centred samples, of Frobenius norm 1."""
-    x, _ = centre(x)
-    return x / jnp.sqrt((x * x).sum())
-
-
-def _gram(kernel: Kernel, x: Array) -> Array:
-    """The Gram matrix of samples by a user's kernel."""
-    n = x.shape[0]
-    if not callable(kernel):
-        raise TypeError(f"kernel: expected a function of samples, got {kernel!r}")
-    gram = jnp.asarray(kernel(x))
-    if gram.shape != (n, n):
-        raise ValueError(
-            f"kernel: expected a function to a Gram matrix of shape {(n, n)}, got one "
-            f"to shape {gram.shape}"
-        )
-    return gram
-
-
-def _centred(gram: Array) -> Array:
-    """HKH, of trace 1."""
-    gram, _ = centre(gram)
-    gram, _ = centre(gram.T)
-    return gram / jnp.trace(gram)
-
-
-def _unbiased(hsic: _HSIC, d: Array, e: Array) -> _HSIC:
-    r"""Up to one common factor, unbiased estimates of the three HSIC.
-
-    They ignore the diagonals of the Gram matrices. For Gram matrices that are centred
-    already, whose rows sum to 0, with diagonals d and e, what is left is
-    ⟨K, L⟩ − n/(n−2) Σdᵢeᵢ + Σdᵢ Σeᵢ / ((n−1)(n−2)).
-    """
-    return _HSIC(
-        _estimate(hsic.xy, d, e), _estimate(hsic.xx, d, d), _estimate(hsic.yy, e, e)
-    )
-
-
-def _estimate(biased: Array, d: Array, e: Array) -> Array:
-    n = d.shape[0]
-    outer = d.sum() * e.sum() / ((n - 1) * (n - 2))
-    return biased - n / (n - 2) * (d * e).sum() + outer

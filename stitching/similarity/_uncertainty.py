@@ -43,26 +43,25 @@ def bootstrap(
     r"""Return an index with an interval over samples that corrects its bias.
 
     The index of random halves of the samples, drawn without replacement, varies about
-    its mean as that of all samples varies from one set of samples to another, and where
-    the bias falls as 1/n, that mean exceeds the value of all samples by the bias. With
-    the quantiles q of the halves and their mean m, the interval is
+    its mean as that of all samples varies from one set of samples to another; where the
+    bias falls as 1/n, that mean exceeds the value of all samples by the bias. With the
+    quantiles q of the halves and their mean m,
 
     .. math::
 
         \left[2\hat\theta - q_{1 - \alpha/2},\; 2\hat\theta - q_{\alpha/2}\right],
         \qquad \text{bias} = m - \hat\theta
 
-    Such an interval is right for indices of bias ~ 1/n with many more samples than
-    features: `cka`, `cca`, `pwcca`, `linear_regression`, and those of little bias. For
-    `svcca`, `max_correlation`, `matched_correlation` and distances near 0, whose bias
-    falls more slowly, part of it stays. Resampling with replacement would not do:
-    copies of a sample are each other's nearest neighbours and correlate features.
+    Right for indices of bias ~ 1/n with many more samples than features: `cka`, `cca`,
+    `pwcca`, `linear_regression`, and those of little bias. For `svcca`,
+    `max_correlation`, `matched_correlation` and distances near 0 part of it stays.
+    Resampling with replacement would not do: copies of a sample are each other's
+    nearest neighbours and correlate features.
 
     Args:
         index: from two activations to a number, or an array.
-        x: (n, p), n at least 6. Samples that are not independent, such as positions of
-            one image, make the interval too narrow.
-        y: (n, q).
+        x, y: (n, p) and (n, q), n at least 6. Samples that are not independent, such as
+            positions of one image, make the interval too narrow.
         key: of the random halves.
         draws: number of halves.
         level: of the interval, in (0, 1).
@@ -142,8 +141,7 @@ def permutation_test(
 
     Args:
         index: from two activations to a number.
-        x: (n, p). Samples must be exchangeable: images, not positions of one image.
-        y: (n, q).
+        x, y: (n, p) and (n, q). Samples must be exchangeable: images, not positions.
         key: of the permutations.
         permutations: their number.
         larger_is_similar: whether larger values mean more similar; False for distances.

@@ -3,17 +3,3 @@
 One step, read in order: `_train.py` (data and loop), `_step.py` (the step),
 `_stitched.py` (the network).
 """
-
-from stitching.training._batches import in_batches
-from stitching.training._stitched import Stitched, stitch
-from stitching.training._train import Trained, each, train, train_many
-
-__all__ = [
-    "Stitched",
-    "Trained",
-    "each",
-    "in_batches",
-    "stitch",
-    "train",
-    "train_many",
-]

@@ -19,8 +19,7 @@ def in_batches(
     Args:
         function: of the arguments, for instance `model.apply`, `cut.front`, or the
             `apply` of a stitched network. Compiled once per function object.
-        *arguments: of the function; the last one is x, with the samples along the
-            leading axis of its arrays.
+        *arguments: of the function; the last one is x, a tree of arrays (samples, ...).
         batch_size: samples per batch.
 
     Returns:
@@ -28,7 +27,7 @@ def in_batches(
 
     Raises:
         ValueError: if x has no samples or arrays of different lengths, the batch size
-            is not positive, or the function's results do not have one row per sample.
+            is not positive, or the results do not have one row per sample.
 
     Example:
         >>> import jax.numpy as jnp, stitching

@@ -11,33 +11,10 @@ from jaxtyping import PyTree
 from stitching.targets import Target
 from stitching.training._batches import count
 from stitching.training._step import Program, is_optimizer
-from stitching.training._stitched import Stitched
 
 
-def check_options(stitched: Any, options: Any, samples: Sequence[int]) -> None:
-    """Raise a TypeError or ValueError unless the training itself is possible."""
-    if not isinstance(stitched, Stitched):
-        raise TypeError(
-            f"stitched: expected what stitching.stitch(cut_1, layer, cut_2) gives, got "
-            f"{type(stitched).__name__}"
-        )
-    if len(set(samples)) > 1:
-        raise ValueError(
-            f"x: expected the same number of samples in each, got {[*samples]}"
-        )
-    _check_integer("steps", options.steps, 1, None)
-    most = samples[0]
-    _check_integer("batch_size", options.batch_size, 1, most, "the number of samples")
-    for after in options.record:
-        _check_integer("record", after, 0, options.steps, "the number of steps")
-    if options.record and not hasattr(stitched.layer, "fit"):
-        raise ValueError(
-            f"record: expected none, as {type(stitched.layer).__name__} has no method "
-            f"`fit` that gives its map, got {tuple(options.record)}"
-        )
-
-
-def _check_integer(name: str, value: Any, least: int, most: Any, what="") -> None:
+def check_integer(name: str, value: Any, least: int, most: Any, what: str = "") -> None:
+    """Raise a TypeError or ValueError unless this is an integer within limits."""
     limits = f"at least {least}" if most is None else f"from {least} to {most}, {what}"
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected an integer {limits}, got {value!r}")
@@ -47,11 +24,8 @@ def _check_integer(name: str, value: Any, least: int, most: Any, what="") -> Non
 
 def check_devices(devices: Sequence[Any], givens: Sequence[Any]) -> None:
     """Raise a ValueError unless stitches can be spread over the devices."""
-    if (
-        not devices
-        or set(devices) - set(jax.local_devices())
-        or len(set(devices)) < len(devices)
-    ):
+    distinct = set(devices) <= set(jax.local_devices())
+    if not devices or not distinct or len(set(devices)) < len(devices):
         raise ValueError(
             "devices: expected different devices of this process, as "
             f"jax.local_devices() names them, got {devices!r}"
@@ -80,13 +54,13 @@ def check_given(program: Program, given: Any) -> None:
     if (found := count("target", given.target)) != samples:
         raise ValueError(f"target: expected {samples} samples as x has, got {found}")
     optimizer = program.optimizer
-    if given.hyperparameters is not None:
-        if is_optimizer(optimizer) or not callable(optimizer):
-            raise TypeError(
-                "optimizer: with hyperparameters, expected a function from those of one"
-                f" stitch to an optax optimizer, got {type(optimizer).__name__}"
-            )
-    elif not is_optimizer(optimizer):
+    makes_one = callable(optimizer) and not is_optimizer(optimizer)
+    if given.hyperparameters is not None and not makes_one:
+        raise TypeError(
+            "optimizer: with hyperparameters, expected a function from those of one "
+            f"stitch to an optax optimizer, got {type(optimizer).__name__}"
+        )
+    if given.hyperparameters is None and not is_optimizer(optimizer):
         raise TypeError(
             f"optimizer: expected an optax.GradientTransformation, got "
             f"{type(optimizer).__name__}"
@@ -133,7 +107,7 @@ def _outputs(stitched, key, initial, activation, variables_1, variables_2, x):
 
 
 def alike(trees: Sequence[PyTree]) -> bool:
-    """Whether trees have the same structures, shapes and dtypes."""
+    """Return whether trees have the same structures, shapes and dtypes."""
 
     def signature(tree):
         leaves, structure = jax.tree.flatten(tree)

@@ -38,13 +38,7 @@ class Data(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a stitch carries from step to step.
-
-    Attributes:
-        params: of the layer.
-        opt_state: of the optimizer.
-        losses: of each step; zeros where it is yet to come.
-    """
+    """What a stitch carries from step to step; losses to come are 0."""
 
     params: PyTree
     opt_state: PyTree
@@ -78,13 +72,13 @@ class Program(NamedTuple):
 
 
 def is_optimizer(given: Any) -> bool:
-    """Whether this is an optimizer of optax, `optax.MultiSteps` included."""
+    """Return whether this is an optimizer of optax, `optax.MultiSteps` included."""
     return hasattr(given, "init") and hasattr(given, "update")
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def start(program: Program, params: PyTree, data: Data) -> Run:
-    """A run before its first step, in arrays of its own, which may be donated."""
+    """Return a run before its first step, in new arrays, which may be donated."""
 
     def one(params, data):
         opt_state = program.made(data.hyperparameters).init(params)
@@ -151,13 +145,13 @@ def take(
 
 
 def loops_in_python(program: Program, run: Run, data: Data) -> bool:
-    """Whether steps are taken one by one, from Python."""
+    """Return whether steps are taken one by one, from Python."""
     platform = next(iter(jax.tree.leaves(run)[0].devices())).platform
     return slow_in_loops(platform, _one_step.trace(program, run, data, 0).jaxpr)
 
 
 def slow_in_loops(platform: str, jaxpr: Any) -> bool:
-    """Whether a step is slower in a compiled loop: one that convolves, on a CPU.
+    """Return whether a step is slower in a compiled loop: one that convolves, on a CPU.
 
     There the gradient of a convolution is several times slower inside a compiled loop,
     and again where it is vmapped over weights.
@@ -167,7 +161,7 @@ def slow_in_loops(platform: str, jaxpr: Any) -> bool:
 
 @functools.partial(jax.jit, static_argnums=0)
 def fits(program: Program, params: PyTree, fixed: PyTree) -> PyTree:
-    """The map of the layer, or of each of those that are trained side by side."""
+    """Return the map of the layer, or of each that is trained side by side."""
 
     def one(params, fixed):
         return program.stitched.layer.fit({**fixed, "params": params})
@@ -178,7 +172,7 @@ def fits(program: Program, params: PyTree, fixed: PyTree) -> PyTree:
 def minibatches(
     key: PRNGKeyArray, samples: int, batch_size: int, steps: int
 ) -> Int[Array, "room batch"]:
-    """Rows of the minibatches of all steps, and zeros up to a power of two of them.
+    """Return the rows of all minibatches, and zeros up to a power of two of them.
 
     An epoch is a random order of the samples that follows from the key and its number
     alone; samples that are left after its last whole minibatch are left out. Drawn by

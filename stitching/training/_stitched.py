@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -63,6 +64,15 @@ class Stitched:
         return self.cut_2.back(variables_2, activation, x)
 
 
+def check_stitched(stitched: Any) -> None:
+    """Raise a TypeError unless this is a stitched network."""
+    if not isinstance(stitched, Stitched):
+        raise TypeError(
+            f"stitched: expected what stitching.stitch(cut_1, layer, cut_2) gives, got "
+            f"{type(stitched).__name__}"
+        )
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _init(stitched, key, variables_1, x):
     example = jax.eval_shape(stitched.cut_1.front, variables_1, x)
@@ -71,7 +81,7 @@ def _init(stitched, key, variables_1, x):
 
 
 def stitch(cut_1: Cut, layer: nn.Module | nnx.Module, cut_2: Cut) -> Stitched:
-    """Joins the front of network 1 to the back of network 2.
+    """Join the front of network 1 to the back of network 2.
 
     Args:
         cut_1: network 1, cut.
@@ -79,7 +89,7 @@ def stitch(cut_1: Cut, layer: nn.Module | nnx.Module, cut_2: Cut) -> Stitched:
             Linen or NNX. What trains is the collection "params", or the `nnx.Param`s;
             `nnx.update(layer, trained.variables["params"])` puts them back.
         cut_2: network 2, cut; may be the same cut, if the networks differ only in their
-            variables. Where the cut is no bottleneck, x passes beside it.
+            variables.
 
     Returns:
         The `Stitched` network; `train` trains its layer.
@@ -88,25 +98,15 @@ def stitch(cut_1: Cut, layer: nn.Module | nnx.Module, cut_2: Cut) -> Stitched:
         TypeError: if a cut is no `Cut`, or the layer no Flax module.
 
     Example:
-        >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, stitching
+        >>> import flax.linen as nn, jax, stitching
         >>> model = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(3)])
         >>> x = jax.random.normal(jax.random.key(0), (64, 4))
-        >>> labels = jnp.arange(64) % 3
         >>> a, b = (model.init(jax.random.key(seed), x) for seed in (1, 2))
-        >>> target = stitching.targets.hard(labels)
-        >>> optimizer = optax.adam(0.01)
-        >>> for point in stitching.cut_points(model, a, x):
-        ...     cut = stitching.cut(model, point.path, x)
-        ...     layer = stitching.layers.Affine(point.shape[-1])
-        ...     stitched = stitching.stitch(cut, layer, cut)
-        ...     found = stitching.train(
-        ...         stitched, a, b, x, target, optimizer,
-        ...         key=jax.random.key(3), steps=20, batch_size=16,
-        ...     )
-        ...     logits = stitched.apply(found.variables, a, b, x)
-        ...     print(point.path, found.fit.weight.shape, logits.shape)
-        layers_0 (8, 8) (64, 3)
-        layers_2 (3, 3) (64, 3)
+        >>> cut = stitching.cut(model, "layers_0", x)
+        >>> stitched = stitching.stitch(cut, stitching.layers.Affine(8), cut)
+        >>> variables = stitched.init(jax.random.key(3), a, x)
+        >>> stitched.apply(variables, a, b, x).shape
+        (64, 3)
 
     References:
         Csiszárik et al., 2021, arXiv 2110.14633, section 3.

@@ -15,13 +15,18 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from stitching.direct import Fit
+from stitching.direct._fit import Fit
 from stitching.targets import Target
-from stitching.training import _checks as checks
 from stitching.training import _step
 from stitching.training._batches import count, in_batches
-from stitching.training._step import Data, Program, Run
-from stitching.training._stitched import Stitched
+from stitching.training._checks import (
+    alike,
+    check_devices,
+    check_given,
+    check_integer,
+)
+from stitching.training._step import Data, Program
+from stitching.training._stitched import Stitched, check_stitched
 
 Progress = Callable[[int, int], None]
 # Activations may take this share of the memory.
@@ -79,16 +84,13 @@ def train(
     that are left after its last whole minibatch are left out of it.
 
     Steps run in one compiled loop; on a CPU, if a step contains a convolution, in a
-    Python loop over a compiled step, as convolution gradients are slow inside compiled
-    loops there. Nothing is timed: the same call gives the same bits. A second call with
-    an equal `stitched` network, the same `optimizer` object and equal shapes traces and
-    compiles nothing: these are the static arguments of `jax.jit`, and its cache holds
-    the programs. So make cuts and optimizers once, outside of loops.
+    Python loop over a compiled step. Nothing is timed: the same call gives the same
+    bits. A second call with an equal `stitched` network, the same `optimizer` object
+    and equal shapes compiles nothing: make cuts and optimizers once, outside of loops.
 
     Args:
         stitched: the network, from `stitch`.
-        variables_1: of network 1.
-        variables_2: of network 2.
+        variables_1, variables_2: of network 1 and of network 2.
         x: the samples, both networks' input, along leading axes. NumPy arrays need not
             fit on the device.
         target: what the loss compares with, for the same samples: `targets.hard`,
@@ -111,11 +113,9 @@ def train(
         The `Trained` layer.
 
     Raises:
-        TypeError: if the network is not from `stitch`, the target is no `Target`, or
-            the optimizer is none.
-        ValueError: if lengths or shapes do not fit each other, the layer does not give
-            what network 2 has at its cut or trains nothing, a label is no class, the
-            minibatch is larger than the data, or a number is out of range.
+        TypeError: if the network is not from `stitch`, or target or optimizer is none.
+        ValueError: if lengths or shapes do not fit each other, the layer has nothing to
+            train, a label is no class, or a number is out of range.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, stitching
@@ -129,18 +129,15 @@ def train(
         ...     stitched, a, b, x, stitching.targets.soft(logits), optax.adam(0.03),
         ...     key=jax.random.key(3), steps=100, batch_size=32, record=(0, 10),
         ... )
-        >>> predicted = stitched.apply(found.variables, a, b, x).argmax(axis=-1)
-        >>> bool((predicted == logits.argmax(axis=-1)).mean() > 0.8)
-        True
         >>> found.fit.weight.shape, found.losses.shape, found.recorded.weight.shape
         ((8, 8), (100,), (2, 8, 8))
 
     References:
         Csiszárik et al., 2021, arXiv 2110.14633, section 4.
     """
-    given = Given(variables_1, variables_2, x, target, key, initial, activation, None)
-    options = Options(steps, batch_size, record, keep, progress)
-    return _train(Program(stitched, optimizer), [given], options)[0]
+    given = _Given(variables_1, variables_2, x, target, key, initial, activation, None)
+    program, options = Program(stitched, optimizer), (steps, batch_size, record, keep)
+    return _train(program, [given], *options, progress)[0]
 
 
 class Each(NamedTuple):
@@ -188,23 +185,21 @@ def train_many(
     """Train many stitches of one kind, side by side or in sequence.
 
     Each is trained as `train` would, to rounding. What differs is given as
-    `each([...])`: variables of either network (pairs), targets, keys, initial variables
-    of the layer (seeds, inits, fits, masks), hyper-parameters; everything else is
-    shared, and what follows from it is computed once. Stitches that share their key see
-    the same minibatches. Layers of different classes or ranks are different stitched
-    networks: train them by themselves, with `activation`.
+    `each([...])`; everything else is shared, and what follows from it is computed once.
+    Stitches that share their key see the same minibatches. Layers of different classes
+    or ranks are different stitched networks: train them by themselves, with
+    `activation`.
 
     Stitches run side by side (`vmap`) if their trees have the same shapes and network
     1's activations of all of them are kept; in sequence otherwise, and on a CPU if a
     step contains a convolution.
 
     Args:
-        stitched, x, target, key, initial, activation: as in `train`, or `each` of them
-            (but for `stitched`).
-        variables_1, variables_2: as in `train`, or `each` of them.
+        stitched, steps, batch_size, keep, record: as in `train`, for every stitch.
+        variables_1, variables_2, x, target, key, initial, activation: as in `train`, or
+            `each` of them.
         optimizer: as in `train`; with hyper-parameters, a function from those of one
             stitch to an optimizer.
-        steps, batch_size, keep, record: as in `train`, for every stitch.
         hyperparameters: arguments of the optimizer, such as `each(jnp.array([0.0,
             0.1]))` of a learning rate or an L1 penalty; traced.
         devices: devices of this process over which the stitches are spread, equally
@@ -216,9 +211,8 @@ def train_many(
         One `Trained` layer per stitch.
 
     Raises:
-        TypeError, ValueError: as `train`; and if nothing is `each`, they differ in
-            length, the stitches differ in the number of samples, or they cannot be
-            spread over the devices (too few, or shapes that differ).
+        TypeError, ValueError: as `train`; and if nothing is `each`, numbers of values
+            or of samples differ, or stitches cannot be spread over the devices.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, stitching
@@ -239,14 +233,13 @@ def train_many(
         >>> bool((strong.fit.weight == 0).sum() > (weak.fit.weight == 0).sum())
         True
     """
-    shared = Given(
-        variables_1, variables_2, x, target, key, initial, activation, hyperparameters
-    )
-    options = Options(steps, batch_size, record, keep, progress)
-    return _train(Program(stitched, optimizer), _separate(shared), options, devices)
+    networks = variables_1, variables_2, x, target, key
+    givens = _separate(_Given(*networks, initial, activation, hyperparameters))
+    program, options = Program(stitched, optimizer), (steps, batch_size, record, keep)
+    return _train(program, givens, *options, progress, devices)
 
 
-class Given(NamedTuple):
+class _Given(NamedTuple):
     """What one stitch is given; what is the same object for several is shared."""
 
     variables_1: PyTree
@@ -264,25 +257,7 @@ class Given(NamedTuple):
         return {k: tree for k, tree in self.initial.items() if k != "params"}
 
 
-class Options(NamedTuple):
-    """What all stitches have in common, but for the program."""
-
-    steps: int
-    batch_size: int
-    record: Sequence[int]
-    keep: bool | None
-    progress: Progress | None
-
-    @property
-    def stops(self) -> list[int]:
-        """Steps after which a map is recorded or progress reported."""
-        stops = {0, self.steps, *self.record}
-        if self.progress is not None:
-            stops |= {*range(0, self.steps, max(1, self.steps // 100))}
-        return sorted(stops)
-
-
-def _separate(shared: Given) -> list[Given]:
+def _separate(shared: _Given) -> list[_Given]:
     """One for each stitch; what they share is the same object in all."""
     fields = shared._asdict()
     lengths = {k: len(v.values) for k, v in fields.items() if isinstance(v, Each)}
@@ -301,120 +276,93 @@ def _separate(shared: Given) -> list[Given]:
             value = jax.tree.map(jnp.asarray, value)
         return (value,) * number
 
-    return [
-        Given(*row)
-        for row in zip(*itertools.starmap(values, fields.items()), strict=True)
-    ]
+    columns = itertools.starmap(values, fields.items())
+    return [_Given(*row) for row in zip(*columns, strict=True)]
 
 
 def _train(
     program: Program,
-    givens: Sequence[Given],
-    options: Options,
+    givens: Sequence[_Given],
+    steps: int,
+    batch_size: int,
+    record: Sequence[int],
+    keep: bool | None,
+    progress: Progress | None,
     devices: Sequence[Any] | None = None,
 ) -> list[Trained]:
     """Check and complete what is given, and train side by side or in sequence."""
-    checks.check_options(program.stitched, options, [count("x", g.x) for g in givens])
+    check_stitched(program.stitched)
+    layer, samples = program.stitched.layer, [count("x", g.x) for g in givens]
+    if len(set(samples)) > 1:
+        raise ValueError(
+            f"x: expected the same number of samples in each, got {samples}"
+        )
+    check_integer("steps", steps, 1, None)
+    check_integer("batch_size", batch_size, 1, samples[0], "the number of samples")
+    for after in record:
+        check_integer("record", after, 0, steps, "the number of steps")
+    if record and not hasattr(layer, "fit"):
+        raise ValueError(
+            f"record: expected none, as {type(layer).__name__} has no method `fit` "
+            f"that gives its map, got {tuple(record)}"
+        )
     givens = [_with_initial(program.stitched, given) for given in givens]
     for given in givens:
-        checks.check_given(program, given)
+        check_given(program, given)
     if devices is not None:
-        checks.check_devices(devices, givens)
-    keep = _keeps(program, givens if devices else givens[:1], options.keep)
-    datas = _data(program, givens, options, keep)
+        check_devices(devices, givens)
+
+    kept = _keeps(program, givens if devices else givens[:1], keep)
+    datas = _data(program, givens, steps, batch_size, kept)
     data: Any = next(datas)
-    run = _step.start(program, givens[0].initial["params"], data)
+    run: Any = _step.start(program, givens[0].initial["params"], data)
     in_python = _step.loops_in_python(program, run, data)
-    if devices or (
+    stacked = bool(devices) or (
         len(givens) > 1
         and not in_python
-        and checks.alike(givens)
-        and _keeps(program, givens, options.keep)
-    ):
-        each = [data, *datas]
-        return _side_by_side(program, givens, each, options, in_python, devices)
+        and alike(givens)
+        and _keeps(program, givens, keep)
+    )
+    if stacked:
+        program, data = _side_by_side(program, [data, *datas], devices)
+        params = _stack([given.initial["params"] for given in givens])
+        run = _step.start(program, _placed(devices, params, 0), data)
+        run = _placed(devices, run, 0)
+
+    stops = {0, steps, *record}
+    if progress is not None:
+        stops |= {*range(0, steps, max(1, steps // 100))}
     found = []
-    progress: Any = options.progress
-    for number, given in enumerate(givens):
-
-        def tell(done, before=number * options.steps):
-            progress(before + done, len(givens) * options.steps)
-
-        whole = _follow(program, run, data, options, in_python, tell)
-        found.append(_trained(given, *whole))
-        data = None  # let go before the next one is computed
-        if number + 1 < len(givens):
+    for group in [givens] if stacked else [[given] for given in givens]:
+        if found:
+            run = data = None  # let go before the next one is computed
             data = next(datas)
-            run = _step.start(program, givens[number + 1].initial["params"], data)
+            run = _step.start(program, group[0].initial["params"], data)
+        maps = {}
+        if 0 in record:
+            maps[0] = _step.fits(program, run.params, data.fixed)
+        for begin, end in itertools.pairwise(sorted(stops)):
+            run = _step.take(program, run, data, begin, end, in_python)
+            if end in record:
+                maps[end] = _step.fits(program, run.params, data.fixed)
+            if progress is not None:
+                jax.block_until_ready(run)
+                done = steps * len(found) + end * len(group)
+                progress(done, steps * len(givens))
+        fit = None
+        if hasattr(layer, "fit"):
+            fit = _step.fits(program, run.params, data.fixed)
+        recorded = _stack([maps[k] for k in record], int(stacked)) if record else None
+        losses = np.asarray(run.losses)[..., :steps]
+        whole = Trained(run.params, fit, losses, recorded)
+        for i, given in enumerate(group):
+            one = jax.tree.map(lambda leaf: leaf[i], whole) if stacked else whole  # noqa: B023
+            variables = {**given.fixed, "params": one.variables}
+            found.append(one._replace(variables=variables))
     return found
 
 
-def _side_by_side(
-    program: Program,
-    givens: Sequence[Given],
-    datas: Sequence[Data],
-    options: Options,
-    in_python: bool,
-    devices: Sequence[Any] | None,
-) -> list[Trained]:
-    """Train a stack of stitches."""
-    fields = list(zip(*datas, strict=True))
-    # The layer's own collections are stacked always, as its parameters are.
-    shared: list[Any] = [None if _shared(field) else 0 for field in fields[1:]]
-    axes: Any = Data(0, *shared)
-    trees = [
-        field[0] if axis is None else _stack(field)
-        for field, axis in zip(fields, axes, strict=True)
-    ]
-    params = _stack([given.initial["params"] for given in givens])
-    program = program._replace(axes=axes)
-    data = Data(*map(functools.partial(_placed, devices), trees, axes))
-    run = _step.start(program, _placed(devices, params, 0), data)
-    run = _placed(devices, run, 0)
-
-    progress: Any = options.progress
-
-    def tell(done):
-        progress(done * len(givens), len(givens) * options.steps)
-
-    whole = _follow(program, run, data, options, in_python, tell)
-    each = [jax.tree.map(lambda leaf: leaf[i], whole) for i in range(len(givens))]  # noqa: B023
-    return [_trained(given, *one) for given, one in zip(givens, each, strict=True)]
-
-
-def _follow(
-    program: Program,
-    run: Run,
-    data: Data,
-    options: Options,
-    in_python: bool,
-    tell: Callable[[int], None],
-) -> tuple[PyTree, np.ndarray, Fit | None, list[Fit]]:
-    """Take all steps; parameters, losses, the map, and the maps that are recorded."""
-    recorded = {}
-    if 0 in options.record:
-        recorded[0] = _step.fits(program, run.params, data.fixed)
-    for begin, end in itertools.pairwise(options.stops):
-        run = _step.take(program, run, data, begin, end, in_python)
-        if end in options.record:
-            recorded[end] = _step.fits(program, run.params, data.fixed)
-        if options.progress is not None:
-            jax.block_until_ready(run)
-            tell(end)
-    fit = None
-    if hasattr(program.stitched.layer, "fit"):
-        fit = _step.fits(program, run.params, data.fixed)
-    losses = np.asarray(run.losses)[..., : options.steps]
-    return run.params, losses, fit, [recorded[after] for after in options.record]
-
-
-def _trained(given: Given, params: PyTree, losses: Any, fit: Any, maps: Any) -> Trained:
-    recorded = jax.tree.map(lambda *each: jnp.stack(each), *maps) if maps else None
-    variables = {**given.fixed, "params": params}
-    return Trained(variables, fit, losses, recorded)
-
-
-def _with_initial(stitched: Stitched, given: Given) -> Given:
+def _with_initial(stitched: Stitched, given: _Given) -> _Given:
     if given.initial is not None:
         return given
     one = jax.tree.map(lambda leaf: leaf[:1], given.x)
@@ -423,7 +371,11 @@ def _with_initial(stitched: Stitched, given: Given) -> Given:
 
 
 def _data(
-    program: Program, givens: Sequence[Given], options: Options, keep: bool
+    program: Program,
+    givens: Sequence[_Given],
+    steps: int,
+    batch_size: int,
+    keep: bool,
 ) -> Iterator[Data]:
     """The data of each stitch; what follows from one network 1 is computed once."""
     source = key = None
@@ -436,18 +388,11 @@ def _data(
             source, front = own, _front(program.stitched, *own, keep)
         if key is not given.key:
             key, samples = given.key, count("x", given.x)
-            order = _step.minibatches(key, samples, options.batch_size, options.steps)
+            order = _step.minibatches(key, samples, batch_size, steps)
         variables_1, activation, x = front
-        yield Data(
-            given.fixed,
-            variables_1,
-            given.variables_2,
-            activation,
-            x,
-            given.target,
-            given.hyperparameters,
-            order,
-        )
+        variables = given.fixed, variables_1, given.variables_2
+        task = given.target, given.hyperparameters
+        yield Data(*variables, activation, x, *task, order)
 
 
 def _front(stitched, variables_1, x, activation, keep: bool) -> tuple[Any, Any, Any]:
@@ -460,7 +405,7 @@ def _front(stitched, variables_1, x, activation, keep: bool) -> tuple[Any, Any, 
     return None, jax.tree.map(jnp.asarray, activation), x
 
 
-def _keeps(program: Program, givens: Sequence[Given], keep: bool | None) -> bool:
+def _keeps(program: Program, givens: Sequence[_Given], keep: bool | None) -> bool:
     """Whether network 1's activations are kept for stitches that train at once."""
     front, given = program.stitched.cut_1.front, givens[0]
     if keep is not None or (given.activation is not None and len(givens) == 1):
@@ -481,14 +426,30 @@ def _memory() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def _side_by_side(
+    program: Program, datas: Sequence[Data], devices: Sequence[Any] | None
+) -> tuple[Program, Data]:
+    """The program and data of a stack of stitches."""
+    fixed, *fields = zip(*datas, strict=True)
+    # The layer's own collections are stacked always, as its parameters are.
+    shared: list[Any] = [None if _shared(field) else 0 for field in fields]
+    axes: Any = Data(0, *shared)
+    trees = [
+        field[0] if axis is None else _stack(field)
+        for field, axis in zip((fixed, *fields), axes, strict=True)
+    ]
+    data = Data(*map(functools.partial(_placed, devices), trees, axes))
+    return program._replace(axes=axes), data
+
+
 def _shared(trees: Sequence[PyTree]) -> bool:
     """Whether all trees have the very same leaves."""
     leaves = zip(*map(jax.tree.leaves, trees), strict=True)
     return all(leaf is first for first, *others in leaves for leaf in others)
 
 
-def _stack(trees: Sequence[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+def _stack(trees: Sequence[PyTree], axis: int = 0) -> PyTree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *trees)
 
 
 def _placed(devices: Sequence[Any] | None, tree: PyTree, axis: int | None) -> PyTree:

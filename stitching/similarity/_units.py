@@ -7,10 +7,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from scipy.optimize import linear_sum_assignment
 
-from stitching._moments import Moments
-from stitching._whitening import correlations
+from stitching._moments import Moments, correlations
 from stitching.similarity._samples import (
-    CONSTANT,
     Activation,
     Seen,
     Weights,
@@ -28,10 +26,8 @@ def unit_correlations(
     A feature that does not vary correlates with nothing: 0.
 
     Args:
-        x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None with moments.
-        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None with moments.
+        x, y: (n, p) and (n, q); or x alone, the `stitching.Moments` of the pair.
+        weights: of the samples, (n,), at least 0; a mask leaves samples out.
 
     Returns:
         Shape (p, q), in [−1, 1].
@@ -40,11 +36,10 @@ def unit_correlations(
         TypeError, ValueError: if arrays do not fit.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from stitching import similarity
-        >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0]])
-        >>> similarity.unit_correlations(x, x).round(3).tolist()
-        [[1.0, -1.0], [-1.0, 1.0]]
+        >>> import numpy as np, stitching
+        >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+        >>> stitching.similarity.unit_correlations(x, x)[0, 0].round(3).item()
+        1.0
     """
     return _correlations(pair_or_moments(x, y, weights))[0]
 
@@ -58,15 +53,9 @@ def max_correlation(
     symmetric. Signs count: a feature and its negative do not match. Independent
     activations do not give 0: a maximum over q is taken.
 
-    Invariant to: translation, isotropic scaling, feature scaling, feature permutations,
-    joint sample permutations. Not to: orthogonal maps, invertible linear maps. Scales
-    are positive ones here.
-
     Args:
-        x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None with moments.
-        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None with moments.
+        x, y: (n, p) and (n, q); or x alone, the `stitching.Moments` of the pair.
+        weights: of the samples, (n,), at least 0; a mask leaves samples out.
 
     Returns:
         A scalar in [−1, 1].
@@ -75,18 +64,15 @@ def max_correlation(
         TypeError, ValueError: if arrays do not fit or nothing varies.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from stitching import similarity
-        >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
-        >>> round(float(similarity.max_correlation(x, 2 * x[:, ::-1])), 5)
+        >>> import numpy as np, stitching
+        >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+        >>> round(float(stitching.similarity.max_correlation(x, 2 * x[:, ::-1])), 5)
         1.0
 
     References:
         Li et al., 2015, arXiv 1511.07543.
     """
-    return defined(
-        "max_correlation", _highest(pair_or_moments(x, y, weights)), CONSTANT
-    )
+    return defined("max_correlation", _highest(pair_or_moments(x, y, weights)))
 
 
 @jax.jit
@@ -103,28 +89,20 @@ def matched_correlation(
     Of the activation with more features the rest stays unmatched and does not count.
     Signs count. The assignment runs on the host, so not inside `jit` or `vmap`.
 
-    Invariant to: translation, isotropic scaling, feature scaling, feature permutations,
-    joint sample permutations. Not to: orthogonal maps, invertible linear maps. Scales
-    are positive ones here.
-
     Args:
-        x: (n, p), or the `stitching.Moments` of the pair.
-        y: (n, q); None with moments.
-        weights: of the samples, (n,): a mask of booleans or 0 and 1, or any numbers at
-            least 0; None with moments.
+        x, y: (n, p) and (n, q); or x alone, the `stitching.Moments` of the pair.
+        weights: of the samples, (n,), at least 0; a mask leaves samples out.
 
     Returns:
         A scalar in [−1, 1].
 
     Raises:
-        TypeError: inside `jit` or `vmap`, and if arrays do not fit.
-        ValueError: if arrays do not fit or nothing varies.
+        TypeError, ValueError: if arrays do not fit, nothing varies, or inside `jit`.
 
     Example:
-        >>> import jax.numpy as jnp
-        >>> from stitching import similarity
-        >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
-        >>> round(float(similarity.matched_correlation(x, 2 * x[:, ::-1])), 5)
+        >>> import numpy as np, stitching
+        >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+        >>> round(float(stitching.similarity.matched_correlation(x, 2 * x[:, ::-1])), 5)
         1.0
 
     References:
@@ -139,9 +117,8 @@ def matched_correlation(
         )
     values = np.asarray(values)
     matched = linear_sum_assignment(values, maximize=True)
-    value = values[matched].mean() if vary else np.full((), np.nan)
-    value = jnp.asarray(value, values.dtype)
-    return defined("matched_correlation", value, CONSTANT)
+    value = values[matched].mean() if vary else np.nan
+    return defined("matched_correlation", jnp.asarray(value, values.dtype))
 
 
 @jax.jit

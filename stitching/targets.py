@@ -1,4 +1,9 @@
-"""Losses of stitched networks."""
+"""What a stitched network is trained towards: losses that add and scale.
+
+`hard(labels) + 0.5 * soft(logits)` is a target like its terms. Against the mean of two
+networks' probabilities the cross-entropy is the mean of the two: `0.5 * soft(logits_1)
++ 0.5 * soft(logits_2)`.
+"""
 
 import dataclasses
 import math
@@ -12,7 +17,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from stitching import similarity
-from stitching._moments import real, sample_weights
+from stitching._checks import (
+    finite,
+    positive,
+    real,
+    sample_weights,
+    with_axes,
+    without_masked,
+)
+
+__all__ = ["Target", "cka", "hard", "soft", "squared_error"]
 
 Pick = Callable[[Any], Any]
 Weights = Float[ArrayLike, "*leading"]
@@ -44,7 +58,7 @@ class Target:
         """The sum of two losses."""
         if not isinstance(other, Target):
             return NotImplemented
-        return Sum((1.0, 1.0), (self, other))
+        return _Sum((1.0, 1.0), (self, other))
 
     def __mul__(self, factor: float) -> "Target":
         """The loss, scaled.
@@ -58,27 +72,9 @@ class Target:
             raise ValueError(
                 f"factor: expected a finite number, at least 0, got {factor}"
             )
-        return Sum((float(factor),), (self,))
+        return _Sum((float(factor),), (self,))
 
     __rmul__ = __mul__
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Sum(Target):
-    """A weighted sum of targets."""
-
-    factors: tuple[float, ...] = dataclasses.field(metadata={"static": True})
-    terms: tuple[Any, ...]
-
-    def loss(self, outputs, activation):
-        terms = zip(self.factors, self.terms, strict=True)
-        losses = [factor * term.loss(outputs, activation) for factor, term in terms]
-        return sum(losses[1:], losses[0])
-
-    def check(self, outputs, activation):
-        for term in self.terms:
-            term.check(outputs, activation)
 
 
 def hard(
@@ -108,9 +104,8 @@ def hard(
 
     Raises:
         TypeError: if the labels are not integers.
-        ValueError: if there are none, one is negative, or a weight is negative or not
-            finite; when trained on, if a label is not below the number of classes, or
-            the shape is not that of the outputs.
+        ValueError: if one is negative or weights do not fit; when trained on, if one
+            is no class, or the shape is not that of the outputs.
 
     Example:
         >>> import jax.numpy as jnp
@@ -124,10 +119,10 @@ def hard(
         raise TypeError(f"labels: expected integers, got dtype {labels.dtype}")
     if labels.size == 0:
         raise ValueError(f"labels: expected at least 1, got shape {labels.shape}")
-    labels, weights = _masked(labels, weights, labels.shape)
+    labels, weights = _weighted(labels, weights, labels.ndim)
     if not isinstance(labels, Tracer) and int(labels.min()) < 0:
         raise ValueError(f"labels: expected at least 0, got {int(labels.min())}")
-    return Hard(labels, weights, pick)
+    return _Hard(labels, weights, pick)
 
 
 def soft(
@@ -151,8 +146,7 @@ def soft(
         logits: of the other network for the samples, (samples, ..., classes); for
             instance `stitching.in_batches(model.apply, variables, x)`.
         temperature: T > 0; both outputs are divided by it.
-        weights: as for `hard`, over the leading axes of the logits.
-        pick: as for `hard`.
+        weights, pick: as for `hard`.
 
     Returns:
         The `Target`.
@@ -160,8 +154,7 @@ def soft(
     Raises:
         TypeError: if the logits are not real.
         ValueError: if they have no class axis or are not finite, the temperature is not
-            positive, or a weight is negative or not finite; when trained on, if the
-            shape is not that of the outputs.
+            positive, weights do not fit, or, when trained on, the shape is another.
 
     Example:
         >>> import jax.numpy as jnp
@@ -173,17 +166,12 @@ def soft(
     References:
         Hinton, Vinyals and Dean, 2015, arXiv 1503.02531.
     """
-    logits = real("logits", logits)
-    if logits.ndim < 2 or logits.size == 0:
-        raise ValueError(
-            f"logits: expected shape (samples, ..., classes), got {logits.shape}"
-        )
-    logits, weights = _masked(logits, weights, logits.shape[:-1])
+    logits = _checked("logits", logits, 2, "(samples, ..., classes)")
+    logits, weights = _weighted(logits, weights, logits.ndim - 1)
     _check_finite("logits", logits)
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature: expected a positive number, got {temperature}")
+    positive("temperature", temperature)
     probabilities = jax.nn.softmax(logits / temperature)
-    return Soft(probabilities, weights, pick, float(temperature))
+    return _Soft(probabilities, weights, pick, float(temperature))
 
 
 def squared_error(
@@ -203,16 +191,15 @@ def squared_error(
     Args:
         values: what the outputs should be, (samples, ...), of their shape; the right
             values of the task, or the outputs of another network.
-        weights: as for `hard`, over the leading axes of the values.
-        pick: as for `hard`.
+        weights, pick: as for `hard`.
 
     Returns:
         The `Target`.
 
     Raises:
         TypeError: if the values are not real.
-        ValueError: if there are none, they are not finite, or a weight is negative or
-            not finite; when trained on, if the shape is not that of the outputs.
+        ValueError: if they are not finite, weights do not fit, or, when trained on, the
+            shape is not that of the outputs.
 
     Example:
         >>> import jax.numpy as jnp
@@ -221,12 +208,10 @@ def squared_error(
         >>> float(target.loss(jnp.zeros((1, 2)), None))
         2.5
     """
-    values = real("values", values)
-    if values.ndim < 1 or values.size == 0:
-        raise ValueError(f"values: expected shape (samples, ...), got {values.shape}")
-    values, weights = _masked(values, weights, values.shape)
+    values = _checked("values", values, 1, "(samples, ...)")
+    values, weights = _weighted(values, weights, values.ndim)
     _check_finite("values", values)
-    return SquaredError(values, weights, pick)
+    return _SquaredError(values, weights, pick)
 
 
 def cka(
@@ -243,8 +228,7 @@ def cka(
 
     with the linear index of `similarity.cka`, in each minibatch by itself: it needs
     batches of more samples than channels to say much. A term beside others; alone it
-    leaves the mean, the scale and a rotation of the map open. Not defined where the map
-    gives one value for all samples.
+    leaves the mean, the scale and a rotation of the map open.
 
     Args:
         activation: network 2's own, for instance `stitching.in_batches(cut_2.front,
@@ -259,8 +243,8 @@ def cka(
 
     Raises:
         TypeError: if the activation is not real.
-        ValueError: if it has fewer than two axes, or weights do not fit; when trained
-            on, if its shape is not that of the stitching layer's output.
+        ValueError: if it has fewer than two axes, weights do not fit, or, when trained
+            on, its shape is not that of the stitching layer's output.
 
     Example:
         >>> import jax.numpy as jnp
@@ -270,18 +254,49 @@ def cka(
         0.0
 
     References:
-        Csiszárik et al., 2021, arXiv 2110.14633 (CKA beside task loss). As a term of
-        the loss: ours.
+        Csiszárik et al., 2021, arXiv 2110.14633 (CKA). As a term of the loss: ours.
     """
-    activation = real("activation", activation)
-    if activation.ndim < 2 or activation.size == 0:
-        raise ValueError(
-            f"activation: expected shape (samples, ..., channels), got "
-            f"{activation.shape}"
-        )
+    activation = _checked("activation", activation, 2, "(samples, ..., channels)")
     axes = activation.ndim - 1 if view is similarity.positions else 1
-    activation, weights = _masked(activation, weights, activation.shape[:axes])
-    return CKA(activation, weights, view)
+    return _CKA(*_weighted(activation, weights, axes), view)
+
+
+def _checked(name: str, values: Any, axes: int, shape: str) -> Array:
+    values = real(name, values)
+    if values.ndim < axes or values.size == 0:
+        raise ValueError(f"{name}: expected shape {shape}, got {values.shape}")
+    return values
+
+
+def _weighted(values: Array, weights: Any, axes: int) -> tuple[Array, Array | None]:
+    """Values that are 0 where they have no weight, and the weights, over these axes."""
+    if weights is None:
+        return values, None
+    weights = sample_weights(weights, values.shape[:axes])
+    return without_masked(values, weights), weights
+
+
+def _check_finite(name: str, array: Array) -> None:
+    if not all(finite(array)):
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Sum(Target):
+    """A weighted sum of targets."""
+
+    factors: tuple[float, ...] = dataclasses.field(metadata={"static": True})
+    terms: tuple[Any, ...]
+
+    def loss(self, outputs, activation):
+        terms = zip(self.factors, self.terms, strict=True)
+        losses = [factor * term.loss(outputs, activation) for factor, term in terms]
+        return sum(losses[1:], losses[0])
+
+    def check(self, outputs, activation):
+        for term in self.terms:
+            term.check(outputs, activation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,9 +313,8 @@ class _OfOutputs(Target):
         outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
         if self.weights is None:
             return self.losses(outputs).mean()
-        seen = _over(self.weights, outputs.ndim) > 0
-        losses = self.losses(jnp.where(seen, outputs, 0))
-        weights = jnp.broadcast_to(_over(self.weights, losses.ndim), losses.shape)
+        losses = self.losses(without_masked(outputs, self.weights))
+        weights = jnp.broadcast_to(with_axes(self.weights, losses.ndim), losses.shape)
         total = weights.sum()
         return (weights * losses).sum() / jnp.where(total > 0, total, 1)
 
@@ -312,8 +326,9 @@ class _OfOutputs(Target):
         """The output that counts."""
         return outputs if self.pick is None else self.pick(outputs)
 
-    def shape(self, outputs: PyTree) -> tuple[int, ...]:
-        """The shape of the output that counts."""
+    def check(self, outputs, activation):
+        """Raise a ValueError unless values are of the shape of the output."""
+        del activation
         output = jax.eval_shape(self.picked, outputs)
         if not hasattr(output, "shape"):
             raise ValueError(
@@ -321,12 +336,20 @@ class _OfOutputs(Target):
                 f"{type(output).__name__}; give the target a function `pick` that "
                 "takes it from the outputs"
             )
-        return output.shape
+        self.check_shape(output.shape)
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise a ValueError unless values fit outputs of this shape."""
+        if self.values.shape != shape:
+            raise ValueError(
+                f"target: expected values of shape {shape}, as network 2's outputs "
+                f"have, got {self.values.shape}"
+            )
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Hard(_OfOutputs):
+class _Hard(_OfOutputs):
     """Cross-entropy against labels."""
 
     def losses(self, outputs):
@@ -334,9 +357,7 @@ class Hard(_OfOutputs):
         logs = jax.nn.log_softmax(outputs)
         return -jnp.take_along_axis(logs, labels, axis=-1).squeeze(-1)
 
-    def check(self, outputs, activation):
-        del activation
-        shape = self.shape(outputs)
+    def check_shape(self, shape):
         if not shape or self.values.shape != shape[:-1]:
             raise ValueError(
                 f"target: expected labels of shape {shape[:-1]}, one per output of "
@@ -351,7 +372,7 @@ class Hard(_OfOutputs):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Soft(_OfOutputs):
+class _Soft(_OfOutputs):
     """Cross-entropy against probabilities, at a temperature."""
 
     temperature: float = dataclasses.field(metadata={"static": True})
@@ -360,35 +381,19 @@ class Soft(_OfOutputs):
         logs = jax.nn.log_softmax(outputs / self.temperature)
         return -(self.temperature**2) * (self.values * logs).sum(axis=-1)
 
-    def check(self, outputs, activation):
-        del activation
-        if self.values.shape != self.shape(outputs):
-            raise ValueError(
-                f"target: expected soft outputs of shape {self.shape(outputs)}, as "
-                f"network 2 has, got {self.values.shape}"
-            )
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SquaredError(_OfOutputs):
+class _SquaredError(_OfOutputs):
     """Squared error of every entry."""
 
     def losses(self, outputs):
         return (outputs - self.values) ** 2
 
-    def check(self, outputs, activation):
-        del activation
-        if self.values.shape != self.shape(outputs):
-            raise ValueError(
-                f"target: expected values of shape {self.shape(outputs)}, as network "
-                f"2's outputs have, got {self.values.shape}"
-            )
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class CKA(Target):
+class _CKA(Target):
     """1 − CKA of the mapped activation and network 2's own."""
 
     activation: Float[Array, "*n q"]
@@ -397,10 +402,8 @@ class CKA(Target):
 
     def loss(self, outputs, activation):
         del outputs
-        weights = self.weights
-        if weights is not None:
-            activation = jnp.where(_over(weights, activation.ndim) > 0, activation, 0)
-            weights = weights.ravel()
+        weights = None if self.weights is None else self.weights.ravel()
+        activation = without_masked(activation, self.weights)
         views = self.view(activation), self.view(self.activation)
         return 1 - jnp.asarray(similarity.cka(*views, weights=weights))
 
@@ -412,23 +415,3 @@ class CKA(Target):
                 f"target: expected an activation of shape {shape}, as the stitching "
                 f"layer gives, got {self.activation.shape}"
             )
-
-
-def _masked(
-    values: Array, weights: Any, samples: tuple[int, ...]
-) -> tuple[Array, Array | None]:
-    """Values that are 0 where they have no weight, and the weights."""
-    if weights is None:
-        return values, None
-    weights = sample_weights(weights, samples)
-    return jnp.where(_over(weights, values.ndim) > 0, values, 0), weights
-
-
-def _over(weights: Array, axes: int) -> Array:
-    """Weights with trailing axes of length 1."""
-    return weights.reshape(weights.shape + (1,) * (axes - weights.ndim))
-
-
-def _check_finite(name: str, array: Array) -> None:
-    if not isinstance(array, Tracer) and not bool(jnp.isfinite(array).all()):
-        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")

@@ -1,0 +1,118 @@
+"""Linear algebra in full precision, safe where an activation does not vary."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float
+
+# Relative to the strongest axis, in roundings: what is below is no axis. Rounding was
+# seen to leave at most 2.
+_RESOLUTION = 32
+
+
+def times(a: Array, b: Array) -> Array:
+    """Return a matrix product in full precision, on accelerators too."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def product(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, "p q"]:
+    """Return xᵀy in full precision, wherever the samples lie."""
+    return jax.lax.dot_general(
+        x,
+        y,
+        (((0,), (0,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+        out_sharding=_summed_over_devices(x, y),
+    )
+
+
+def _summed_over_devices(x: Array, y: Array) -> NamedSharding | None:
+    """The sharding of xᵀy, which JAX asks for where samples are sharded explicitly."""
+    left, right = jax.typeof(x).sharding, jax.typeof(y).sharding
+    for sharding in (left, right):
+        if not sharding.mesh.empty and sharding.spec[0] is not None:
+            spec = PartitionSpec(left.spec[1], right.spec[1])
+            return NamedSharding(sharding.mesh, spec)
+    return None
+
+
+def centre(
+    x: Float[Array, "n p"], weights: Float[Array, " n"] | None = None
+) -> tuple[Float[Array, "n p"], Float[Array, " p"], Float[Array, " p"]]:
+    """Return a matrix without its column means, these, and the range of each column.
+
+    The mean of what is left after a first mean is subtracted corrects the rounding of
+    that one. A column whose entries are all equal becomes exactly zero. With weights,
+    whose sum is 1 or 0, rows of weight 0 become zero.
+    """
+    if weights is None:
+        lowest, highest, seen = x.min(axis=0), x.max(axis=0), True
+    else:
+        seen = (weights > 0)[:, None]
+        lowest = jnp.where(seen, x, jnp.inf).min(axis=0)
+        highest = jnp.where(seen, x, -jnp.inf).max(axis=0)
+        lowest = jnp.where(lowest <= highest, lowest, 0)
+        x = jnp.where(seen, x, lowest)
+    varies = lowest != highest
+
+    def mean(x):
+        return x.mean(axis=0) if weights is None else (weights[:, None] * x).sum(axis=0)
+
+    shift = jnp.where(varies, mean(x), lowest)
+    x = x - shift
+    rest = jnp.where(varies, mean(x), 0)
+    x = x - rest if weights is None else jnp.where(seen, x - rest, 0)
+    return x, shift + rest, jnp.where(varies, highest - lowest, 0)
+
+
+def varying(
+    variances: Float[Array, " p"], means: Float[Array, " p"] | float
+) -> Bool[Array, " p"]:
+    """Return which channels vary by more than the rounding of their mean."""
+    rounding = 8 * jnp.finfo(variances.dtype).eps * means
+    return variances > rounding**2
+
+
+def whitening(
+    covariance: Float[Array, "p p"],
+    varies: Bool[Array, " p"],
+    ridge: Float[Array, ""] | float = 0.0,
+) -> Float[Array, "p p"]:
+    r"""Return T with :math:`T T^\top = (\Sigma + \lambda 1)^+`.
+
+    The pseudo-inverse is taken of the correlations, so the units of the channels change
+    nothing, and channels of small variance are not lost beside those of a large one. An
+    axis of the correlations below 32 roundings of the strongest one is no axis: the
+    scores x T have variance 1, or their column of T is zero.
+    """
+    variances = jnp.where(varies, jnp.diagonal(covariance) + ridge, 1)
+    deviations = jnp.sqrt(variances)
+    both = varies[:, None] & varies
+    covariance = covariance + ridge * jnp.eye(len(varies), dtype=covariance.dtype)
+    scaled = jnp.where(both, covariance / deviations[:, None] / deviations, 0)
+    return jnp.where(varies[:, None], _root(scaled, varies), 0) / deviations[:, None]
+
+
+def _root(
+    matrix: Float[Array, "p p"], varies: Bool[Array, " p"]
+) -> Float[Array, "p p"]:
+    """T with T Tᵀ the pseudo-inverse of correlations that are 0 where nothing varies.
+
+    By Cholesky, many times faster than eigenvectors, where every axis surely counts:
+    the product of the Frobenius norms of a matrix and of its inverse is at least the
+    ratio of the strongest axis to the weakest.
+    """
+    resolution = _RESOLUTION * jnp.finfo(matrix.dtype).eps
+    filled = matrix + jnp.diag(~varies).astype(matrix.dtype)
+    lower = jnp.linalg.cholesky(filled)  # NaN where it is not positive definite
+    root = jax.lax.linalg.triangular_solve(
+        lower, jnp.eye(len(matrix), dtype=matrix.dtype), left_side=True, lower=True
+    ).T
+    ratio = jnp.linalg.norm(filled) * jnp.linalg.norm(times(root, root.T))
+
+    def from_axes():
+        values, axes = jnp.linalg.eigh(matrix)
+        kept = (values > resolution * values[-1]) & (values > 0)
+        return jnp.where(kept, axes / jnp.sqrt(jnp.where(kept, values, 1)), 0)
+
+    return jax.lax.cond(ratio * resolution < 1, lambda: root, from_axes)
