@@ -29,7 +29,7 @@ def outputs(module, variables, x, names):
     return [stitching.cut(module, n, x).front(variables, x) for n in names]
 
 
-@pytest.mark.parametrize("sizes", [[30], [10, 10, 10], [17, 13]])
+@pytest.mark.parametrize("sizes", [[10, 10, 10], [17, 13]])
 def test_moments_of_all_pairs_are_those_of_one_cut_each(sizes):
     batches = np.split(X, np.cumsum(sizes)[:-1])
     found = stitching.layer_moments(A, VARIABLES_A, B, VARIABLES_B, batches)
@@ -118,7 +118,7 @@ def hsic(x, y):
 
 
 def test_minibatch_cka_is_the_ratio_of_sums_over_batches():
-    batches = np.split(X, [12, 20])
+    batches = np.split(X, [12])
     found = stitching.layer_cka(A, VARIABLES_A, B, VARIABLES_B, batches)
     sums = np.zeros((3, 3)), np.zeros(3), np.zeros(3)
     for batch in batches:

@@ -14,9 +14,8 @@ from scipy.linalg import polar
 from scipy.optimize import linear_sum_assignment
 
 import stitching
-from stitching import direct, layers
-from stitching.layers._matching import assignment
-from stitching.layers._orthogonal import cayley
+from stitching import layers
+from stitching.layers._layers import assignment, cayley
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(50, 6)).astype(np.float32)
@@ -47,15 +46,15 @@ def mapped(layer, variables, x):
 assign = jax.jit(assignment)
 rotation = jax.jit(cayley)
 moments = jax.jit(stitching.moments)
-least_squares = jax.jit(direct.least_squares)
-orthogonal = jax.jit(direct.orthogonal, static_argnames="scale")
-sparse = jax.jit(direct.sparse)
-semi_matching = jax.jit(direct.semi_matching)
+least_squares = jax.jit(stitching.least_squares)
+orthogonal = jax.jit(stitching.orthogonal, static_argnames="scale")
+sparse = jax.jit(stitching.sparse)
+semi_matching = jax.jit(stitching.semi_matching)
 
 
 @partial(jax.jit, static_argnames="rank")
 def reduced_rank(seen, rank):
-    return direct.reduced_rank(seen).rank(rank)
+    return stitching.reduced_rank(seen).rank(rank)
 
 
 def loss(layer, params, fixed, x, y):
@@ -193,7 +192,7 @@ def test_sparse_has_exact_zeros_that_come_and_go():
 def test_the_proximal_step_behind_gradient_descent_finds_the_lasso():
     x, y = X.astype(float), Y[:, :4].astype(float)
     seen = moments(x, y)
-    expected = jax.jit(partial(direct.sparse, penalty=0.1, tolerance=1e-10))(seen)
+    expected = jax.jit(partial(stitching.sparse, penalty=0.1, tolerance=1e-10))(seen)
     # The loss is the mean over 4 channels, without the half of the lasso.
     layer = layers.Sparse(4, penalty=0.1 * 2 / 4)
     optimizer = optax.chain(optax.sgd(0.5), layer.proximal(0.5))
@@ -267,7 +266,7 @@ WITHIN = {
     "low rank": (layers.LowRank(6, rank=2), lambda m: reduced_rank(m, 2)),
     "orthogonal": (layers.Orthogonal(6), orthogonal),
     "scaled": (layers.Orthogonal(6, scaled=True), lambda m: orthogonal(m, scale=True)),
-    "matching": (layers.Matching(6), direct.permutation),
+    "matching": (layers.Matching(6), stitching.permutation),
     "semi-matching": (layers.Matching(6, one_to_one=False), semi_matching),
     "fixed matching": (layers.FixedMatching(6), semi_matching),
 }
@@ -288,7 +287,7 @@ def test_a_layer_starts_at_a_fit_of_its_class(name):
     ("layer", "fitted"),
     [
         (layers.Orthogonal(4), orthogonal),
-        (layers.Matching(4), direct.permutation),
+        (layers.Matching(4), stitching.permutation),
         (layers.LowRank(4, rank=3), lambda m: reduced_rank(m, 3)),
     ],
 )
@@ -324,7 +323,7 @@ def test_from_another_fit_it_starts_at_the_nearest_member():
 
 
 def test_a_target_without_a_source_stays_without_one():
-    fit = direct.permutation(moments(X[:, :4], Y))
+    fit = stitching.permutation(moments(X[:, :4], Y))
     layer = layers.FixedMatching(6)
     np.testing.assert_array_equal(start(layer, fit)[1], fit.weight)
 
@@ -337,7 +336,7 @@ def test_the_support_of_a_sparse_fit_is_the_mask():
 
 
 def test_starts_may_be_vmapped():
-    path = jax.jit(direct.sparse_path)(SEEN, jnp.array([0.5, 0.1]))
+    path = jax.jit(stitching.sparse_path)(SEEN, jnp.array([0.5, 0.1]))
     layer: Any = layers.Affine(6)
     variables = jax.jit(jax.vmap(partial(layers.from_fit, layer)))(path)
     many = jax.jit(jax.vmap(layer.apply, (0, None)))(variables, X)
@@ -442,122 +441,3 @@ def test_tokens_are_resized_as_maps_beside_the_class_token(kept):
     assert out.shape == (2, 6 + kept, 5)
     np.testing.assert_array_equal(out[:, :kept], tokens[:, :kept])
     np.testing.assert_allclose(out[:, kept:], maps.reshape(2, 6, 5), atol=1e-6)
-
-
-# Errors
-
-MAPS, TOKENS = jnp.ones((2, 4, 4, 3)), jnp.ones((2, 17, 3))
-WRONG: list[Any] = ["much", jax.nn.relu]
-
-
-BAD = {
-    "no features": (lambda: init(layers.Affine(0)), ValueError, "features: .*got 0"),
-    "no rank": (
-        lambda: init(layers.LowRank(4, rank=0)),
-        ValueError,
-        "rank: expected 1 to 4 for a map of 6 to 4 channels, got 0",
-    ),
-    "high rank": (
-        lambda: init(layers.LowRank(8, rank=7)),
-        ValueError,
-        "rank: expected 1 to 6 .*, got 7",
-    ),
-    "no channels": (
-        lambda: init(layers.Affine(3), 1.0),
-        ValueError,
-        "activation: expected channels as the last axis",
-    ),
-    "other channels": (
-        lambda: layers.Affine(3).apply(init(layers.Affine(3)), X[:, :5]),
-        ValueError,
-        "activation: expected 6 channels as the variables have, got 5",
-    ),
-    "other channels of an orthogonal layer": (
-        lambda: layers.Orthogonal(3).apply(init(layers.Orthogonal(3)), X[:, :5]),
-        ValueError,
-        "activation: expected 6 channels as the variables have, got 5",
-    ),
-    "no layer": (
-        lambda: layers.from_fit(WRONG[1], direct.least_squares(SEEN)),
-        TypeError,
-        "layer: expected a stitching layer",
-    ),
-    "a fit of other channels": (
-        lambda: layers.from_fit(layers.Affine(3), direct.least_squares(SEEN)),
-        ValueError,
-        r"fit: expected a weight of shape \(in, 3\) .* got \(6, 6\)",
-    ),
-    "a stack of fits": (
-        lambda: layers.from_fit(
-            layers.Affine(6), direct.sparse_path(SEEN, jnp.ones(2))
-        ),
-        ValueError,
-        r"fit: .* got \(2, 6, 6\)",
-    ),
-    "negative penalty": (
-        lambda: layers.Sparse(3, penalty=-1.0).proximal(0.1),
-        ValueError,
-        "penalty: expected at least 0, got -1",
-    ),
-    "text for a penalty": (
-        lambda: layers.proximal_l1(WRONG[0], 0.1),
-        TypeError,
-        "penalty: expected real numbers",
-    ),
-    "nothing to penalise": (
-        lambda: layers.proximal_l1(0.1, 0.1).init({"bias": jnp.ones(2)}),
-        ValueError,
-        "named 'kernel' .* give a mask",
-    ),
-    "no parameters": (
-        lambda: layers.proximal_l1(0.1, 0.1).update(
-            {"kernel": X}, layers.proximal_l1(0.1, 0.1).init({"kernel": X})
-        ),
-        ValueError,
-        "params: expected the parameters, got None",
-    ),
-    "no map": (
-        lambda: layers.resize(X, (2, 2), method="linear"),
-        ValueError,
-        r"activation: expected shape \(..., height, width, channels\), got \(50, 6\)",
-    ),
-    "no size": (
-        lambda: layers.resize(MAPS, (0, 2), method="linear"),
-        ValueError,
-        r"size: expected positive \(height, width\), got \(0, 2\)",
-    ),
-    "unknown method": (
-        lambda: layers.resize(MAPS, (2, 2), method="magic"),
-        ValueError,
-        "magic",
-    ),
-    "tokens too many": (
-        lambda: layers.tokens_to_map(TOKENS, (4, 4), class_token="none"),
-        ValueError,
-        r"expected 16 tokens for a map of size \(4, 4\) .*'none', got 17",
-    ),
-    "keep in a map": (
-        lambda: layers.tokens_to_map(TOKENS, (4, 4), class_token="keep"),
-        ValueError,
-        "class_token: expected 'none' or 'drop', got 'keep'",
-    ),
-    "drop into tokens": (
-        lambda: layers.map_to_tokens(MAPS, class_token="drop"),
-        ValueError,
-        "class_token: expected 'none' or 'mean' or 'zeros', got 'drop'",
-    ),
-    "drop while resizing": (
-        lambda: layers.resize_tokens(
-            TOKENS, (4, 4), (2, 2), method="linear", class_token="drop"
-        ),
-        ValueError,
-        "class_token: expected 'none' or 'keep', got 'drop'",
-    ),
-}
-
-
-@pytest.mark.parametrize("bad", BAD)
-def test_bad_input_is_refused(bad):
-    call, error, words = BAD[bad]
-    with pytest.raises(error, match=words):
-        call()

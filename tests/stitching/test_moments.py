@@ -174,28 +174,6 @@ def test_nan_is_not_hidden():
     assert not jnp.isnan(moments(x, y).yy).any()
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "error", "words"),
-    [
-        (np.ones(4), np.ones(4), ValueError, "one sample is x"),
-        (np.ones((4, 2)), np.ones((5, 2)), ValueError, "same samples"),
-        (np.ones((4, 2)), np.ones((2, 2, 2)), ValueError, "same samples"),
-        (np.ones((0, 2)), np.ones((0, 2)), ValueError, "at least 1 sample"),
-        (np.ones((4, 2), complex), np.ones((4, 2)), TypeError, "x: .* complex"),
-        (np.ones((4, 2)), np.ones((4, 2), bool), TypeError, "y: .* bool"),
-    ],
-)
-def test_bad_activations_are_refused(x, y, error, words):
-    with pytest.raises(error, match=words):
-        stitching.moments(x, y)
-
-
-def test_moments_of_other_channels_are_not_merged():
-    x, y = draw(10)
-    with pytest.raises(ValueError, match=r"more: .*\(5, 3\).*\(3, 5\)"):
-        stitching.merge(stitching.moments(x, y), stitching.moments(y, x))
-
-
 MASK = np.random.default_rng(5).integers(0, 2, 24).astype(bool)
 
 
@@ -238,50 +216,6 @@ def test_batches_with_weights_merge_and_empty_ones_are_neutral(x64):
     assert not any(np.asarray(leaf).any() for leaf in parts[0])
     merged = functools.reduce(merge, parts)
     assert_equal(merged, stitching.moments(x, y, weights=weights), 1e-13)
-
-
-@pytest.mark.parametrize(
-    ("weights", "error", "words"),
-    [
-        (np.ones(5), ValueError, r"weights: .*shape \(4,\).* got \(5,\)"),
-        (np.float32(1), ValueError, r"weights: .* got \(\)"),
-        (-np.ones(4), ValueError, "weights: expected finite numbers, at least 0"),
-        (np.full(4, np.nan), ValueError, "weights: expected finite numbers"),
-        ([1, 0, 1, 1], TypeError, "weights: expected one array, got list"),
-    ],
-)
-def test_bad_weights_are_refused(weights, error, words):
-    with pytest.raises(error, match=words):
-        stitching.moments(np.ones((4, 2)), weights=weights)
-
-
-SEVERAL = {
-    "tuple": (np.ones((4, 2)), np.ones((4, 2))),
-    "list": [np.ones((4, 2)), np.ones((4, 2))],
-    "dict": {"c": np.ones((4, 2))},
-    "Half": stitching.Fit(jnp.ones((2, 2)), jnp.ones(2)),
-}
-
-
-@pytest.mark.parametrize("kind", SEVERAL)
-def test_several_arrays_are_not_pooled(kind):
-    name = type(SEVERAL[kind]).__name__
-    words = f"expected one array, got {name}; .* pick one"
-    for call in (stitching.moments, stitching.similarity.rsa):
-        with pytest.raises(TypeError, match=f"x: {words}"):
-            call(SEVERAL[kind], np.ones((4, 2)))
-        with pytest.raises(TypeError, match=f"y: {words}"):
-            call(np.ones((4, 2)), SEVERAL[kind])
-    for call in (
-        stitching.similarity.cka,
-        stitching.similarity.mutual_neighbours,
-        stitching.similarity.max_correlation,
-    ):
-        with pytest.raises(TypeError, match=f"x: {words}"):
-            call(SEVERAL[kind], np.ones((4, 2)))
-    for view in (stitching.similarity.positions, stitching.similarity.flattened):
-        with pytest.raises(TypeError, match=f"activation: {words}"):
-            view(SEVERAL[kind])
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e18])

@@ -65,13 +65,6 @@ def test_an_audit_is_shown_beside_its_controls(audited, by_layer):
         np.testing.assert_allclose(drawn[name].get_ydata(), value)
 
 
-def test_names_that_do_not_fit_raise():
-    with pytest.raises(ValueError, match="layers: expected 2 names, got 1"):
-        plot.over_layers([1.0, 2.0], ["a"])
-    with pytest.raises(ValueError, match="scores: expected a matrix"):
-        plot.layer_to_layer([1.0, 2.0])
-
-
 @pytest.mark.parametrize("library", ["rllc", "combinability", "stitching"])
 def test_without_matplotlib_a_library_works_and_its_plots_say_what_to_install(library):
     code = (

@@ -298,33 +298,6 @@ class TestAuditOfNetworks:
         )
         assert "relative R²" in str(found)
 
-    @pytest.mark.parametrize(
-        ("train", "test", "error", "says"),
-        [
-            (
-                slice(0, 200),
-                slice(150, 300),
-                ValueError,
-                "not in train, got 50 that are",
-            ),
-            (
-                slice(0, 300),
-                slice(200, 300),
-                ValueError,
-                "not in train, got 100 that are",
-            ),
-            (3, slice(200, 300), TypeError, r"train: expected \(x, labels\) or"),
-        ],
-    )
-    def test_nothing_is_scored_on_what_it_was_fitted_on(self, train, test, error, says):
-        x, a, b, _, stitched, logits = self.setup()
-        data = [
-            (x[rows], logits.argmax(-1)[rows]) if isinstance(rows, slice) else rows
-            for rows in (train, test)
-        ]
-        with pytest.raises(error, match=says):
-            report.audit(stitched, least_squares, a, b, *data, key=jax.random.key(1))
-
 
 def without_numbers(text):
     """A table's words, but for those that are numbers."""

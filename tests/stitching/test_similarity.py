@@ -17,7 +17,6 @@ from tests.stitching.pairs import (
     ALL,
     DISTANCES,
     FROM_MOMENTS,
-    FROM_SAMPLES,
     centred,
     draw,
 )
@@ -327,13 +326,3 @@ def test_weighted_samples_are_repeated_ones(x64, name):
     if name != "shape_distance, half":  # Its scale is that of the sums.
         shares = stitching.moments(x, y, weights=times / times.sum())
         np.testing.assert_allclose(ALL[name](shares), wanted, rtol=1e-6, atol=1e-8)
-
-
-def test_weights_that_an_index_cannot_use_are_refused():
-    x, y = draw()
-    halves = np.full(40, 0.5)
-    for name in FROM_SAMPLES:
-        with pytest.raises(ValueError, match="weights: expected 0 or 1 for each samp"):
-            ALL[name](x, y, weights=halves)
-    with pytest.raises(TypeError, match="weights: expected None with Moments"):
-        similarity.cka(stitching.moments(x, y), weights=halves)

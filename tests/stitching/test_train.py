@@ -536,5 +536,15 @@ def test_a_layer_of_ones_own_trains(mlp):
     found = train((stitched, *mlp[1:]))
     assert found.fit is None
     assert found.losses[-10:].mean() < found.losses[:3].mean()
-    with pytest.raises(ValueError, match="record: expected none, as Sequential"):
-        train((stitched, *mlp[1:]), record=(1,))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 100])
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray])
+def test_batches_together_are_the_whole(batch_size, convert):
+    x = {"a": convert(np.arange(14.0).reshape(7, 2)), "b": convert(np.arange(7))}
+    found = stitching.in_batches(_two, jnp.float32(3), x, batch_size=batch_size)
+    jax.tree.map(np.testing.assert_array_equal, found, _two(3, x))
+
+
+def _two(factor, x):
+    return factor * x["a"], {"sum": x["a"].sum(axis=1) + x["b"]}

@@ -151,22 +151,6 @@ def test_progress_counts_the_steps_of_all(mlp):
         assert seen[-1] == (60, 60)
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({}, "expected something that differs, .* got nothing"),
-        ({"key": each([])}, "at least 1 value"),
-        ({"key": each([KEY] * 2), "variables_2": each([0] * 3)}, "as many values"),
-        ({"x": each([jnp.ones((4, 5)), jnp.ones((6, 5))])}, r"same number .*\[4, 6\]"),
-    ],
-)
-def test_what_does_not_go_together_is_refused(mlp, changes, says):
-    names = ("stitched", "variables_1", "variables_2", "x", "target")
-    given = dict(zip(names, mlp, strict=True)) | {"key": KEY} | changes
-    with pytest.raises(ValueError, match=says):
-        stitching.train_many(**given, optimizer=ADAM, **OPTIONS)
-
-
 def test_stitches_that_share_their_data_are_spread_over_devices(mlp, monkeypatch):
     spread, take = [], _step.take
 
@@ -190,19 +174,6 @@ def test_stitches_that_share_their_data_are_spread_over_devices(mlp, monkeypatch
     assert all(devices == {4} for devices in spread), spread
     for one, other in zip(found, many(), strict=True):
         close(one[:3], other[:3], rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"devices": []}, "devices: expected different devices of this process"),
-        ({"devices": jax.local_devices()[:1] * 2}, "devices: expected different"),
-        ({"devices": jax.local_devices()[:3]}, "that divides the 2 stitches, got 3"),
-    ],
-)
-def test_devices_that_stitches_cannot_be_spread_over_are_refused(mlp, options, says):
-    with pytest.raises(ValueError, match=says):
-        stitching.train_many(*mlp, ADAM, key=each([KEY] * 2), **OPTIONS, **options)
 
 
 def test_trees_of_other_shapes_are_not_stacked(mlp):
