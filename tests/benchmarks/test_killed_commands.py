@@ -29,7 +29,7 @@ BENCHMARKS = [sys.executable, "-m", "benchmarks"]
 RLLC = """rllc --methods sgd rllc --schedules constant --trials 2 --seeds 2 --steps 200
     --batch-size 32 --evaluations 20 --curve-rows 100 --problems"""
 COMBINABILITY = """combinability --widths 8 --networks 3 --steps 200 --rows 60
-    --calibration 40 --samples 60 --batch 2 --points 3 --fractions 0.0 0.2
+    --calibration 40 --samples 60 --points 3 --fractions 0.0 0.2
     --resolution 5"""
 STITCHING = """stitching --model mlp --width 8 --networks 3 --training-steps 200
     --layers Dense_0 Dense_2 --pairs 3 --deep 1 --cross 1 --audited 1 --fit-rows 200
