@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from combinability import match, permutations
+from combinability import activation_matching, match, permutations
 from combinability.symmetry import infer_symmetry
 from tests.combinability import moves
 from tests.combinability.families import FAMILIES
+from tests.combinability.families._family import random
 
 FAST_COMPILATION = {
     "xla_backend_optimization_level": 0,
@@ -153,6 +154,19 @@ def test_permuted_experts_and_their_units_are_matched(name):
     planted = permutations.random(jax.random.key(1), symmetry)
     moved = symmetry.apply(planted, family.variables)
     found = match(symmetry, family.variables, moved, key=jax.random.key(0))
+    back = symmetry.apply(found.permutation, moved)
+    jax.tree.map(np.testing.assert_array_equal, back, family.variables)
+
+
+def test_units_of_gathered_experts_are_matched_beside_activations():
+    """No value has an axis of experts next to their units: weights match those."""
+    family, symmetry = inferred("mixtral_by_gather")
+    planted = permutations.random(jax.random.key(1), symmetry)
+    moved = symmetry.apply(planted, family.variables)
+    batches = [random(7, 4, seed=seed) for seed in range(4)]
+    found = activation_matching(
+        symmetry, family.variables, moved, batches, key=jax.random.key(0)
+    )
     back = symmetry.apply(found.permutation, moved)
     jax.tree.map(np.testing.assert_array_equal, back, family.variables)
 
