@@ -11,6 +11,9 @@ from combinability._jaxpr import Evaluation, output_types, random_keys
 from combinability.symmetry._symmetry import Group, Leaf, Symmetry, Trace, is_key
 
 _TOLERANCE = 1e-8
+# Random networks in which a group shows no effect before it is said to have none: in a
+# narrow ReLU network all units of a group may be 0 by chance.
+_DRAWS = 6
 
 
 class CertificationError(RuntimeError):
@@ -83,15 +86,21 @@ def certify(
             return jax.tree.leaves(symmetry.apply(permutation, tree))
 
         tested.keeps(permuted, f"permuting {', '.join(symmetry.groups)}")
-        return [
-            name
-            for name in symmetry.groups
-            if not any(
-                change > tolerance
-                for sample in samples
-                for change in _effects(symmetry, name, structure, sample, evaluate)
-            )
-        ]
+        without_effect = list(symmetry.groups)
+        for _ in range(_DRAWS):
+            without_effect = [
+                name
+                for name in without_effect
+                if not any(
+                    change > tolerance
+                    for sample in samples
+                    for change in _effects(symmetry, name, structure, sample, evaluate)
+                )
+            ]
+            if not without_effect:
+                break
+            samples = _samples(symmetry.leaves, trace, evaluate, generator)
+        return without_effect
 
 
 class Trial:

@@ -1,5 +1,6 @@
 """What inference returns: certification, pins, the table, errors, rules of users."""
 
+import itertools
 import pathlib
 import re
 
@@ -277,6 +278,17 @@ def test_units_without_an_effect_are_pinned_as_unused(variables):
     symmetry = combinability.infer_symmetry(only_one_token, {"in": variables["in"]}, X)
     assert not symmetry.groups
     assert any("no effect" in pin.reason for pin in symmetry.pins)
+
+
+def test_units_that_are_0_by_chance_keep_their_group():
+    def apply(variables, x):
+        return jax.nn.relu(x @ variables["in"]) @ variables["out"]
+
+    for inputs, units in itertools.product((1, 2, 3, 5), (2, 3, 4)):
+        shapes = {"in": (inputs, units), "out": (units, 1)}
+        variables = {n: jax.ShapeDtypeStruct(s, float) for n, s in shapes.items()}
+        found = combinability.infer_symmetry(apply, variables, jnp.ones((1, inputs)))
+        assert [group.size for group in found.groups.values()] == [units]
 
 
 def test_every_axis_is_a_group_or_pinned_with_a_reason(variables):
