@@ -27,7 +27,15 @@ except ImportError as error:
         "pip install 'jax-between[plot]'"
     ) from error
 
-__all__ = ["barrier", "hypercube", "matrix", "plane", "robustness", "round_levels"]
+__all__ = [
+    "barrier",
+    "by_width",
+    "hypercube",
+    "matrix",
+    "plane",
+    "robustness",
+    "round_levels",
+]
 
 _MAP = "viridis"
 
@@ -208,6 +216,42 @@ def robustness(
     if what == "losses":
         trees = [jax.tree.map(lambda values: values.mean(axis=2), t) for t in trees]
     return _lines(x, trees, leaf, names[against], ax, line)
+
+
+def by_width(
+    widths: Sequence[int],
+    mean: Float[ArrayLike, "widths"],
+    interval: Float[ArrayLike, "2 widths"] | None = None,
+    *,
+    bound: float | None = None,
+    ax: Axes | None = None,
+    **line: Any,
+) -> Axes:
+    """Plot a number against the width of the networks, on a logarithmic axis.
+
+    Args:
+        widths: hidden units, or multipliers of channels.
+        mean: the number at each width, such as the mean excess error.
+        interval: lower and upper ends, drawn as bars.
+        bound: a level to mark, such as the excess that still counts as working.
+        ax, **line: see above.
+
+    Example:
+        >>> import combinability.plot
+        >>> axes = combinability.plot.by_width([64, 128, 256], [8.5, 2.2, 0.8], bound=2)
+        >>> [label.get_text() for label in axes.get_xticklabels()]
+        ['64', '128', '256']
+    """
+    mean = np.asarray(mean, np.float64)
+    ends = None if interval is None else np.abs(np.asarray(interval) - mean)
+    ax = plt.subplots()[1] if ax is None else ax
+    look: dict[str, Any] = {"marker": "o", "markersize": 5, "capsize": 2.5} | line
+    ax.errorbar(np.log2(widths), mean, ends, **look)
+    if bound is not None:
+        ax.axhline(bound, color="0.5", linewidth=1.0, linestyle="dashed", zorder=0)
+    ax.set_xticks(np.log2(widths), [str(width) for width in widths])
+    ax.set_xlabel("width")
+    return ax
 
 
 def matrix(

@@ -30,7 +30,10 @@ def page(result: Any) -> Page:
     return _page.page(
         result,
         [
-            Section("In the hypercube", figures=[hypercube(widths)]),
+            Section(
+                "In the hypercube",
+                figures=[*_claims(result.widths), hypercube(widths)],
+            ),
             Section("From one network to another", figures=_segments(widths)),
             Section("Planes through the landscape", figures=[_planes(largest, last)]),
             Section("Transitivity", figures=_transitivity(widths, largest, last)),
@@ -53,6 +56,29 @@ def page(result: Any) -> Page:
         held=verdicts.count("holds"),
         claims=len(verdicts),
     )
+
+
+def _claims(widths: Mapping[str, Any]) -> list[Figure]:
+    """From which width on each claim holds; none where there are few widths."""
+    if len(widths) < 3:
+        return []
+    found = [
+        [each for each in one.claims if each.bound == _TOLERANCE / 100]
+        for one in widths.values()
+    ]
+    draws = [
+        partial(
+            combinability.plot.by_width,
+            [int(width) for width in widths],
+            100 * np.array([each.mean for each in claims]),
+            100 * np.array([[c.low for c in claims], [c.high for c in claims]]),
+            bound=_TOLERANCE,
+            label=claims[0].claim.removeprefix("combinable "),
+            color=strong(place),
+        )
+        for place, claims in enumerate(zip(*found, strict=True))
+    ]
+    return [figure("by_width", [panel("by_width", *draws, height=3.6)])]
 
 
 def middles(cells: Mapping[str, Any]) -> str:

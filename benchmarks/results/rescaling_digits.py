@@ -58,9 +58,8 @@ def barriers(model, networks, x, y):
     for pair in range(PAIRS):
         a, b = networks[2 * pair : 2 * pair + 2]
         key = jax.random.key(pair)
-        balanced = [combinability.rescale(rescaling, each) for each in (a, b)]
-        moved, moved_balanced = matched(a, b, key), matched(*balanced, key)
-        goal = balanced[0]
+        goal, other = (combinability.rescale(rescaling, each) for each in (a, b))
+        moved, moved_balanced = matched(a, b, key), matched(goal, other, key)
         ways = {
             "not matched": (a, b),
             "matched": (a, moved),

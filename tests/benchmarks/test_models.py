@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,7 @@ def dataset_of(kind, shape, classes):
 
 
 DIGITS = dataset_of("image", (8, 8, 1), 10)
+GROUP: Any = {"norm": "group"}
 GREY = dataset_of("image", (28, 28, 1), 10)
 COLOUR = dataset_of("image", (32, 32, 3), 100)
 TEXT = dataset_of("text", (64,), 65)
@@ -327,8 +329,8 @@ def test_a_model_for_the_other_kind_of_data_is_refused(name):
     [
         (lambda: models.build("resnet_20", DIGITS), "did you mean 'resnet20'"),
         (lambda: models.ResNet(10, depth=18), r"depth: expected 6n \+ 2 .* got 18"),
-        (lambda: models.ResNet(10, norm="group"), "norm: expected 'batch' or 'layer'"),
-        (lambda: models.VGG(10, norm="group"), "norm: expected 'batch' or 'layer'"),
+        (lambda: models.ResNet(10, **GROUP), "norm: expected 'batch' or 'layer'"),
+        (lambda: models.VGG(10, **GROUP), "norm: expected 'batch' or 'layer'"),
         (lambda: models.VGG(10, depth=12), r"depth: expected one of \[11.* got 12"),
         (lambda: models.ViT(65, heads=5), "width: expected a multiple of heads=5"),
         (lambda: models.CharTransformer(65, heads=5), "a multiple of heads=5, got 64"),
