@@ -36,7 +36,9 @@ def found(tmp_path_factory):
 
 def run_cluster(address, folder):
     """Runs all processes to their end; none outlives a failure."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    # Compiled as here, on devices of its own.
+    flags = [x for x in os.environ["XLA_FLAGS"].split() if "device_count" not in x]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": " ".join(flags)}
     for name in (
         "jax_compilation_cache_dir",
         "jax_persistent_cache_min_compile_time_secs",
