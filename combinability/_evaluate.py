@@ -216,10 +216,11 @@ def _evaluate(
     if on_cpu and batch_size == 1 and not convolves_channels_last(traced.jaxpr):
         calls, steps = each, 1
     else:
-        # At least two steps: XLA compiles a loop of one step into another program,
-        # whose rounding may differ.
+        # At least two steps, and two samples at once if several were asked for: XLA
+        # compiles a loop of one step, or one sample, into another program, whose
+        # rounding may differ.
         steps = max(2, -(-each // batch_size))
-        batch_size = -(-each // steps)
+        batch_size = max(min(2, batch_size), -(-each // steps))
     count = calls * len(devices) * steps * batch_size
     combined = combine_many if wanted else _combine_pair
     program, replicated = _program(
