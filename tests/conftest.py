@@ -22,9 +22,15 @@ import pytest
 # The files that take longest, so that no process starts one when the others are ready.
 STARTED_FIRST = (
     "rllc/test_optax_shared.py",
+    "benchmarks/test_rllc.py",
+    "benchmarks/test_stitching.py",
+    "benchmarks/test_own.py",
+    "benchmarks/test_speed.py",
     "stitching/test_layers.py",
     "combinability/test_families.py",
     "benchmarks/test_combinability.py",
+    "benchmarks/test_killed_commands.py",
+    "benchmarks/test_tour.py",
     "stitching/test_direct.py",
     "rllc/test_law.py",
     "stitching/test_similarity.py",
