@@ -249,17 +249,19 @@ class TestAuditOfNetworks:
         ]
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-4, 1e-5), *parts)
 
-    def test_task_loss_trains_the_layer_between_networks_that_differ(self):
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_task_loss_trains_the_layer_between_networks_that_differ(self, weighted):
         x, a, b, _, stitched, logits = self.setup(width=9)
         labels = logits.argmax(-1)
+        data = x, labels, *((jnp.arange(300) % 3 > 0,) if weighted else ())
         method = report.TaskLoss(optax.adam(0.05), steps=200, batch_size=50)
         found = report.audit(
             stitched,
             method,
             a,
             b,
-            (x[:200], labels[:200]),
-            (x[200:], labels[200:]),
+            tuple(each[:200] for each in data),
+            tuple(each[200:] for each in data),
             key=jax.random.key(1),
         )
         assert found.controls.self_stitch.relative_accuracy > 0.85
