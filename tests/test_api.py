@@ -8,6 +8,7 @@ A change to them is to be deliberate. Where it is, write the list anew and look 
 import importlib
 import inspect
 import pathlib
+import typing
 
 import flax.linen as nn
 
@@ -42,6 +43,8 @@ class Default(str):
 
 def parameters(called):
     """`(a, b, *, key=None)`: names, kinds and defaults, without types."""
+    if typing.get_origin(called):  # the name of a type, which is not called
+        return ""
     try:
         signature = inspect.signature(called)
     except (TypeError, ValueError):
