@@ -1,6 +1,7 @@
 """Evaluate a metric on many combinations of networks."""
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -165,6 +166,56 @@ def _evaluate(
     key, samples, args, batch_size, devices, progress, checkpoint,
 ) -> PyTree:  # fmt: skip
     """Evaluate a metric on combinations of networks, by their arguments' names."""
+    _check_asked(metric, named, distribution, samples)
+    _check_local(named)
+    models = tuple(check_networks(named))
+    key, devices, args = check_key(key), _check_devices(devices), tuple(args)
+    # Several processes have equal parts of the samples, the last ones perhaps fewer.
+    each = -(-samples // jax.process_count())
+    first = min(samples, each * jax.process_index())
+    part = range(first, min(samples, first + each))
+    traced = _checked(metric).trace(models[0], *args)
+    whole = progress is None and checkpoint is None
+    devices, shape, batch_size = _layout(
+        traced.jaxpr, models[0], len(part), batch_size, devices, whole
+    )
+    combined = _combine_pair if "a" in named else combine_many
+    program, replicated = _program(
+        traced.jaxpr, distribution, combined, batch_size, devices
+    )
+    constants = captured(traced.jaxpr)
+    arguments = jax.device_put((key, models, args, constants), replicated)
+
+    outputs, structure = jax.tree.flatten(traced.out_info)
+    values = [np.zeros((0, *x.shape), x.dtype) for x in outputs]
+    file, run, done = None, {}, 0
+    if checkpoint is not None:
+        file = Path(checkpoint)
+        if jax.process_count() > 1:
+            file = file.with_name(f"{file.name}.{jax.process_index()}")
+        run = _checkpoint.describe(part, key, distribution, models, args, traced)
+        if file.exists():
+            values = _checkpoint.load(file, run, [x.dtype for x in outputs])
+            done = len(values[0])
+            if progress is not None:
+                progress(done, len(part))
+    while done < len(part):
+        # What is evaluated beyond the last sample is dropped.
+        indices = part.start + done + np.arange(math.prod(shape))
+        rows = np.minimum(indices, samples - 1).astype(np.uint32).reshape(shape)
+        found = jax.device_get([program(row, *arguments) for row in rows])
+        columns = zip(values, *found, strict=True)
+        values = [np.concatenate(column)[: len(part)] for column in columns]
+        done = len(values[0])
+        if file is not None:
+            _checkpoint.save(file, run, values)
+        if progress is not None:
+            progress(done, len(part))
+    return jax.tree.unflatten(structure, _gather(values, samples))
+
+
+def _check_asked(metric, named, distribution, samples) -> None:
+    """Raise if what is to be evaluated, on what, or how often cannot be right."""
     check_function("metric", metric, "of variables")
     if not isinstance(distribution, Coefficients):
         raise TypeError(
@@ -196,65 +247,31 @@ def _evaluate(
             f"distribution: expected one for {kinds[0]}, got {distribution}, which is "
             f"for {kinds[1]}"
         )
-    _check_local(named)
-    models = tuple(check_networks(named))
-    key, devices, args = check_key(key), _check_devices(devices), tuple(args)
-    # Several processes have equal parts of the samples, the last ones perhaps fewer.
-    each = -(-samples // jax.process_count())
-    first = min(samples, each * jax.process_index())
-    part = range(first, min(samples, first + each))
-    traced = _checked(metric).trace(models[0], *args)
+
+
+def _layout(
+    metric, variables: PyTree, samples: int, batch_size, devices: tuple, whole: bool
+) -> tuple[tuple, tuple[int, int], int]:
+    """How samples are spread: the devices, the shape (calls, samples), and the batch.
+
+    Each of the calls evaluates that many samples; together they are a segment, and all
+    samples if `whole`.
+    """
     on_cpu = devices[0].platform == "cpu"
     if batch_size is None:
-        batch_size = 1 if on_cpu else _fitting(traced.jaxpr, models[0], devices[0])
+        batch_size = 1 if on_cpu else _fitting(metric, variables, devices[0])
     batch_size = check_count("batch_size", batch_size, 1)
-
-    whole = progress is None and checkpoint is None
-    count = len(part) if whole else max(batch_size, -(-len(part) // _SEGMENTS))
+    count = samples if whole else max(batch_size, -(-samples // _SEGMENTS))
     devices = devices[: max(1, count)]
-    calls, each = 1, -(-count // len(devices))
-    if on_cpu and batch_size == 1 and not convolves_channels_last(traced.jaxpr):
-        calls, steps = each, 1
-    else:
-        # At least two steps, and two samples at once if several were asked for: XLA
-        # compiles a loop of one step, or one sample, into another program, whose
-        # rounding may differ.
-        steps = max(2, -(-each // batch_size))
-        batch_size = max(min(2, batch_size), -(-each // steps))
-    count = calls * len(devices) * steps * batch_size
-    combined = combine_many if wanted else _combine_pair
-    program, replicated = _program(
-        traced.jaxpr, distribution, combined, batch_size, devices
-    )
-    constants = captured(traced.jaxpr)
-    arguments = jax.device_put((key, models, args, constants), replicated)
-
-    outputs, structure = jax.tree.flatten(traced.out_info)
-    values = [np.zeros((0, *x.shape), x.dtype) for x in outputs]
-    file, run, done = None, {}, 0
-    if checkpoint is not None:
-        file = Path(checkpoint)
-        if jax.process_count() > 1:
-            file = file.with_name(f"{file.name}.{jax.process_index()}")
-        run = _checkpoint.describe(part, key, distribution, models, args, traced)
-        if file.exists():
-            values = _checkpoint.load(file, run, [x.dtype for x in outputs])
-            done = len(values[0])
-            if progress is not None:
-                progress(done, len(part))
-    while done < len(part):
-        # What is evaluated beyond the last sample is dropped.
-        indices = np.minimum(part.start + done + np.arange(count), samples - 1)
-        rows = indices.astype(np.uint32).reshape(calls, -1)
-        found = jax.device_get([program(row, *arguments) for row in rows])
-        columns = zip(values, *found, strict=True)
-        values = [np.concatenate(column)[: len(part)] for column in columns]
-        done = len(values[0])
-        if file is not None:
-            _checkpoint.save(file, run, values)
-        if progress is not None:
-            progress(done, len(part))
-    return jax.tree.unflatten(structure, _gather(values, samples))
+    each = -(-count // len(devices))
+    if on_cpu and batch_size == 1 and not convolves_channels_last(metric):
+        return devices, (each, len(devices)), 1
+    # At least two steps, and two samples at once if several were asked for: XLA
+    # compiles a loop of one step, or one sample, into another program, whose rounding
+    # may differ.
+    steps = max(2, -(-each // batch_size))
+    batch_size = max(min(2, batch_size), -(-each // steps))
+    return devices, (1, len(devices) * steps * batch_size), batch_size
 
 
 @functools.lru_cache(_PROGRAMS)

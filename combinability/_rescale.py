@@ -341,7 +341,7 @@ class Search:
         }
 
     def run(self, start: Values, max_sweeps: int) -> Values:
-        """Sweep over the factors until the objective stops to fall."""
+        """Sweep over the factors until the objective stops falling."""
         values, least = dict(start), math.inf
         for name, factor in self._factors.items():
             group = self._rescaling.symmetry.groups[factor.group]

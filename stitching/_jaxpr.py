@@ -129,7 +129,7 @@ class Program(NamedTuple):
         inputs: the number of flattened inputs of the network.
         tree: the structure of the network's output.
         marks: positions among the equations of marks on layers that return arrays only.
-        mixed: path and types of layers that return something beside arrays.
+        mixed: path and types of layers that return something besides arrays.
         hidden: path and primitive of marks inside something that is more than a call:
             a loop, a branch, or a scan of which no iteration is wanted.
     """

@@ -81,8 +81,8 @@ def whitening(
     r"""Return T with :math:`T T^\top = (\Sigma + \lambda 1)^+`.
 
     The pseudo-inverse is taken of the correlations, so the units of the channels change
-    nothing, and channels of small variance are not lost beside those of a large one. An
-    axis of the correlations below 32 roundings of the strongest one is no axis: the
+    nothing, and channels of small variance are not lost next to those of a large one.
+    An axis of the correlations below 32 roundings of the strongest one is no axis: the
     scores x T have variance 1, or their column of T is zero.
     """
     variances = jnp.where(varies, jnp.diagonal(covariance) + ridge, 1)

@@ -227,7 +227,7 @@ def cka(
         1 - \mathrm{CKA}(f(x_1), x_2)
 
     with the linear index of `similarity.cka`, in each minibatch by itself: it needs
-    batches of more samples than channels to say much. A term beside others; alone it
+    batches of more samples than channels to say much. A term to add to others; alone it
     leaves the mean, the scale and a rotation of the map open.
 
     Args:

@@ -16,8 +16,8 @@ def each_row(bad):
     return pytest.mark.parametrize("row", [row for _, row in rows], ids=names)
 
 
-def check_refused(row, library):
-    """The library itself refuses a call, in the words that the row expects."""
+def check_rejected(row, library):
+    """The library itself rejects a call, in the words that the row expects."""
     call, error, said = row
     with pytest.raises(error, match=re.escape(said)) as caught:
         call()

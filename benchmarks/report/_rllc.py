@@ -250,7 +250,7 @@ def _differences(result: Any) -> list[Figure]:
 
 
 def _laws(result: Any) -> Iterator[Figure]:
-    """For each schedule the laws over time, and beside them the responses."""
+    """For each schedule the laws over time, and next to them the responses."""
     look, last = looks("responses"), schedules(result)[-1]
     momentum = partial(rllc.plot.response, 0.9 ** np.arange(60), **look["momentum"])
     for schedule in schedules(result)[::-1]:

@@ -35,7 +35,7 @@ class Studies:
     """Studies of pairs of networks of one architecture; each program compiles once.
 
     In all of them `a` and `b` are the variables of the networks whose front and whose
-    back are used, and `advance(done, total)` is told of progress.
+    back are used, and `advance(done, total)` is called with the progress.
     """
 
     def __init__(self, config: Config, task: Task, advance: Advance = quiet):

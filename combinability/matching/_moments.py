@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -88,26 +88,32 @@ def views_of(symmetry: Symmetry, max_units: int) -> tuple[View, ...]:
     return tuple(views)
 
 
-def stream(
-    symmetry: Symmetry, views: tuple[View, ...], a: PyTree, b: PyTree, batches
-) -> list[CrossMoments]:
-    """For each view the moments of two networks' values for the same inputs."""
+def each_batch(batches: Any) -> Iterator[tuple[int, Any]]:
+    """Number batches of inputs; raises if there are none, or an array is given."""
     if hasattr(batches, "shape") or not isinstance(batches, Iterable):
         raise TypeError(
             f"batches: expected an iterable of inputs, got {type(batches).__name__}; "
             f"pass a single batch x as [x]"
         )
+    number = None
+    for number, batch in enumerate(batches):
+        yield number, batch
+    if number is None:
+        raise ValueError("batches: expected at least one batch of inputs, got none")
+
+
+def stream(
+    symmetry: Symmetry, views: tuple[View, ...], a: PyTree, b: PyTree, batches
+) -> list[CrossMoments]:
+    """For each view the moments of two networks' values for the same inputs."""
     trace = symmetry.trace
     assert trace is not None  # `views_of` has looked
     types = input_types(trace.program)[len(symmetry.leaves) :]
-    moments, count = [], 0
-    for batch in batches:
+    moments = []
+    for count, batch in each_batch(batches):
         inputs = _inputs(batch, types, f"batches[{count}]")
         more = _batch_moments(symmetry.leaves, trace, views, a, b, inputs)
         moments = _merge(moments, more, jnp.asarray(count)) if count else more
-        count += 1
-    if not count:
-        raise ValueError("batches: expected at least one batch of inputs, got none")
     for view, each in zip(views, moments, strict=True):
         finite = jnp.isfinite(each.mean**2 + each.variance).all((1, 2))
         if not finite.all():

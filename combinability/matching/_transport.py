@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from combinability._checks import check_count, check_number
 from combinability.matching._activations import _joint
 from combinability.matching._match import checked_blocks
-from combinability.matching._moments import views_of
+from combinability.matching._moments import each_batch, views_of
 from combinability.matching._objective import GroupTerms, Objective, plan
 from combinability.symmetry._carriers import observe
 from combinability.symmetry._symmetry import Block, Symmetry
@@ -275,11 +275,6 @@ def _by_activations(
     views = {view.carrier: view for view in views_of(symmetry, _MAX_UNITS)}
     others = {view.carrier: view for view in views_of(other, _MAX_UNITS)}
     pairs = [(view, others[n]) for n, view in views.items() if n in others]
-    if hasattr(batches, "shape") or not isinstance(batches, Iterable):
-        raise TypeError(
-            f"batches: expected an iterable of inputs, got {type(batches).__name__}; "
-            f"pass a single batch x as [x]"
-        )
 
     @jax.jit
     def products(a, b, inputs):
@@ -291,17 +286,14 @@ def _by_activations(
             for x, y in taken
         ]
 
-    total, count = None, 0
-    for batch in batches:
+    total, number = [], 0
+    for number, batch in each_batch(batches):
         more = products(a, b, batch if isinstance(batch, tuple) else (batch,))
-        total = more if total is None else jax.tree.map(jnp.add, total, more)
-        count += 1
-    if total is None:
-        raise ValueError("batches: expected at least one batch of inputs, got none")
+        total = jax.tree.map(jnp.add, total, more) if number else more
     scores, blocks = [], []
     for (view, w), each in zip(pairs, total, strict=True):
         shape = (*view.shape, *w.shape[w.pinned :])
-        scores.append(np.asarray(each).reshape(shape) / count)
+        scores.append(np.asarray(each).reshape(shape) / (number + 1))
         blocks.append(Block(len(blocks), view.shape, view.names))
         if not np.isfinite(scores[-1]).all():
             named = ", ".join(view.names)
@@ -351,7 +343,7 @@ def _sinkhorn(
 ) -> tuple[Float[Array, "*pairs n m"], Float[Array, "*pairs n"]]:
     """exp((S + f + g) / ε) with columns of sum 1 / m and rows of nearly 1 / n, and f.
 
-    At most so many iterations, from f = start on.
+    At most `iterations` iterations, from f = start on.
     """
     n, m = scores.shape[-2:]
 

@@ -330,7 +330,7 @@ def _which(
     layer, index = _parsed(path)
     if layer in program.mixed:
         raise ValueError(
-            f"path: layer {path!r} returns {', '.join(program.mixed[layer])} beside "
+            f"path: layer {path!r} returns {', '.join(program.mixed[layer])} besides "
             "its arrays, but only arrays can be replaced; cut at a layer inside it or "
             "after it (see cut_points)"
         )

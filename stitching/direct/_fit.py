@@ -47,7 +47,7 @@ class Fit(NamedTuple):
 
 
 def check_channels(fit: Fit, channels: tuple[int, ...], name: str) -> None:
-    """Raise a ValueError unless this is one fit of so many channels."""
+    """Raise a ValueError unless this is one fit with that number of channels."""
     if fit.weight.ndim != 2:
         raise ValueError(
             f"fit: expected one weight of shape (in, out), got {fit.weight.shape}; "

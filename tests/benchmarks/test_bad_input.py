@@ -82,7 +82,10 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "read", "said"), FILES)
+# Named by their files: a compressed file holds the time, and processes must agree.
+@pytest.mark.parametrize(
+    ("name", "content", "read", "said"), FILES, ids=[name for name, *_ in FILES]
+)
 def test_a_file_that_cannot_be_used_is_named(name, content, read, said, tmp_path):
     path = tmp_path / name
     if content is not None:
@@ -165,7 +168,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("arguments", "said"), COMMANDS)
-def test_a_mistake_is_told_in_a_line_before_a_folder_is_made(
+def test_a_mistake_is_reported_in_a_line_before_a_folder_is_made(
     arguments, said, tmp_path, monkeypatch, capsys
 ):
     def offline(*_, **__):

@@ -99,7 +99,7 @@ def _untimed(methods):
     }
 
 
-def test_a_folder_of_another_question_is_refused(finished, capsys):
+def test_a_folder_of_another_question_is_rejected(finished, capsys):
     assert main([*TINY, "--seeds", "3", "--out", str(finished)]) == 2
     assert "seeds was 2, now 3" in capsys.readouterr().err
 

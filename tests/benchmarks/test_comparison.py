@@ -98,7 +98,7 @@ def test_without_a_folder_the_page_lies_beside_the_first_run(runs):
     assert page == runs[0] / "comparison.html"
 
 
-def test_runs_that_cannot_be_compared_are_refused(runs, capsys):
+def test_runs_that_cannot_be_compared_are_rejected(runs, capsys):
     first, second = map(str, runs)
     shutil.copy(COMMITTED / "speed_rllc" / "result.json", runs[1])
     for folders, said in [

@@ -1,4 +1,4 @@
-"""Datasets: what is loaded, what is refused, what is downloaded."""
+"""Datasets: what is loaded, what is rejected, what is downloaded."""
 
 import dataclasses
 import functools
@@ -268,7 +268,7 @@ def test_text_is_cut_into_windows_whose_targets_are_the_next_characters(tmp_path
         np.testing.assert_array_equal(split.targets[:, :-1], split.inputs[:, 1:])
 
 
-# What is refused.
+# What is rejected.
 
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=5))
 
@@ -287,20 +287,20 @@ def test_idx_is_read_as_it_was_written(idx_file, array):
 
 
 @given(array=arrays, places=st.data())
-def test_an_idx_file_cut_off_anywhere_is_refused_by_name(idx_file, array, places):
+def test_an_idx_file_cut_off_anywhere_is_rejected_by_name(idx_file, array, places):
     whole = gzip.compress(idx_bytes(array))
     idx_file.write_bytes(whole[: places.draw(st.integers(0, len(whole) - 1))])
     with pytest.raises(data.DataError, match=idx_file.name):
         read_idx(idx_file, array.shape)
 
 
-def test_mnist_with_images_missing_is_refused_by_name(tmp_path):
+def test_mnist_with_images_missing_is_rejected_by_name(tmp_path):
     write_mnist(tmp_path)
     with pytest.raises(data.DataError, match=r"t10k.*\[21, 28, 28\].*got 15696"):
         small_mnist(test=21).load(tmp_path, download=False)
 
 
-def test_a_cifar_folder_without_one_file_is_refused_by_name(tmp_path):
+def test_a_cifar_folder_without_one_file_is_rejected_by_name(tmp_path):
     cifar = small_cifar("cifar10")
     files = cifar_files(cifar)
     del files["data_batch_5.bin"]
@@ -309,7 +309,7 @@ def test_a_cifar_folder_without_one_file_is_refused_by_name(tmp_path):
         cifar.load(tmp_path, download=False)
 
 
-def test_a_changed_text_is_refused_by_name(tmp_path):
+def test_a_changed_text_is_rejected_by_name(tmp_path):
     write_files(tmp_path / "tiny_shakespeare", {"input.txt": b"First Citizen:\r\n"})
     text = small_text(b"First Citizen:\n")
     with pytest.raises(data.DataError, match=r"input.txt' \(16 bytes\) is damaged"):
@@ -349,7 +349,7 @@ def test_a_download_with_the_right_hash_is_kept_and_not_repeated(server, tmp_pat
     remote.fetch(path, download=True)
 
 
-def test_a_download_with_a_wrong_hash_is_refused_and_nothing_stays(server, tmp_path):
+def test_a_download_with_a_wrong_hash_is_rejected_and_nothing_stays(server, tmp_path):
     folder, address = server
     (folder / "file").write_bytes(b"other")
     path = tmp_path / "data" / "some" / "file"

@@ -314,11 +314,11 @@ def test_a_convolution_by_products_is_a_convolution_and_so_are_its_gradients():
     )
 
 
-# What is refused.
+# What is rejected.
 
 
 @pytest.mark.parametrize("name", models.NAMES)
-def test_a_model_for_the_other_kind_of_data_is_refused(name):
+def test_a_model_for_the_other_kind_of_data_is_rejected(name):
     dataset = DIGITS if name == "transformer" else TEXT
     with pytest.raises(ValueError, match=rf"'{name}' reads .* choose one of"):
         models.build(name, dataset)
@@ -350,6 +350,6 @@ def test_a_model_for_the_other_kind_of_data_is_refused(name):
         ),
     ],
 )
-def test_what_a_model_cannot_be_is_refused(make, said):
+def test_what_a_model_cannot_be_is_rejected(make, said):
     with pytest.raises(ValueError, match=said):
         make()

@@ -152,7 +152,7 @@ def test_the_result_says_what_was_asked(tmp_path):
 
 
 @pytest.mark.parametrize("command", EXPERIMENTS)
-def test_the_command_line_refuses_unknown_names(command, capsys):
+def test_the_command_line_rejects_unknown_names(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--dtype", "float8"])
     assert stopped.value.code == 2

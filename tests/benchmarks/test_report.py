@@ -346,7 +346,7 @@ def test_runs_are_compared_by_curves_and_intervals(tmp_path):
         report.write(folders[0], RESULTS / "speed_rllc", out=tmp_path)
 
 
-def test_a_folder_without_a_result_is_refused(tmp_path):
+def test_a_folder_without_a_result_is_rejected(tmp_path):
     with pytest.raises(RunError, match=r"holds no result\.json"):
         report.write(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Run folders: whole files, resumed runs, and refusals that say what to do."""
+"""Run folders: whole files, resumed runs, and rejections that say what to do."""
 
 import dataclasses
 import errno
@@ -108,7 +108,7 @@ def test_a_stage_that_raises_leaves_nothing_behind(tmp_path):
     assert run.stage("one", lambda: 7) == 7
 
 
-def test_a_damaged_stage_is_refused_by_name(tmp_path):
+def test_a_damaged_stage_is_rejected_by_name(tmp_path):
     Run("rllc", CONFIG, tmp_path).stage("one", lambda: 1)
     stored = tmp_path / "stages" / "one.json"
     for content in (stored.read_bytes()[:5], b"[1]", b"\xff\xfe"):

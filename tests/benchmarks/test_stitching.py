@@ -195,7 +195,7 @@ class _Residual(nn.Module):
         (("frst",), "nearest are 'first'"),
     ],
 )
-def test_layers_that_cannot_be_stitched_are_refused(layers, said):
+def test_layers_that_cannot_be_stitched_are_rejected(layers, said):
     config = dataclasses.replace(SMALL, layers=layers)
     with pytest.raises(ValueError, match=said):
         find_layers(config, _task(_Residual()))

@@ -408,7 +408,7 @@ def test_a_minibatch_larger_than_the_data_is_an_error(task):
         train(task, batch_size=50)
 
 
-def test_a_dataset_with_missing_targets_is_refused():
+def test_a_dataset_with_missing_targets_is_rejected():
     broken = SimpleNamespace(inputs=np.zeros((3, 2)), targets=np.zeros(2, np.int32))
     splits = {"train": make_data(), "validation": broken, "test": make_data()}
     with pytest.raises(ValueError, match=r"dataset\.validation: .* got 3 and 2"):

@@ -299,7 +299,7 @@ def read_header(content):
     return json.loads(content[8 : 8 + length])
 
 
-# What is refused.
+# What is rejected.
 
 
 def spoil_names(state):
@@ -339,7 +339,7 @@ def other_network(_):
         (lambda _: {}, r"'bn1.bias' is missing"),
     ],
 )
-def test_a_state_dict_of_another_network_is_refused(spoil, message, path):
+def test_a_state_dict_of_another_network_is_rejected(spoil, message, path):
     _, state = state_of("tiny10")
     save_file({n: np.ascontiguousarray(a) for n, a in spoil(state).items()}, path)
     with pytest.raises(weights.WeightsError, match=message) as caught:
@@ -348,14 +348,14 @@ def test_a_state_dict_of_another_network_is_refused(spoil, message, path):
     assert len(str(caught.value)) < 1500
 
 
-def test_a_shortcut_that_lacks_only_some_of_its_weights_is_refused():
+def test_a_shortcut_that_lacks_only_some_of_its_weights_is_rejected():
     _, state = state_of("resnet")
     del state["layer2.0.shortcut.0.weight"]
     with pytest.raises(weights.WeightsError, match=r"'layer2.0.shortcut.0.weight' is"):
         weights.from_pytorch(state, RESNET, COLOUR)
 
 
-def test_variables_of_another_network_are_refused(path):
+def test_variables_of_another_network_are_rejected(path):
     weights.save(path, mlp_variables())
     with pytest.raises(weights.WeightsError, match=r"Dense_2/kernel' is missing"):
         weights.load(path, models.MLP(3, features=(4, 4)), ROW)
@@ -364,7 +364,7 @@ def test_variables_of_another_network_are_refused(path):
 
 
 @pytest.mark.parametrize("module", [MLP, models.ResNet(10, norm="layer")])
-def test_a_network_that_is_not_published_in_pytorch_is_refused(module, path):
+def test_a_network_that_is_not_published_in_pytorch_is_rejected(module, path):
     _, state = state_of("tiny10")
     save_file(state, path)
     with pytest.raises(weights.WeightsError, match="expected Tiny10 or ResNet with"):

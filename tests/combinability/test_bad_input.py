@@ -16,7 +16,7 @@ import combinability as c
 from combinability import Correction, Matching, coefficients, permutations
 from combinability import symmetry as s
 from combinability.coefficients import line, simplex
-from tests.bad_input import check_refused, each_row
+from tests.bad_input import check_rejected, each_row
 from tests.combinability.specs import by_hand
 
 
@@ -710,7 +710,7 @@ CANNOT_FAIL = {
 
 @each_row(BAD)
 def test_bad_input_raises(row):
-    check_refused(row, c)
+    check_rejected(row, c)
 
 
 def test_a_traced_permutation_is_not_looked_into():

@@ -413,7 +413,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_bad_input_is_refused_by_name(case, variables):
+def test_bad_input_is_rejected_by_name(case, variables):
     call, message = WRONG[case]
     symmetry = combinability.infer_symmetry(mlp, variables, X, certify=False)
     with pytest.raises(ValueError, match=message):

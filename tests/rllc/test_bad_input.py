@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 import rllc
-from tests.bad_input import check_refused, each_row
+from tests.bad_input import check_rejected, each_row
 
 NAN = float("nan")
 STATE = rllc.scale_by_rllc().init(jnp.ones(3))
@@ -320,8 +320,8 @@ CANNOT_FAIL = {
 
 
 @each_row(BAD)
-def test_bad_input_is_refused_by_name(row):
-    check_refused(row, rllc)
+def test_bad_input_is_rejected_by_name(row):
+    check_rejected(row, rllc)
 
 
 def test_nothing_is_left_out():

@@ -111,7 +111,7 @@ def test_the_laws_of_a_label_without_leaves_are_frozen_too():
     np.testing.assert_allclose(updates, expected, rtol=1e-6)
 
 
-def test_states_without_a_law_are_refused():
+def test_states_without_a_law_are_rejected():
     with pytest.raises(ValueError, match="state: expected at least one RLLC state"):
         rllc.diagnostics(optax.adam(0.1).init(jnp.ones(2)))
 
@@ -198,6 +198,6 @@ def test_several_laws_are_frozen_with_their_groups_only():
         ((rllc.decays(0.9), [1.0], 0), ValueError, "length: expected an integer"),
     ],
 )
-def test_bad_responses_are_refused(arguments, error, message):
+def test_bad_responses_are_rejected(arguments, error, message):
     with pytest.raises(error, match=message):
         rllc.response(*arguments)

@@ -77,7 +77,7 @@ def test_the_ridge_is_basis_invariant_from_the_first_step(
     memory = rllc.decays(0.0, 0.5, 0.9)
     change = np.random.default_rng(seed).normal(size=(3, 3)) + 2 * np.eye(3)
     # Rounding grows steeply with its condition number: up to 7e-8 at 300, and at 10⁴
-    # the memory that it makes is refused as uncontrollable.
+    # the memory that it makes is rejected as uncontrollable.
     assume(np.linalg.cond(change) < 100)
     settings = {
         "rate": 0.05,
@@ -399,19 +399,19 @@ def test_the_rate_may_be_a_schedule():
         ),
     ],
 )
-def test_bad_laws_are_refused_by_name(build, message):
+def test_bad_laws_are_rejected_by_name(build, message):
     with pytest.raises(ValueError, match=message):
         build()
 
 
-def test_laws_and_solvers_of_the_wrong_kind_are_refused():
+def test_laws_and_solvers_of_the_wrong_kind_are_rejected():
     with pytest.raises(TypeError, match="law: expected a LearningLaw or a FixedLaw"):
         rllc.scale_by_rllc(law=0.1)
     with pytest.raises(TypeError, match="solver: expected a Ridge or a PseudoInverse"):
         rllc.LearningLaw(solver="ridge")
 
 
-def test_gradients_of_another_shape_are_refused_with_their_path():
+def test_gradients_of_another_shape_are_rejected_with_their_path():
     optimizer = rllc.rllc(0.1)
     state = optimizer.init({"w": jnp.ones(3)})
     with pytest.raises(ValueError, match=r"got \['w'\] of shape \(4,\)"):

@@ -142,7 +142,7 @@ def test_gradients_and_units_are_complex_where_the_parameter_is(name):
         optimizer.update({"w": z}, state, params)
 
 
-def test_real_units_of_a_complex_parameter_are_refused():
+def test_real_units_of_a_complex_parameter_are_rejected():
     class RealMemory:
         size, initial_law = 1, np.ones(1)
 

@@ -1,4 +1,4 @@
-"""Memory: the units are what their formulas say, and bad ones are refused."""
+"""Memory: the units are what their formulas say, and bad ones are rejected."""
 
 import jax
 import jax.numpy as jnp
@@ -225,7 +225,7 @@ def test_users_memories_need_only_the_protocol():
         ),
     ],
 )
-def test_bad_memories_are_refused_by_name(build, message):
+def test_bad_memories_are_rejected_by_name(build, message):
     with pytest.raises(ValueError, match=message):
         build()
 
@@ -238,7 +238,7 @@ def test_bad_memories_are_refused_by_name(build, message):
         lambda: rllc.scale_by_rllc(memory=0.9),
     ],
 )
-def test_objects_of_the_wrong_kind_are_refused(build):
+def test_objects_of_the_wrong_kind_are_rejected(build):
     with pytest.raises(TypeError):
         build()
 

@@ -125,8 +125,8 @@ def test_a_sweep_of_stitches_is_that_of_one_device(found):
     check(found, named("sweep", expected), rtol=1e-4, atol=1e-6)
 
 
-def test_networks_that_span_processes_are_refused_with_advice(found):
+def test_networks_that_span_processes_are_rejected_with_advice(found):
     for arrays in found:
-        message = str(arrays["['refusal']"])
+        message = str(arrays["['rejection']"])
         assert "a: expected arrays of this process, got one that spans" in message
         assert "process_allgather" in message

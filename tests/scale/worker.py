@@ -156,7 +156,7 @@ def cluster_sweep():
     return multihost_utils.process_allgather(own, tiled=True)
 
 
-def refusal():
+def rejection():
     """What `evaluate` says to parameters of which each process holds a part."""
     mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(AxisType.Auto,))
     w = jax.make_array_from_callback(
@@ -190,7 +190,7 @@ def main(address, number, folder):
     found["samples, resumed"] = evaluate(checkpoint=file)
     found["spread moments"], found["merged moments"] = cluster_moments()
     found["sweep"] = cluster_sweep()
-    save(folder / f"found.{number}.npz", found | {"refusal": refusal()})
+    save(folder / f"found.{number}.npz", found | {"rejection": rejection()})
 
 
 def save(path, found):

@@ -13,7 +13,7 @@ import optax
 
 import stitching
 from stitching import Cut, each, layers, plot, report, similarity, targets
-from tests.bad_input import check_refused, each_row
+from tests.bad_input import check_rejected, each_row
 from tests.stitching.test_train import KEY, SGD, pair
 
 X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
@@ -54,7 +54,7 @@ def several(call, name):
 
 
 def of_moments(fit):
-    """What every fit refuses."""
+    """What every fit rejects."""
     no_sample = jax.tree.map(jnp.zeros_like, PAIR)
     with_nan = PAIR._replace(xy=PAIR.xy * jnp.nan)
     return [
@@ -66,7 +66,7 @@ def of_moments(fit):
 
 
 def of_samples(index):
-    """What every index of two activations refuses."""
+    """What every index of two activations rejects."""
     return [
         (lambda: index(X, FEWER), V, "expected the same samples in the same order, go"),
         (lambda: index(X[:1], X[:1]), V, "samples, got 1"),
@@ -85,7 +85,7 @@ def of_samples(index):
 
 
 def of_pairs(index):
-    """What an index that needs the samples refuses."""
+    """What an index that needs the samples rejects."""
     halves = np.full(8, 0.5)
     says = "weights: expected 0 or 1 for each sample"
     return [
@@ -96,7 +96,7 @@ def of_pairs(index):
 
 
 def of_either(index, varies=True):
-    """What an index that can be had from moments refuses."""
+    """What an index that can be had from moments rejects."""
     rows = [
         *of_samples(index),
         (lambda: index(X), T, "y: expected an activation of shape (samples, features)"),
@@ -689,8 +689,8 @@ CANNOT_FAIL = {
 
 
 @each_row(BAD)
-def test_bad_input_is_refused_by_name(row):
-    check_refused(row, stitching)
+def test_bad_input_is_rejected_by_name(row):
+    check_rejected(row, stitching)
 
 
 def test_nothing_is_left_out():

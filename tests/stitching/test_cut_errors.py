@@ -1,4 +1,4 @@
-"""What `cut` and its halves refuse, and what they say."""
+"""What `cut` and its halves reject, and what they say."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ REFUSED = {
         "text",
         {},
         ValueError,
-        "layer 'text' returns str beside its arr",
+        "layer 'text' returns str besides its arr",
     ),
     "dropout": (Noisy(), "Dense_0", {}, ValueError, "frozen; pass .*`train=False`"),
     "statistics": (Residual(), "stem", {"train": True}, ValueError, "frozen; pass"),
@@ -96,7 +96,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_cuts_that_are_refused(case):
+def test_cuts_that_are_rejected(case):
     module, path, options, error, message = REFUSED[case]
     x = images() if isinstance(module, Residual) else vectors()
     x = vectors(4, 6) if isinstance(module, nnx.Module) else x
@@ -104,7 +104,7 @@ def test_cuts_that_are_refused(case):
         cut(module, path, x, **options)
 
 
-def test_a_list_of_points_is_refused_likewise():
+def test_a_list_of_points_is_rejected_likewise():
     x = vectors()
     variables = initialised(Noisy(), x, deterministic=True)
     with pytest.raises(ValueError, match="frozen; pass"):

@@ -126,7 +126,7 @@ def test_methods_that_are_none_of_the_module(made, method):
 
 
 class Counted(nn.Module):
-    """A layer that returns a number beside its array, as Python's or as an array."""
+    """A layer that returns a number besides its array, as Python's or as an array."""
 
     beside: object
 
@@ -144,7 +144,7 @@ class Counted(nn.Module):
 @pytest.mark.parametrize(("beside", "kind"), [(3, "int"), (0.0, "float"), ("a", "str")])
 def test_layers_that_return_more_than_arrays_say_what(beside, kind):
     module, x = Counted(beside), vectors()
-    with pytest.raises(ValueError, match=f"'enc' returns {kind} beside its arrays"):
+    with pytest.raises(ValueError, match=f"'enc' returns {kind} besides its arrays"):
         cut(module, "enc", x)
     variables = initialised(module, x)
     assert [p.path for p in cut_points(module, variables, x)] == ["enc/inner", "head"]

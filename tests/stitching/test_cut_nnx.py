@@ -123,7 +123,7 @@ def test_from_linen_to_nnx():
 
 @pytest.mark.parametrize("layer", ["norm", "dropout"])
 @pytest.mark.parametrize("remat", [False, True])
-def test_a_network_that_changes_while_it_runs_is_refused(layer, remat):
+def test_a_network_that_changes_while_it_runs_is_rejected(layer, remat):
     module = _network(remat)
     getattr(module.blocks[1], layer).train()
     with pytest.raises(ValueError, match=r"'blocks/1/.*module\.eval\(\)"):
@@ -427,7 +427,7 @@ class Running(nnx.Module):
         (Running, "changes its variable 'middle/mean'"),
     ],
 )
-def test_an_output_that_depends_on_what_changes_is_refused(made, words):
+def test_an_output_that_depends_on_what_changes_is_rejected(made, words):
     module = Around(made, nnx.Rngs(0))
     module.eval()
     x = vectors(3 * 4, 6).reshape(3, 4, 6)

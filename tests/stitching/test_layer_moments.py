@@ -157,7 +157,7 @@ def test_minibatch_cka_of_unrelated_features_is_near_zero_whatever_the_batch(siz
 
 
 @pytest.mark.parametrize("call", [stitching.layer_moments, stitching.layer_cka])
-def test_bad_input_is_refused(call):
+def test_bad_input_is_rejected(call):
     given = A, VARIABLES_A, B, VARIABLES_B
     with pytest.raises(ValueError, match=r"layers: .*'Dense_0'.*got \['nothing'\]"):
         call(*given, [X], layers=["nothing"])
