@@ -6,18 +6,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, PyTree
 
 from combinability._checks import check_function, path_name
 from combinability._combine import check_like
-from combinability._jaxpr import returns_an_input, trace, trace_state
+from combinability._jaxpr import returns_an_input, trace
+from combinability._layers import Network, layer_arrays, run_layers, with_arrays
 
 # Deviations below this share of a layer's root mean square are those of constants.
 _CONSTANT = 1e-6
-
-Apply = Callable[[PyTree, Any], Any]
 
 
 class ChannelStatistics(NamedTuple):
@@ -39,7 +36,7 @@ Statistics = Mapping[str, ChannelStatistics]
 
 
 def repair(
-    apply: Apply,
+    apply: Network,
     variables: PyTree,
     a: PyTree,
     b: PyTree,
@@ -73,9 +70,11 @@ def repair(
     of `evaluate`. For networks with BatchNorm use `reset_batch_norm`.
 
     Args:
-        apply: `apply(variables, inputs)` of a Flax Linen network in evaluation mode,
-            not jitted (the layers are intercepted; jit what surrounds it).
-        variables, a, b: of the combination and of its parents.
+        apply: `apply(variables, inputs)` of a Flax Linen network, not jitted (the
+            layers are intercepted; jit what surrounds it), or a Flax NNX module. In
+            evaluation mode.
+        variables, a, b: of the combination and of its parents; of an NNX module
+            `nnx.state(module)`, or a part of it. What a part lacks is the module's own.
         inputs: one batch of calibration data, from the training set.
         statistics: `channel_statistics` of a and of b on the same inputs, where they
             are computed once for many combinations; by default computed here.
@@ -123,11 +122,11 @@ def repair(
         corrections[path] = Correction(scale, mean - scale * found.mean)
         return _corrected(y, corrections[path])
 
-    _run_layers(apply, variables, inputs, layers, correct)
+    run_layers(apply, variables, inputs, layers, correct)
     return corrections
 
 
-def corrected(apply: Apply, corrections: Corrections) -> Apply:
+def corrected(apply: Network, corrections: Corrections) -> Callable[[PyTree, Any], Any]:
     """Return a network whose layers are corrected; see `repair` for an example.
 
     Args:
@@ -144,7 +143,7 @@ def corrected(apply: Apply, corrections: Corrections) -> Apply:
 
     def corrected_apply(variables: PyTree, inputs: Any) -> Any:
         chosen = corrections.__contains__
-        return _run_layers(apply, variables, inputs, chosen, correct, corrections)
+        return run_layers(apply, variables, inputs, chosen, correct, corrections)
 
     return corrected_apply
 
@@ -153,7 +152,7 @@ def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
     """Return variables of the corrected network: corrections in kernels and biases.
 
     Args:
-        variables: a Flax variables dictionary.
+        variables: a Flax variables dictionary, or `nnx.state(module)`.
         corrections: what `repair` returned.
 
     Raises:
@@ -168,12 +167,7 @@ def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
         >>> folded["params"]["kernel"][0].tolist(), folded["params"]["bias"].tolist()
         ([2.0, 1.0], [3.0, 2.0])
     """
-    params = variables.get("params") if isinstance(variables, Mapping) else None
-    if params is None:
-        raise ValueError(
-            "variables: expected those of a Flax Linen network, a dict with 'params'"
-        )
-    leaves: dict[str, Any] = flatten_dict(params, keep_empty_nodes=True, sep="/")
+    leaves = layer_arrays(variables)
     for path, (scale, shift) in corrections.items():
         kernel, bias = _names(leaves, path)
         if bias not in leaves:
@@ -188,11 +182,11 @@ def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
             )
         leaves[kernel] = leaves[kernel] * scale
         leaves[bias] = leaves[bias] * scale + shift
-    return {**variables, "params": unflatten_dict(leaves, sep="/")}
+    return with_arrays(variables, leaves)
 
 
 def channel_statistics(
-    apply: Apply,
+    apply: Network,
     variables: PyTree,
     inputs: Any,
     *,
@@ -225,44 +219,8 @@ def channel_statistics(
         found[path] = _measure(y)
         return y
 
-    _run_layers(apply, variables, inputs, layers, kept)
+    run_layers(apply, variables, inputs, layers, kept)
     return found
-
-
-def _run_layers(
-    apply: Apply, variables, inputs, layers, change, expected: Corrections | None = None
-) -> Any:
-    """Apply a network with the outputs of selected layers changed."""
-    met: list[str] = []
-    outside = trace_state()
-
-    def interceptor(next_function, args, kwargs, context):
-        y = next_function(*args, **kwargs)
-        module = context.module
-        path = "/".join(module.path)
-        layer = isinstance(module, nn.Dense | nn.Conv)
-        if not layer or context.method_name != "__call__" or not layers(path):
-            return y
-        if path in met:
-            raise ValueError(f"layers: {path!r} is called more than once; leave it out")
-        if trace_state() != outside:
-            raise ValueError(
-                f"layers: {path!r} is inside a transformation (jax.jit, nn.scan, "
-                "nn.remat) and cannot be reached; jit what surrounds the network, or "
-                "leave the layer out"
-            )
-        met.append(path)
-        return change(path, y)
-
-    with nn.intercept_methods(interceptor):
-        output = apply(variables, inputs)
-    if not met or (expected is not None and set(met) != set(expected)):
-        raise ValueError(
-            f"apply: met the layers {met}, expected "
-            f"{'dense or convolutional ones' if expected is None else list(expected)}; "
-            "is it a Flax Linen network, and not jitted?"
-        )
-    return output
 
 
 def _measure(y: Float[Array, "... channels"]) -> ChannelStatistics:
@@ -277,7 +235,7 @@ def _corrected(y: Array, correction: Correction) -> Array:
 
 def _incoming(variables: PyTree, path: str) -> Float[Array, "n c"]:
     """A layer's weights and biases, a column for each channel."""
-    leaves: dict[str, Any] = flatten_dict(variables["params"], sep="/")
+    leaves = layer_arrays(variables)
     kernel, bias = _names(leaves, path)
     rows = [leaves[kernel].reshape(-1, leaves[kernel].shape[-1])]
     return jnp.concatenate(rows + ([leaves[bias][None]] if bias in leaves else []))

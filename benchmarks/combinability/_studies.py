@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 import combinability
 from benchmarks.combinability._config import Config
@@ -67,14 +66,12 @@ class Metrics:
 
         With BatchNorm its statistics are reset, else it is REPAIR.
         """
-        apply, rows = self.network.apply, self.calibration.inputs
+        rows = self.calibration.inputs
         if "batch_stats" in a:
             return self.scores(
                 combinability.reset_batch_norm(self._training, variables, rows[None])
             )
-        found = combinability.repair(apply, variables, a, b, rows)
-        corrected = combinability.corrected(apply, found)
-        return self._scores(lambda inputs: corrected(variables, inputs))
+        return self._scores(self.network.repaired(variables, a, b, rows))
 
     def _training(self, variables: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
         return self.network.train(variables, inputs, jax.random.key(0))
@@ -220,14 +217,9 @@ class Study:
         }
 
     def controls(self) -> dict[str, Any]:
-        """Measure the segments of pairs with and without matching and repairs.
-
-        REPAIR needs a Linen module, whose layers it can tell apart.
-        """
+        """Measure the segments of pairs with and without matching and repairs."""
         metrics, pairs = self.metrics, sorted(self.permutations)
-        linen = isinstance(metrics.network.module, nn.Module)
-        names = CONTROLS if linen else CONTROLS[:-1]
-        found: dict[str, list[Any]] = {name: [] for name in names}
+        found: dict[str, list[Any]] = {name: [] for name in CONTROLS}
         for done, pair in enumerate(pairs):
             a, aligned = self.aligned(pair)
             b = self.variables[pair[1]]
@@ -238,7 +230,7 @@ class Study:
                 (metrics.tempered, aligned, ()),
                 (metrics.repaired, aligned, (a, aligned)),
             )
-            for name, (metric, end, args) in zip(names, segments, strict=False):
+            for name, (metric, end, args) in zip(CONTROLS, segments, strict=True):
                 barrier = combinability.barrier(
                     metric, a, end, points=self.config.points, args=args
                 )

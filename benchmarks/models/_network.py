@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
+import combinability
 import stitching
 
 Variables = dict[str, Any]
@@ -61,6 +62,12 @@ class Network:
         )
         return logits, dict(updated)
 
+    def repaired(
+        self, variables: Variables, a: Variables, b: Variables, inputs: jax.Array
+    ) -> Callable[[jax.Array], jax.Array]:
+        """Return the logits of a combination of `a` and `b`, repaired on inputs."""
+        return _repaired(self.apply, (variables, a, b), inputs)
+
     def cut(self, path: str, example: Any) -> stitching.Cut:
         """Return `stitching.cut` at a layer, in evaluation mode."""
         return stitching.cut(self.module, path, example, **self._mode(False))
@@ -107,6 +114,13 @@ class NnxNetwork(Network):
         _, _, rest = nnx.split(module, nnx.Param, ...)
         return logits, _state(rest)
 
+    def repaired(
+        self, variables: Variables, a: Variables, b: Variables, inputs: jax.Array
+    ) -> Callable[[jax.Array], jax.Array]:
+        modules = [self._merged(each, False) for each in (variables, a, b)]
+        states = [nnx.state(module, nnx.Not(nnx.RngState)) for module in modules]
+        return _repaired(modules[0], states, inputs)
+
     def cut(self, path: str, example: Any) -> stitching.Cut:
         module = self.module(nnx.Rngs(0))
         module.eval()
@@ -134,6 +148,11 @@ class NnxNetwork(Network):
         )
         nnx.replace_by_pure_dict(rest, state)
         return nnx.merge(graph, params, rest)
+
+
+def _repaired(apply: Any, networks: Any, inputs: jax.Array) -> Any:
+    found = combinability.repair(apply, *networks, inputs=inputs)
+    return functools.partial(combinability.corrected(apply, found), networks[0])
 
 
 def _is_hashable(value: Any) -> bool:

@@ -94,6 +94,8 @@ def test_your_own_networks_are_matched_and_combined_in_one_command(here, model):
     assert "5" in found.symmetry
     assert len(found.parents) == 3
     assert np.isfinite(found.matching.objective).all()
+    repaired = found.controls.barriers["matched, repaired"]
+    assert np.isfinite(repaired["test_loss"].mean)
 
 
 @pytest.mark.parametrize("model", ["Own", "OwnNnx"])

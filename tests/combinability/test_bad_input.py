@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import combinability as c
 from combinability import Correction, Matching, coefficients, permutations
@@ -53,6 +54,7 @@ LOGITS, LABELS = np.ones((5, 4), np.float32), np.zeros(5, int)
 CORRECTION = {"Dense_9": Correction(jnp.ones(4), jnp.ones(4))}
 DENSE, NORM = nn.Dense(2), nn.BatchNorm(use_running_average=True)
 THREE, FOUR = s.variable(3), s.variable(4)
+LINEAR, WIDE = (nnx.Linear(2, n, rngs=nnx.Rngs(0)) for n in (3, 4))
 
 ONCE = "expected each of 0, …, 2 once in every row, got [0, 0, 1]"
 NO_OUT = "b does not match a: it has no leaf 'out'"
@@ -73,6 +75,19 @@ class Rematerialised(nn.Module):
     @nn.compact
     def __call__(self, x):
         return nn.remat(nn.Dense)(2)(x)
+
+
+class SharedNnx(nnx.Module):
+    def __init__(self):
+        self.layer = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return self.layer(self.layer(x))
+
+
+class RematerialisedNnx(SharedNnx):
+    def __call__(self, x):
+        return nnx.remat(lambda layer, x: layer(x))(self.layer, x)
 
 
 def matched(function, *more, a=V, b=V, key=KEY, symmetry=SYMMETRY, **options):
@@ -127,6 +142,11 @@ def perturbed(permutation=STILL, a=V, key=KEY, **options):
 def repaired(module):
     variables = module.init(KEY, X)
     return c.repair(module.apply, variables, variables, variables, X)
+
+
+def repaired_nnx(module, of=None):
+    state = nnx.state(of or module)
+    return c.repair(module, state, state, state, X)
 
 
 def reset(apply=nothing, batches=X[None], statistics=None):
@@ -372,6 +392,9 @@ VALUE_ERRORS = {
         "apply: met the layers []": lambda: c.repair(apply, V, V, V, X),
         "layers: 'Dense_0' is called more than once": lambda: repaired(Shared()),
         "is inside a transformation": lambda: repaired(Rematerialised()),
+        "'bias' of shape (3,); the module has (4,)": lambda: repaired_nnx(WIDE, LINEAR),
+        "'layer' is inside a transformation": lambda: repaired_nnx(RematerialisedNnx()),
+        "'layer' is called more than once": lambda: repaired_nnx(SharedNnx()),
     },
     "Rescaling": {
         "values: no factor 'x'; the factors are in sign": (
@@ -634,7 +657,12 @@ TYPE_ERRORS = {
         "expected names of primitives, got <fu": lambda: c.register_rule(apply),
         "rule: expected a function": lambda: c.register_rule("no_such")(3),
     },
-    "repair": {"apply: expected a function": lambda: c.repair(3, V, V, V, X)},
+    "repair": {
+        "apply: expected a function": lambda: c.repair(3, V, V, V, X),
+        "variables: expected nnx.state(module), or a part of it, got dict": (
+            lambda: c.repair(LINEAR, V, V, V, X)
+        ),
+    },
     "robustness": {
         "permutation: expected a dict group -> index array, got Matching": (
             lambda: perturbed(Matching(STILL, jnp.zeros(()), jnp.zeros(1)))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from combinability import (
     channel_statistics,
@@ -36,6 +37,23 @@ class Network(nn.Module):
         x = nn.LayerNorm()(nn.Conv(4, (2, 2), strides=2, use_bias=False)(x))
         x = nn.Dense(8)(nn.relu(x).reshape(len(x), -1))
         return nn.Dense(3)(nn.relu(x))
+
+
+class Twin(nnx.Module):
+    """The same network as an NNX module, with a random state besides."""
+
+    def __init__(self, rngs):
+        self.Conv_0 = nnx.Conv(2, 5, (3, 3), rngs=rngs)
+        self.Conv_1 = nnx.Conv(5, 4, (2, 2), strides=2, use_bias=False, rngs=rngs)
+        self.LayerNorm_0 = nnx.LayerNorm(4, rngs=rngs)
+        self.Dropout_0 = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+        self.Dense_0 = nnx.Linear(36, 8, rngs=rngs)
+        self.Dense_1 = nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x):
+        x = self.LayerNorm_0(self.Conv_1(nnx.relu(self.Conv_0(x))))
+        x = self.Dense_0(self.Dropout_0(nnx.relu(x)).reshape(len(x), -1))
+        return self.Dense_1(nnx.relu(x))
 
 
 class Plain(nn.Module):
@@ -211,6 +229,36 @@ def test_repair_runs_in_a_metric_side_by_side(pair):
 
     for i, value in enumerate(found):
         np.testing.assert_allclose(value, expected(i), rtol=1e-3)
+
+
+def test_an_nnx_module_is_repaired_as_its_linen_twin(pair):
+    module = Twin(nnx.Rngs(0))
+    a, b = (nnx.state(nnx.clone(module), nnx.Param) for _ in pair)
+    for state, variables in zip((a, b), pair, strict=True):
+        nnx.replace_by_pure_dict(state, variables["params"])
+    middle, twin = combine(a, b, 0.4), combine(*pair, 0.4)
+
+    @jax.jit
+    def run(middle, a, b):
+        fixed = repair(module, middle, a, b, X)
+        return fixed, corrected(module, fixed)(middle, X)
+
+    fixed, y = run(middle, a, b)
+    expected = corrections(Network(), twin, *pair, X)
+    assert_close(fixed, expected, 1e-5)
+    of_twin = repaired_outputs(Network(), expected, twin, X)
+    np.testing.assert_allclose(y, of_twin, rtol=1e-5, atol=1e-5)
+    del fixed["Conv_1"], expected["Conv_1"]  # without a bias
+    folded = fold_corrections(middle, fixed)
+    assert jax.tree.structure(folded) == jax.tree.structure(middle)
+    expected = fold_corrections(twin, expected)["params"]
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
+        nnx.to_pure_dict(folded),
+        expected,
+    )
+    nnx.update(module, folded)  # the module itself was left as it is
+    assert type(module.Dense_0) is nnx.Linear
 
 
 @jax.jit

@@ -1,0 +1,140 @@
+"""Dense and convolutional layers of Flax networks, Linen and NNX.
+
+A network is a Linen function `apply(variables, inputs)`, or an NNX module, whose
+variables are an `nnx.State`. A layer's path is that of its module: `block/Conv_1`.
+"""
+
+import functools
+import types
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax import nnx
+from jaxtyping import Array, PyTree
+
+from combinability._checks import path_name
+from combinability._jaxpr import trace_state
+
+Network = Callable[[PyTree, Any], Any] | nnx.Module
+Change = Callable[[str, Array], Array]
+
+_INTERCEPT = "_combinability_intercept"
+
+
+def run_layers(
+    network: Network,
+    variables: PyTree,
+    inputs: Any,
+    layers: Callable[[str], bool],
+    change: Change,
+    expected: Collection[str] | None = None,
+) -> Any:
+    """Apply a network with the outputs of selected layers changed."""
+    met: list[str] = []
+    outside = trace_state()
+
+    def intercept(path: str, y: Array) -> Array:
+        if not layers(path):
+            return y
+        if path in met:
+            raise ValueError(f"layers: {path!r} is called more than once; leave it out")
+        if trace_state() != outside:
+            raise ValueError(
+                f"layers: {path!r} is inside a transformation (jax.jit, nn.scan, "
+                "nn.remat) and cannot be reached; jit what surrounds the network, or "
+                "leave the layer out"
+            )
+        met.append(path)
+        return change(path, y)
+
+    run = _run_nnx if isinstance(network, nnx.Module) else _run_linen
+    output = run(network, variables, inputs, intercept)
+    if not met or (expected is not None and set(met) != set(expected)):
+        raise ValueError(
+            f"apply: met the layers {met}, expected "
+            f"{'dense or convolutional ones' if expected is None else list(expected)}; "
+            "is it a Flax Linen network, and not jitted, or an NNX module?"
+        )
+    return output
+
+
+def _run_linen(apply: Any, variables: PyTree, inputs: Any, intercept: Change) -> Any:
+    def interceptor(next_function, args, kwargs, context):
+        y = next_function(*args, **kwargs)
+        layer = isinstance(context.module, nn.Dense | nn.Conv)
+        if layer and context.method_name == "__call__":
+            return intercept("/".join(context.module.path), y)
+        return y
+
+    with nn.intercept_methods(interceptor):
+        return apply(variables, inputs)
+
+
+def _run_nnx(module: Any, variables: PyTree, inputs: Any, intercept: Change) -> Any:
+    if not isinstance(variables, nnx.State):
+        raise TypeError(
+            "variables: expected nnx.state(module), or a part of it, got "
+            f"{type(variables).__name__}"
+        )
+    copy = nnx.clone(module)
+    known = layer_arrays(nnx.state(copy))
+    for name, leaf in layer_arrays(variables).items():
+        shape = np.shape(known[name]) if name in known else "nothing of that name"
+        if np.shape(leaf) != shape:
+            raise ValueError(
+                f"variables: expected nnx.state(module), or a part of it, got {name!r} "
+                f"of shape {np.shape(leaf)}; the module has {shape}"
+            )
+    nnx.update(copy, variables)
+    for parts, layer in nnx.iter_modules(copy):
+        if isinstance(layer, nnx.Linear | nnx.Conv):
+            path = "/".join(map(str, parts))
+            object.__setattr__(layer, "__class__", _intercepted(type(layer)))
+            object.__setattr__(layer, _INTERCEPT, functools.partial(intercept, path))
+    return copy(inputs)
+
+
+@functools.cache
+def _intercepted(layer: type[nnx.Module]) -> type[nnx.Module]:
+    """The class of a layer whose output goes through its attribute `_INTERCEPT`."""
+
+    def call(self, *args, **kwargs):
+        return getattr(self, _INTERCEPT)(layer.__call__(self, *args, **kwargs))
+
+    pytree = {"pytree": layer._pytree__is_pytree}
+    return types.new_class(
+        layer.__name__, (layer,), pytree, lambda body: body.update(__call__=call)
+    )
+
+
+def layer_arrays(variables: PyTree) -> dict[str, Array]:
+    """Return parameters by path, as `block/Conv_1/kernel`."""
+    leaves = jax.tree_util.tree_leaves_with_path(_parameters(variables))
+    return {_name(path): leaf for path, leaf in leaves}
+
+
+def with_arrays(variables: PyTree, arrays: Mapping[str, Array]) -> PyTree:
+    """Return variables with the parameters of `layer_arrays`, changed."""
+    new = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: arrays[_name(path)], _parameters(variables)
+    )
+    return new if isinstance(variables, nnx.State) else {**variables, "params": new}
+
+
+def _parameters(variables: PyTree) -> PyTree:
+    if isinstance(variables, nnx.State):
+        return variables
+    if isinstance(variables, Mapping) and "params" in variables:
+        return variables["params"]
+    raise ValueError(
+        "variables: expected those of a Flax Linen network, a dict with 'params', or "
+        f"nnx.state(module), got {type(variables).__name__}"
+    )
+
+
+def _name(path: Any) -> str:
+    # A leaf of a state is the value of a variable.
+    return path_name(path).removesuffix("/value")
