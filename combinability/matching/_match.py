@@ -260,8 +260,17 @@ def choose(
     symmetry: Symmetry, groups: Groups | None, fixed: Permutation | None
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """The groups to match and the permutations to hold, from the arguments."""
-    known, fixed = symmetry.groups, {} if fixed is None else fixed
+    fixed = {} if fixed is None else fixed
     symmetry.check_permutation(fixed, "fixed")
+    held = {name: np.asarray(index) for name, index in fixed.items()}
+    return chosen(symmetry, groups, fixed), held
+
+
+def chosen(
+    symmetry: Symmetry, groups: Groups | None, fixed: Collection[str]
+) -> tuple[str, ...]:
+    """The groups to match: those asked for, by default all that are not fixed."""
+    known = symmetry.groups
     if groups is None:
         matched = tuple(name for name in known if name not in fixed)
     elif callable(groups):
@@ -279,7 +288,7 @@ def choose(
             )
     if not matched:
         raise ValueError("groups: expected at least one group to match, got none")
-    return matched, {name: np.asarray(index) for name, index in fixed.items()}
+    return matched
 
 
 def _weight_objective(symmetry, a, b, matched, leaf_weights) -> Objective:

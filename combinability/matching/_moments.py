@@ -106,13 +106,10 @@ def stream(
     symmetry: Symmetry, views: tuple[View, ...], a: PyTree, b: PyTree, batches
 ) -> list[CrossMoments]:
     """For each view the moments of two networks' values for the same inputs."""
-    trace = symmetry.trace
-    assert trace is not None  # `views_of` has looked
-    types = input_types(trace.program)[len(symmetry.leaves) :]
     moments = []
     for count, batch in each_batch(batches):
-        inputs = _inputs(batch, types, f"batches[{count}]")
-        more = _batch_moments(symmetry.leaves, trace, views, a, b, inputs)
+        inputs = traced_inputs(symmetry, batch, count)
+        more = _batch_moments(symmetry.leaves, symmetry.trace, views, a, b, inputs)
         moments = _merge(moments, more, jnp.asarray(count)) if count else more
     for view, each in zip(views, moments, strict=True):
         finite = jnp.isfinite(each.mean**2 + each.variance).all((1, 2))
@@ -125,8 +122,11 @@ def stream(
     return moments
 
 
-def _inputs(batch: Any, types: Sequence[Any], name: str) -> list[Array]:
+def traced_inputs(symmetry: Symmetry, batch: Any, number: int) -> list[Array]:
     """The arrays of a batch in the dtypes of the traced program."""
+    trace, name = symmetry.trace, f"batches[{number}]"
+    assert trace is not None  # `views_of` has looked
+    types = input_types(trace.program)[len(symmetry.leaves) :]
     given = [jnp.asarray(leaf) for _, leaf in named_leaves(name, batch)]
     if len(given) != len(types):
         raise ValueError(
@@ -154,21 +154,24 @@ def _inputs(batch: Any, types: Sequence[Any], name: str) -> list[Array]:
     return [x if x.dtype == y.dtype else x.astype(y.dtype) for x, y in pairs]
 
 
+def observed(
+    symmetry: Symmetry, network: PyTree, inputs: Sequence[Array]
+) -> list[Array]:
+    """The values of the carriers of a network, in the dtypes of the traced program."""
+    given, structure = jax.tree.flatten(network)
+    cast = [
+        jnp.asarray(value, leaf.dtype)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+        else value
+        for value, leaf in zip(given, symmetry.leaves, strict=True)
+    ]
+    return observe(symmetry, structure.unflatten(cast), *inputs)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _batch_moments(leaves, trace, views, a, b, inputs) -> list[CrossMoments]:
     symmetry = Symmetry({}, (), (), leaves, trace=trace)
-
-    def seen(network: PyTree) -> list[Array]:
-        given, structure = jax.tree.flatten(network)
-        cast = [
-            jnp.asarray(value, leaf.dtype)
-            if jnp.issubdtype(leaf.dtype, jnp.inexact)
-            else value
-            for value, leaf in zip(given, leaves, strict=True)
-        ]
-        return observe(symmetry, structure.unflatten(cast), *inputs)
-
-    of_a, of_b = seen(a), seen(b)
+    of_a, of_b = (observed(symmetry, network, inputs) for network in (a, b))
     return [
         _moments(view.take(of_a[view.carrier]), view.take(of_b[view.carrier]))
         for view in views

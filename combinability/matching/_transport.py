@@ -11,7 +11,7 @@ more than S depends on the marginals only, so this is optimal transport of the u
 weights, or activations, at that cost.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +22,19 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from combinability._checks import check_count, check_number
 from combinability.matching._activations import _joint
-from combinability.matching._match import checked_blocks
-from combinability.matching._moments import each_batch, views_of
+from combinability.matching._match import (
+    Groups,
+    LeafWeights,
+    checked_blocks,
+    chosen,
+)
+from combinability.matching._moments import (
+    each_batch,
+    observed,
+    traced_inputs,
+    views_of,
+)
 from combinability.matching._objective import GroupTerms, Objective, plan
-from combinability.symmetry._carriers import observe
 from combinability.symmetry._symmetry import Block, Symmetry
 
 _TOLERANCE = 1e-9  # of marginals, relative
@@ -59,6 +68,9 @@ def soft_matching(
     batches: Iterable[Any] | None = None,
     regularisation: float = 0.05,
     steps: int = 20,
+    groups: Groups | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    leaf_weights: LeafWeights | None = None,
 ) -> SoftMatching:
     r"""Couple the units of two networks by entropic optimal transport.
 
@@ -91,14 +103,22 @@ def soft_matching(
             mean score, on average over the units; 0.05. It falls to this from 1, or
             stays if it is larger.
         steps: the number of values of ε, each a pass over all groups; 20.
+        groups: the groups to couple, by name or by a predicate
+            `groups(name, group) -> bool`; None: all that `fixed` does not name. The
+            others stay, unit by unit, and must have equal sizes in a and b.
+        fixed: couplings of groups that are held while the others are found, as an
+            earlier call returned them.
+        leaf_weights: the weights of leaves in S, as in `match`; of couplings by
+            weights.
 
     Returns:
-        The couplings and how far they are from their marginals.
+        The couplings, fixed ones included, and how far they are from their marginals.
 
     Raises:
         ValueError: if trees do not match their symmetry, the two networks differ in
             more than the sizes of groups, parameters or activations are not finite,
-            there is no batch, or a number is out of range.
+            groups, couplings, leaves or batches do not fit, there is no batch, or a
+            number is out of range.
         TypeError: if parameters are not real numbers, or `batches` is an array.
 
     Example:
@@ -125,19 +145,21 @@ def soft_matching(
     regularisation = check_number("regularisation", regularisation, above=0)
     other = symmetry if symmetry_b is None else symmetry_b
     _check_alike(symmetry, other)
+    held = _checked_couplings("fixed", symmetry, other, fixed or {})
+    matched = chosen(symmetry, groups, held)
     weights = Objective(
-        plan(symmetry, relaxed=True),
-        checked_blocks(symmetry, a, "a"),
-        checked_blocks(other, b, "b"),
+        plan(symmetry, matched, relaxed=True),
+        checked_blocks(symmetry, a, "a", leaf_weights),
+        checked_blocks(other, b, "b", leaf_weights),
     )
     scored = {name: (weights, group) for name, group in weights.plan.matched.items()}
     if batches is not None:
-        scored |= _by_activations(symmetry, other, a, b, batches)
-    soft, found, potentials = {}, {}, {}
-    for name in scored:
-        shape = _shape(symmetry, other, name)
-        soft[name] = np.full(shape, 1 / shape[-1], np.float32)
-        potentials[name] = np.zeros(shape[:-1])
+        scored |= _by_activations(symmetry, other, a, b, batches, matched)
+    soft = {
+        name: _start(symmetry, other, name, matched, held) for name in symmetry.groups
+    }
+    found = {}
+    potentials = {name: np.zeros(soft[name].shape[:-1]) for name in scored}
     first = max(1.0, regularisation)
     for step, epsilon in enumerate(np.geomspace(first, regularisation, steps)):
         iterations = _AT_THE_END if step == steps - 1 else _WHILE_ANNEALING
@@ -150,7 +172,7 @@ def soft_matching(
                 scores.astype(float), epsilon, potentials[name], iterations
             )
             soft[name] = (found[name] * found[name].shape[-2]).astype(np.float32)
-    couplings = {name: jnp.asarray(coupling) for name, coupling in found.items()}
+    couplings = {name: jnp.asarray(x) for name, x in {**held, **found}.items()}
     return SoftMatching(couplings, {n: _violation(t) for n, t in couplings.items()})
 
 
@@ -268,8 +290,34 @@ def _shape(symmetry: Symmetry, other: Symmetry, name: str) -> tuple[int, ...]:
     return (*outer, first.size, second.size)
 
 
+def _start(
+    symmetry: Symmetry,
+    other: Symmetry,
+    name: str,
+    matched: Collection[str],
+    held: Mapping[str, Any],
+) -> Float[np.ndarray, "*pairs n m"]:
+    """A coupling of a group with rows of sum 1: even, fixed, or unit by unit."""
+    shape = _shape(symmetry, other, name)
+    if name in held:
+        return np.asarray(held[name] * shape[-2], np.float32)
+    if name in matched:
+        return np.full(shape, 1 / shape[-1], np.float32)
+    if shape[-1] != shape[-2]:
+        raise ValueError(
+            f"groups: expected {name!r} among them or in fixed, as it has {shape[-2]} "
+            f"units in a and {shape[-1]} in b"
+        )
+    return np.broadcast_to(np.eye(shape[-1], dtype=np.float32), shape)
+
+
 def _by_activations(
-    symmetry: Symmetry, other: Symmetry, a: PyTree, b: PyTree, batches: Iterable[Any]
+    symmetry: Symmetry,
+    other: Symmetry,
+    a: PyTree,
+    b: PyTree,
+    batches: Iterable[Any],
+    matched: Collection[str],
 ) -> dict[str, tuple[Objective, GroupTerms]]:
     """The objective ⟨T, E[z z']⟩ over the inputs of layers, and the groups in it."""
     views = {view.carrier: view for view in views_of(symmetry, _MAX_UNITS)}
@@ -277,8 +325,8 @@ def _by_activations(
     pairs = [(view, others[n]) for n, view in views.items() if n in others]
 
     @jax.jit
-    def products(a, b, inputs):
-        x, y = observe(symmetry, a, *inputs), observe(other, b, *inputs)
+    def products(a, b, inputs, inputs_b):
+        x, y = observed(symmetry, a, inputs), observed(other, b, inputs_b)
         taken = ((v.take(x[v.carrier]), w.take(y[w.carrier])) for v, w in pairs)
         highest = jax.lax.Precision.HIGHEST
         return [
@@ -288,7 +336,8 @@ def _by_activations(
 
     total, number = [], 0
     for number, batch in each_batch(batches):
-        more = products(a, b, batch if isinstance(batch, tuple) else (batch,))
+        inputs = (traced_inputs(each, batch, number) for each in (symmetry, other))
+        more = products(a, b, *inputs)
         total = jax.tree.map(jnp.add, total, more) if number else more
     scores, blocks = [], []
     for (view, w), each in zip(pairs, total, strict=True):
@@ -303,7 +352,7 @@ def _by_activations(
             )
     names = {label for block in blocks for label in block.labels}
     groups = {name: g for name, g in symmetry.groups.items() if name in names}
-    seen = plan(Symmetry(groups, (), tuple(blocks), ()), relaxed=True)
+    seen = plan(Symmetry(groups, (), tuple(blocks), ()), matched, relaxed=True)
     objective = Objective(seen, [np.ones((), each.dtype) for each in scores], scores)
     return {
         name: (objective, group._replace(terms=tuple(map(_joint, group.terms))))
@@ -373,28 +422,38 @@ def _violation(coupling: Any) -> float:
     return float(max(np.abs(rows).max(), np.abs(columns).max()))
 
 
-def _matrices(
-    symmetry: Symmetry, other: Symmetry, couplings: Mapping[str, Any]
-) -> dict[str, Array]:
-    """What each group's axes are multiplied by."""
-    matrices = {}
+def _checked_couplings(
+    argument: str, symmetry: Symmetry, other: Symmetry, couplings: Mapping[str, Any]
+) -> Couplings:
+    """Couplings as arrays; raises where they do not fit the groups."""
     for name, coupling in couplings.items():
         if name not in symmetry.groups:
             known = ", ".join(symmetry.groups)
-            raise ValueError(f"couplings: no group {name!r}; the groups are {known}")
+            raise ValueError(f"{argument}: no group {name!r}; the groups are {known}")
         shape = _shape(symmetry, other, name)
         if jnp.shape(coupling) != shape:
             raise ValueError(
-                f"couplings[{name!r}]: expected shape {shape}, got "
+                f"{argument}[{name!r}]: expected shape {shape}, got "
                 f"{jnp.shape(coupling)}"
             )
         if not isinstance(coupling, Tracer) and not (
             np.isfinite(coupling).all() and (np.asarray(coupling) >= 0).all()
         ):
             raise ValueError(
-                f"couplings[{name!r}]: expected finite numbers of at least 0"
+                f"{argument}[{name!r}]: expected finite numbers of at least 0"
             )
-        matrices[name] = jnp.asarray(coupling) * np.sqrt(shape[-1] * shape[-2])
+    return {name: jnp.asarray(coupling) for name, coupling in couplings.items()}
+
+
+def _matrices(
+    symmetry: Symmetry, other: Symmetry, couplings: Mapping[str, Any]
+) -> dict[str, Array]:
+    """What each group's axes are multiplied by."""
+    checked = _checked_couplings("couplings", symmetry, other, couplings)
+    matrices = {
+        name: coupling * np.sqrt(coupling.shape[-1] * coupling.shape[-2])
+        for name, coupling in checked.items()
+    }
     for name, group in symmetry.groups.items():
         shape = _shape(symmetry, other, name)
         if name not in matrices and shape[-1] != shape[-2]:

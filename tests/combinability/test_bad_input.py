@@ -106,8 +106,8 @@ def straight(of=loss, batches=(X,), a=V, b=V, key=KEY, **options):
     return c.straight_through_matching(SYMMETRY, of, a, b, batches, key=key, **options)
 
 
-def soft(batches):
-    return c.soft_matching(SYMMETRY, V, V, batches=batches)
+def soft(batches=None, **options):
+    return c.soft_matching(SYMMETRY, V, V, batches=batches, **options)
 
 
 def moved(couplings, b=V, **options):
@@ -457,7 +457,14 @@ VALUE_ERRORS = {
         "steps: expected at least 1": lambda: c.soft_matching(SYMMETRY, V, V, steps=0),
         "b: expected shape": lambda: c.soft_matching(SYMMETRY, V, V, symmetry_b=NARROW),
         "batches: expected at least one": lambda: soft([]),
-        "inputs: expected shape (5, 2)": lambda: soft([X[1:]]),
+        "batches[0]: expected shape (5, 2)": lambda: soft([X[1:]]),
+        "groups: no group 'x'": lambda: soft(groups=["x"]),
+        "fixed: no group 'x'": lambda: soft(fixed={"x": X}),
+        "fixed['in']: expected shape (3, 3), got (5, 2)": lambda: soft(fixed={"in": X}),
+        "fixed: expected groups that are not matched": lambda: soft(
+            fixed={"in": jnp.eye(3) / 3}, groups=["in"]
+        ),
+        "leaf_weights: no leaf 'x'": lambda: soft(leaf_weights={"x": 1}),
         "batches: the activations that carry in or": lambda: soft([X * jnp.nan]),
     },
     "straight_through_matching": {
@@ -674,6 +681,9 @@ TYPE_ERRORS = {
     },
     "soft_matching": {
         "batches: expected an iterable of inputs, got": lambda: soft(jnp.ones((5, 2))),
+        "batches[0]: expected float32 as in the inference, got complex64": lambda: soft(
+            [X + 0j]
+        ),
     },
     "straight_through_matching": {
         NO_KEY: lambda: straight(key=3),

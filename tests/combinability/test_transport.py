@@ -292,3 +292,82 @@ def test_of_another_depth_only_after_residual_blocks_that_add_nothing():
         padded, combinability.transport(of[1], soft.couplings, three), 0.5
     )
     assert deep(fused, x).shape == (4, 2)
+
+
+def test_only_the_groups_that_are_asked_for_are_coupled():
+    symmetry, a = mlp_symmetry(12, 9), mlp_weights(0, 12, 9)
+    first, second = symmetry.groups
+    back = permutations.random(jax.random.key(1), symmetry)
+    b = symmetry.apply(permutations.invert(symmetry, {first: back[first]}), a)
+    soft = combinability.soft_matching(
+        symmetry, a, b, groups=[first], regularisation=1e-3
+    )
+    assert list(soft.couplings) == list(soft.violation) == [first]
+    close(combinability.transport(symmetry, soft.couplings, b), a, 5e-3)
+    with pytest.raises(ValueError, match=f"groups: expected {second!r} among them"):
+        combinability.soft_matching(
+            symmetry,
+            a,
+            mlp_weights(0, 12, 7),
+            symmetry_b=mlp_symmetry(12, 7),
+            groups=lambda name, group: name == first,
+        )
+
+
+@pytest.mark.parametrize("by", ["weights", "activations"])
+def test_fixed_couplings_are_held_while_the_others_are_found(by):
+    symmetry, a = mlp_symmetry(12, 9), mlp_weights(0, 12, 9)
+    first, second = symmetry.groups
+    back = permutations.random(jax.random.key(1), symmetry)
+    b = symmetry.apply(permutations.invert(symmetry, back), a)
+    held = {second: jnp.eye(9)[back[second]] / 9}
+    batches = inputs(count=40) if by == "activations" else None
+    soft = combinability.soft_matching(
+        symmetry, a, b, fixed=held, batches=batches, regularisation=1e-3
+    )
+    is_hard(symmetry, soft, back)
+    np.testing.assert_array_equal(soft.couplings[second], held[second])
+    # By weights the units of the first group see those of the second: the wrong
+    # coupling of these is held too, and leads elsewhere.
+    wrong = {second: jnp.eye(9)[jnp.roll(back[second], 1)] / 9}
+    led = combinability.soft_matching(
+        symmetry, a, b, fixed=wrong, batches=batches, regularisation=1e-3
+    )
+    np.testing.assert_array_equal(led.couplings[second], wrong[second])
+    same = np.allclose(led.couplings[first], soft.couplings[first], atol=1e-6)
+    assert same == (by == "activations")
+
+
+def test_units_within_others_stay_where_only_the_others_are_coupled():
+    found, symmetry = family("attention_by_reshape")
+    a = drawn(symmetry, found.variables, 0)
+    outer = [n for n, group in symmetry.groups.items() if not group.within]
+    back = permutations.random(jax.random.key(2), symmetry)
+    back = {name: back[name] for name in outer}
+    b = symmetry.apply(permutations.invert(symmetry, back), a)
+    soft = combinability.soft_matching(
+        symmetry, a, b, groups=outer, regularisation=1e-3
+    )
+    assert [*soft.couplings] == outer
+    close(combinability.transport(symmetry, soft.couplings, b), a, 5e-3)
+
+
+def test_the_weights_of_leaves_are_those_of_scores():
+    symmetry, (a, b) = mlp_symmetry(5, 4), (mlp_weights(n, 5, 4) for n in (0, 1))
+    found = combinability.soft_matching(
+        symmetry, a, b, leaf_weights=lambda path: {"b": 0.0, "in": 4.0}.get(path, 1.0)
+    )
+    a, b = ({**v, "b": 0 * v["b"], "in": 2 * v["in"]} for v in (a, b))
+    wanted = combinability.soft_matching(symmetry, a, b)
+    close(found.couplings, wanted.couplings, 1e-6)
+
+
+def test_batches_are_cast_to_the_dtypes_of_the_inference():
+    symmetry, (a, b) = mlp_symmetry(5, 4), (mlp_weights(n, 5, 4) for n in (0, 1))
+    batches = [np.round(10 * np.asarray(x)) for x in inputs()]
+    wanted = combinability.soft_matching(symmetry, a, b, batches=batches)
+    whole = [x.astype(int) for x in batches]
+    half = [jax.tree.map(lambda x: x.astype(jnp.bfloat16), v) for v in (a, b)]
+    found = combinability.soft_matching(symmetry, a, b, batches=whole)
+    close(found.couplings, wanted.couplings, 0)
+    combinability.soft_matching(symmetry, *half, batches=whole)
