@@ -18,6 +18,11 @@ from benchmarks._options import import_object
 
 Hyper = Mapping[str, Any]
 
+# The rate is constant, falls to zero along half a cosine, or rises, stays and falls to
+# zero, both linearly.
+SCHEDULES = ("constant", "cosine", "warmup_stable_decay")
+_WARMUP, _DECAYED = 0.05, 0.2  # shares of the run in which the last rises and falls
+
 
 @dataclasses.dataclass(frozen=True)
 class Range:
@@ -40,20 +45,21 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Horizon:
-    """The length of a run and whether its rates decay over it."""
+    """The length of a run and how its rates change over it."""
 
     steps: int  # steps of the whole run
-    # 1 if rates decay to zero along half a cosine, 0 if they are constant; may be
-    # traced, so that runs of both schedules share a compilation.
-    cosine: Any
+    # Place in `SCHEDULES`; may be traced, so that runs of all share a compilation.
+    kind: Any
 
     def schedule(self, peak: Any) -> optax.Schedule:
         """Returns the rate at each step count."""
 
         def rate(count: Any) -> jax.Array:
             progress = jnp.minimum(count / self.steps, 1.0)
-            decayed = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-            return peak * jnp.where(self.cosine, decayed, 1.0)
+            cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+            rise = (count + 1) / (_WARMUP * self.steps)
+            stable = jnp.clip(jnp.minimum(rise, (1.0 - progress) / _DECAYED), 0.0, 1.0)
+            return peak * jnp.stack([jnp.ones_like(cosine), cosine, stable])[self.kind]
 
         return rate
 
@@ -91,8 +97,8 @@ class Method:
 class Maker:
     """Makes a method's optimizer from a run's traced hyper-parameters.
 
-    The hyper-parameters are those of the method's space and "cosine". Equal makers
-    share their compilations.
+    The hyper-parameters are those of the method's space and "schedule", a place in
+    `SCHEDULES`. Equal makers share their compilations.
     """
 
     method: Method
@@ -100,7 +106,7 @@ class Maker:
 
     def __call__(self, hyper: Hyper) -> optax.GradientTransformation:
         hyper = {**self.method.fixed, **hyper}
-        return self.method.build(Horizon(self.steps, hyper["cosine"]), hyper)
+        return self.method.build(Horizon(self.steps, hyper["schedule"]), hyper)
 
 
 class ScaleByAggMoState(NamedTuple):
@@ -185,6 +191,8 @@ def _optimizer(name: str, rate: Any, hyper: Hyper, steps: int) -> Any:
             return optax.chain(scale_by_aggmo(), optax.scale_by_learning_rate(rate))
         case "ademamix":
             return _ademamix(rate, hyper, steps)
+        case "simplified_ademamix":
+            return optax.contrib.simplified_ademamix(rate, alpha=hyper["alpha"])
         case "lion":
             return optax.lion(rate, weight_decay=0.0)
         case "muon":
@@ -227,6 +235,11 @@ BASELINES = {
         _baseline("nadam", ADAM_RATE),
         _baseline("aggmo", MOMENTUM_RATE),
         _baseline("ademamix", ADAM_RATE, b3=0.999, alpha=5.0),
+        # Its sums of gradients are not divided: rates are a hundredth of Adam's.
+        _baseline(
+            "simplified_ademamix",
+            {"learning_rate": Range(1e-6, 1e-3), "alpha": Range(1.0, 100.0)},
+        ),
         _baseline("lion", {"learning_rate": Range(1e-5, 1e-2)}),
         Method(
             "schedule_free",
@@ -244,7 +257,7 @@ BASELINES = {
 def own_method(optimizer: str | Callable[..., optax.GradientTransformation]) -> Method:
     """Return your own optimizer as a method of a comparison.
 
-    A cosine schedule scales its updates, so the learning rate that it is given is a
+    A schedule scales its updates, so the learning rate that it is given is a
     (traced) number. What is tuned is in its attribute `space`, if it has one: by
     argument `(low, high)`, or `(low, high, "linear")`; else `learning_rate` from 10⁻⁴
     to 10⁻¹. The learning rate, whose range decides on `at_border`, comes first.

@@ -68,7 +68,7 @@ def _place(name: str, known: list[str], places: int) -> int:
 
 def is_learned(method: str) -> bool:
     """Whether a method corrects its law while it trains; a frozen law does not."""
-    return method.startswith("rllc") and "frozen" not in method
+    return "rllc" in method.split("_") and "frozen" not in method
 
 
 def label(method: str) -> str:

@@ -14,6 +14,7 @@ Baseline = Literal[
     "nadam",
     "aggmo",
     "ademamix",
+    "simplified_ademamix",
     "lion",
     "schedule_free",
     "prodigy",
@@ -26,6 +27,18 @@ Frozen = Literal[
     "rllc_frozen_learned",
     "rllc_adam_frozen_learned",
 ]
+Composition = Literal[
+    "nadam_rllc",
+    "rllc_sign",
+    "sign_rllc",
+    "rllc_muon",
+    "muon_rllc",
+    "schedule_free_rllc_adam",
+    "adam_averaged",
+    "rllc_adam_averaged",
+    "adam_lookahead",
+    "rllc_adam_lookahead",
+]
 Model = Literal[
     "mlp",
     "cnn",
@@ -36,10 +49,11 @@ Model = Literal[
     "tiny10",
     "transformer",
 ]
-Schedule = Literal["constant", "cosine"]
+Schedule = Literal["constant", "cosine", "warmup_stable_decay"]
 Problem = Literal["quadratic", "rosenbrock"]
 # Laws are learned, then frozen: methods are trained in this order.
-METHOD_NAMES = (*get_args(Baseline), *get_args(Variant), *get_args(Frozen))
+DEFAULT_METHODS = (*get_args(Baseline), *get_args(Variant), *get_args(Frozen))
+METHOD_NAMES = (*DEFAULT_METHODS, *get_args(Composition))
 # Methods frozen at a law that another has learned.
 LEARNED_FROM = {"rllc_frozen_learned": "rllc", "rllc_adam_frozen_learned": "rllc_adam"}
 
@@ -57,7 +71,8 @@ class Config(Options):
         or your own Linen or NNX module, package.module:Class.
       methods: The optimizers compared: names, or package.module:optimizer, a function
         of learning_rate that returns an Optax transformation.
-      schedules: Learning-rate schedules, of "constant" and "cosine" (to zero).
+      schedules: Learning-rate schedules, of "constant", "cosine" (to zero) and
+        "warmup_stable_decay" (linearly up for 5 % and to zero in the last 20 %).
       trials: Hyper-parameters tried for each method and schedule.
       seeds: Fresh seeds that the tuned methods are compared on.
       steps: Optimizer steps of a run.
@@ -72,8 +87,10 @@ class Config(Options):
     """
 
     model: Model | str = "mlp"
-    methods: tuple[Baseline | Variant | Frozen | str, ...] = METHOD_NAMES
-    schedules: tuple[Schedule, ...] = get_args(Schedule)
+    methods: tuple[Baseline | Variant | Frozen | Composition | str, ...] = (
+        DEFAULT_METHODS
+    )
+    schedules: tuple[Schedule, ...] = ("constant", "cosine")
     trials: int = 16
     seeds: int = 10
     steps: int = 1200

@@ -7,9 +7,10 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks._options import computed_in
-from benchmarks.baselines import BASELINES, Maker, Method, own_method
+from benchmarks.baselines import BASELINES, SCHEDULES, Maker, Method, own_method
 from benchmarks.networks import History, Task, configured_task, open_run, train
 from benchmarks.rllc import _tuning
+from benchmarks.rllc._compositions import COMPOSITIONS
 from benchmarks.rllc._config import LEARNED_FROM, Config
 from benchmarks.rllc._problems import STEPS, run_problem
 from benchmarks.rllc._result import Result
@@ -140,7 +141,7 @@ def comparisons(
 ) -> list[dict[str, Any]]:
     """Compare methods that learn their law, and your own, with all others."""
     row = {"schedule": schedule, "metric": metric}
-    ours = [name for name in values if name in VARIANTS or name not in METHODS]
+    ours = [n for n in values if n in VARIANTS | COMPOSITIONS or n not in METHODS]
     return [
         row
         | {"method": name, "against": other}
@@ -188,8 +189,10 @@ def run_method(
             name: np.array([one[name] for _, one in runs], np.float32)
             for name in method.space
         }
-        # The schedule is a traced flag: all runs of a method share one compilation.
-        hyper["cosine"] = np.array([schedule == "cosine" for schedule, _ in runs])
+        # The schedule is traced: all runs of a method share one compilation.
+        hyper["schedule"] = np.array(
+            [SCHEDULES.index(schedule) for schedule, _ in runs]
+        )
         if laws:
             hyper["law"] = np.array(
                 [laws[schedule] for schedule, _ in runs], np.float32

@@ -87,7 +87,7 @@ def _run_method(
     def run(trials: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> Fit:
         count = len(seeds)
         hyper = {k: np.array([t[k] for t in trials], np.float32) for k in trials[0]}
-        hyper["cosine"] = np.zeros(count, bool)
+        hyper["schedule"] = np.zeros(count, int)
         if law is not None:
             hyper["law"] = np.tile(np.array(law, np.float32), (count, 1))
         keys = jax.vmap(jax.random.key)(np.array(seeds))

@@ -88,7 +88,7 @@ class Method(Tuned):
 class Comparison(Record):
     """Paired difference of two methods: `method` minus `against`, over seeds."""
 
-    schedule: str  # "constant" or "cosine"
+    schedule: str  # "constant", "cosine" or "warmup_stable_decay"
     # "train_loss", "validation_loss", "validation_error" (one minus the accuracy), or
     # "log10_loss" of a problem: smaller is better.
     metric: str

@@ -22,6 +22,7 @@ from benchmarks.baselines import (
     Hyper,
     Method,
 )
+from benchmarks.rllc._compositions import COMPOSITIONS
 
 # The defaults of `rllc.rllc` and `rllc.rllc_adam`.
 MEMORY = rllc.decays(0.0, 0.9, 0.99)
@@ -105,4 +106,4 @@ FROZEN = {
     for name in ("rllc", "rllc_adam")
 }
 
-METHODS: dict[str, Method] = {**BASELINES, **VARIANTS, **FROZEN}
+METHODS: dict[str, Method] = {**BASELINES, **VARIANTS, **FROZEN, **COMPOSITIONS}

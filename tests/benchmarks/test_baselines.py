@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.baselines import (
     BASELINES,
+    SCHEDULES,
     Horizon,
     Maker,
     Range,
@@ -46,8 +47,8 @@ def test_every_baseline_lowers_a_loss_in_the_middle_of_its_space(name):
         return loss(params), loss(last)
 
     middle = {name: one.at(0.6) for name, one in method.space.items()}
-    for cosine in (False, True):
-        before, after = losses({**middle, "cosine": cosine})
+    for schedule in range(len(SCHEDULES)):
+        before, after = losses({**middle, "schedule": schedule})
         assert after < before
 
 
@@ -58,14 +59,23 @@ def test_all_rates_are_sought_over_three_decades():
         assert sought.high / sought.low == pytest.approx(1e3)
 
 
-def test_a_cosine_falls_from_the_peak_to_zero_and_a_constant_stays():
-    counts = jnp.array([0, STEPS // 2, STEPS, STEPS + 5])
-    cosine = jax.vmap(Horizon(STEPS, True).schedule(2.0))(counts)
-    np.testing.assert_allclose(cosine, [2.0, 1.0, 0.0, 0.0], atol=1e-6)
-    constant = jax.vmap(Horizon(STEPS, False).schedule(2.0))(counts)
-    np.testing.assert_allclose(constant, 2.0)
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("constant", [2.0, 2.0, 2.0, 2.0, 2.0]),
+        ("cosine", [2.0, 1.0, 1.0 - np.cos(np.pi / 10), 0.0, 0.0]),
+        ("warmup_stable_decay", [0.4, 2.0, 1.0, 0.0, 0.0]),
+    ],
+)
+def test_schedules_fall_from_the_peak_as_their_names_say(name, rates):
+    rate = Horizon(100, SCHEDULES.index(name)).schedule(2.0)
+    found = jax.vmap(rate)(jnp.array([0, 50, 90, 100, 105]))
+    np.testing.assert_allclose(found, rates, atol=1e-6)
+
+
+def test_the_cosine_is_that_of_optax():
     expected = optax.cosine_decay_schedule(2.0, STEPS)(7)
-    np.testing.assert_allclose(Horizon(STEPS, True).schedule(2.0)(7), expected)
+    np.testing.assert_allclose(Horizon(STEPS, 1).schedule(2.0)(7), expected)
 
 
 def run(optimizer: Any, gradients):
@@ -87,8 +97,8 @@ def test_schedule_free_is_the_same_whatever_the_schedule():
     method = BASELINES["schedule_free"]
     assert not method.scheduled
     constant, cosine = (
-        run(Maker(method, 20)({"learning_rate": 0.1, "cosine": flag}), GRADIENTS)[0]
-        for flag in (False, True)
+        run(Maker(method, 20)({"learning_rate": 0.1, "schedule": kind}), GRADIENTS)[0]
+        for kind in (0, 1)
     )
     np.testing.assert_array_equal(constant, cosine)
 
@@ -102,7 +112,7 @@ def test_aggmo_averages_momentum_over_its_decays():
 
 def test_ademamix_ends_at_its_slow_decay_and_full_weight():
     steps = len(GRADIENTS)
-    grown = Maker(BASELINES["ademamix"], steps)({"learning_rate": 1.0, "cosine": False})
+    grown = Maker(BASELINES["ademamix"], steps)({"learning_rate": 1.0, "schedule": 0})
     settled: Any = optax.contrib.ademamix(lambda count: 1.0, b3=0.999, alpha=5.0)
     _, state = run(grown, GRADIENTS)
     args = (GRADIENTS[0], state, jnp.zeros(4))

@@ -15,10 +15,11 @@ from scipy import stats
 import benchmarks.__main__ as command_line
 import rllc
 from benchmarks import _options, baselines, data, models, networks, runs, training
-from benchmarks.baselines import BASELINES, Maker
+from benchmarks.baselines import BASELINES, SCHEDULES, Maker
 from benchmarks.rllc import (
     METHODS,
     Config,
+    _compositions,
     _config,
     _experiment,
     _problems,
@@ -26,6 +27,7 @@ from benchmarks.rllc import (
     _variants,
 )
 from benchmarks.rllc import run as run_rllc
+from benchmarks.rllc._compositions import COMPOSITIONS
 
 CONFIG = Config(
     methods=("sgd", "schedule_free", "rllc_frozen_learned", "rllc"),
@@ -177,7 +179,7 @@ def test_each_schedule_freezes_the_law_that_was_learned_with_it(digits, monkeypa
     laws = {"constant": [1.0, 2.0, 3.0], "cosine": [4.0, 5.0, 6.0]}
     with pytest.raises(KeyboardInterrupt):
         _experiment.run_method(CONFIG, run, task, method, laws)
-    columns = ["cosine" if flag else "constant" for flag in asked["cosine"]]
+    columns = [SCHEDULES[kind] for kind in asked["schedule"]]
     assert sorted(columns) == ["constant"] * 3 + ["cosine"] * 3
     expected = [laws[column] for column in columns]
     np.testing.assert_array_equal(asked["law"], expected)
@@ -201,14 +203,14 @@ def updates_of(optimizer: Any) -> np.ndarray:
 @pytest.mark.parametrize("make", [rllc.rllc, rllc.rllc_adam])
 def test_the_variants_are_the_defaults_of_the_library(make):
     method = METHODS[make.__name__]
-    ours = Maker(method, 10)({"learning_rate": 0.1, "cosine": False})
+    ours = Maker(method, 10)({"learning_rate": 0.1, "schedule": 0})
     np.testing.assert_allclose(updates_of(ours), updates_of(make(0.1)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", [rllc.rllc, rllc.rllc_adam])
 def test_the_frozen_initial_law_is_rllc_that_does_not_learn(make):
     method = METHODS[f"{make.__name__}_frozen_initial"]
-    frozen = Maker(method, 10)({"learning_rate": 0.1, "cosine": False})
+    frozen = Maker(method, 10)({"learning_rate": 0.1, "schedule": 0})
     initial = _variants.initial_law(make(0.1))
     still = make(0.1, law=rllc.LearningLaw(rate=0.0, initial=initial))
     np.testing.assert_allclose(updates_of(frozen), updates_of(still), rtol=1e-5)
@@ -309,6 +311,7 @@ def test_the_choices_of_options_are_what_there_is():
     assert tuple(METHODS) == _config.METHOD_NAMES
     assert set(get_args(_config.Problem)) == set(_problems.PROBLEMS)
     assert [*get_args(_config.Baseline)] == [*BASELINES]
+    assert get_args(_config.Schedule) == SCHEDULES
 
 
 # Your own.
@@ -373,9 +376,72 @@ class Flat(nn.Module):
 
 def test_a_cosine_schedule_scales_your_own_updates():
     method = baselines.own_method(optax.sgd)
-    hyper = {"learning_rate": 0.5, "cosine": True}
+    hyper = {"learning_rate": 0.5, "schedule": 1}
     optimizer = Maker(method, 4)(hyper)
     updates = updates_of(optimizer)
     rates = 0.25 * (1 + np.cos(np.pi * np.arange(4) / 4))
     gradients = np.random.default_rng(0).normal(size=(4, 3)).astype("f")
     np.testing.assert_allclose(updates, -rates[:, None] * gradients, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_compositions_lower_a_loss(name):
+    method = COMPOSITIONS[name]
+    hyper = {rate: one.at(0.6) for rate, one in method.space.items()}
+    optimizer = Maker(method, 60)(hyper | {"schedule": 1})
+    target = jax.random.normal(jax.random.key(0), (4, 3))
+
+    def loss(params):
+        return jnp.mean((params["w"] - target) ** 2) + jnp.mean(params["b"] ** 2)
+
+    @jax.jit
+    def last():
+        def step(_, carry):
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+            return optax.apply_updates(params, updates), state
+
+        params = {"w": jnp.zeros((4, 3)), "b": jnp.ones(3)}
+        carry = jax.lax.fori_loop(0, 60, step, (params, optimizer.init(params)))
+        if method.eval_params is not None:
+            return loss(params), loss(method.eval_params(carry[1], carry[0]))
+        return loss(params), loss(carry[0])
+
+    before, after = last()
+    assert after < before
+
+
+def followed(optimizer: Any, params: Any, steps: int) -> tuple[Any, Any, list[Any]]:
+    """Returns parameters, state and the path of an optimizer on a quadratic."""
+    state, path = optimizer.init(params), []
+    for _ in range(steps):
+        updates, state = optimizer.update(params - 1.0, state, params)
+        params = optax.apply_updates(params, updates)
+        path.append(params)
+    return params, state, path
+
+
+def test_averaged_parameters_are_a_decaying_average_of_the_path():
+    start = jnp.array([3.0, -2.0])
+    _, state, path = followed(_compositions.averaged(optax.sgd(0.1)), start, 5)
+    _, _, expected = followed(optax.sgd(0.1), start, 5)
+    np.testing.assert_array_equal(path, expected)
+    average = start
+    for params in path:
+        average = 0.99 * average + 0.01 * params
+    found = _compositions.evaluated(state, path[-1])
+    np.testing.assert_allclose(found, average, rtol=1e-6)
+
+
+def test_lookahead_with_its_slow_parameters_in_the_state_is_that_of_optax():
+    start = jnp.array([3.0, -2.0])
+    fast, state, _ = followed(_compositions.looking_ahead(optax.sgd(0.1)), start, 8)
+    optimizer = optax.lookahead(optax.sgd(0.1), 6, 0.5)
+    both = optax.LookaheadParams.init_synced(start)
+    theirs = optimizer.init(both)
+    for _ in range(8):
+        updates, theirs = optimizer.update(both.fast - 1.0, theirs, both)
+        both = optax.apply_updates(both, updates)
+    np.testing.assert_allclose(fast, both.fast, rtol=1e-6)
+    found = _compositions.evaluated(state, fast)
+    np.testing.assert_allclose(found, both.slow, rtol=1e-6)

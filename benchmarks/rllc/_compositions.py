@@ -1,0 +1,148 @@
+"""RLLC in the place of another optimizer's momentum, and averages around both.
+
+Next to each stands the same method without it, so that the two show what it adds.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import optax
+
+import rllc
+from benchmarks.baselines import ADAM_RATE, Horizon, Hyper, Method, Range
+
+_AVERAGE_STEP = 0.01  # the parameters' average looks back over 100 steps
+_SYNC_PERIOD, _SLOW_STEP = 6, 0.5  # of lookahead, an example of its authors
+Optimizer = optax.GradientTransformationExtraArgs
+
+
+class _Evaluated(NamedTuple):
+    """An optimizer's state, and the parameters that it is judged by."""
+
+    inner: Any
+    params: optax.Params
+
+
+def evaluated(state: _Evaluated, params: optax.Params) -> optax.Params:
+    """Return the parameters that a method is judged by."""
+    del params
+    return state.params
+
+
+def averaged(optimizer: optax.GradientTransformation) -> Optimizer:
+    """Judge an optimizer by the decaying average of its parameters."""
+
+    def init(params: optax.Params) -> _Evaluated:
+        return _Evaluated(optimizer.init(params), params)
+
+    def update(updates, state, params=None, **extra_args):
+        del extra_args
+        updates, inner = optimizer.update(updates, state.inner, params)
+        new = optax.apply_updates(params, updates)
+        average = optax.incremental_update(new, state.params, _AVERAGE_STEP)
+        return updates, _Evaluated(inner, average)
+
+    return Optimizer(init, update)
+
+
+def looking_ahead(optimizer: optax.GradientTransformation) -> Optimizer:
+    """Keep the slow parameters of `optax.lookahead` in the state."""
+    pair = optax.lookahead(optimizer, _SYNC_PERIOD, _SLOW_STEP)
+
+    def init(params: optax.Params) -> _Evaluated:
+        both = optax.LookaheadParams.init_synced(params)
+        return _Evaluated(pair.init(both), params)
+
+    def update(updates, state, params=None, **extra_args):
+        del extra_args
+        both = optax.LookaheadParams(params, state.params)
+        found, inner = pair.update(updates, state.inner, both)
+        slow = optax.apply_updates(state.params, found.slow)
+        return found.fast, _Evaluated(inner, slow)
+
+    return Optimizer(init, update)
+
+
+def _momentum() -> optax.GradientTransformation:
+    """RLLC whose initial law has gain 1, to stand before what sets steps' size."""
+    memory = rllc.decays(0.0, 0.9, 0.99)
+    initial = memory.initial_law / (memory.initial_law @ memory.spectrum.gain)
+    return rllc.scale_by_rllc(memory, rllc.LearningLaw(initial=initial))
+
+
+def _nadam(rate: Any) -> optax.GradientTransformation:
+    """Start from NAdam's law: 0.1 of the gradient and 0.9 of the average, gain 1."""
+    law = rllc.LearningLaw(rate=1e-3, initial=[0.1, 0.09])
+    return rllc.rllc_adam(rate, memory=rllc.decays(0.0, 0.9), law=law)
+
+
+def _muon(rate: Any) -> optax.GradientTransformation:
+    """Muon of a gradient, without momentum; vectors take RMSProp's steps."""
+    return optax.contrib.muon(
+        rate, beta=0.0, nesterov=False, adam_b1=0.0, consistent_rms=0.2
+    )
+
+
+def _muon_rllc(rate: Any) -> optax.GradientTransformation:
+    return optax.chain(_muon(1.0), _momentum(), optax.scale_by_schedule(rate))
+
+
+def _rllc_sign(rate: Any) -> optax.GradientTransformation:
+    scale = optax.scale_by_learning_rate(rate)
+    return optax.chain(_momentum(), optax.scale_by_sign(), scale)
+
+
+def _sign_rllc(rate: Any) -> optax.GradientTransformation:
+    scale = optax.scale_by_learning_rate(rate)
+    return optax.chain(optax.scale_by_sign(), _momentum(), scale)
+
+
+def _schedule_free(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
+    peak, warmup = hyper["learning_rate"], max(1, horizon.steps // 20)
+    rate = optax.warmup_constant_schedule(0.0, peak, warmup)
+    return optax.contrib.schedule_free(rllc.rllc_adam(rate), rate)
+
+
+_SIGN_RATE = {"learning_rate": Range(1e-5, 1e-2)}  # of Lion
+
+
+def _method(
+    name: str,
+    make: Callable[[Any], optax.GradientTransformation],
+    space: Mapping[str, Range] = ADAM_RATE,
+    eval_params: Callable[[Any, Any], Any] | None = None,
+) -> Method:
+    def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
+        return make(horizon.schedule(hyper["learning_rate"]))
+
+    return Method(name, build, space, eval_params=eval_params)
+
+
+def _around(name: str, wrap: Callable[[Any], Any]) -> list[Method]:
+    return [
+        _method(f"{inner}_{name}", lambda r, f=f: wrap(f(r)), eval_params=evaluated)
+        for inner, f in (("adam", optax.adam), ("rllc_adam", rllc.rllc_adam))
+    ]
+
+
+COMPOSITIONS = {
+    method.name: method
+    for method in (
+        _method("nadam_rllc", _nadam),
+        # Signs, as of Lion, and orthogonal steps, as of Muon: of RLLC's steps, then
+        # RLLC of theirs.
+        _method("rllc_sign", _rllc_sign, _SIGN_RATE),
+        _method("sign_rllc", _sign_rllc, _SIGN_RATE),
+        _method("rllc_muon", lambda rate: optax.chain(_momentum(), _muon(rate))),
+        _method("muon_rllc", _muon_rllc),
+        Method(
+            "schedule_free_rllc_adam",
+            _schedule_free,
+            {"learning_rate": Range(3e-4, 3e-1)},
+            scheduled=False,
+            eval_params=optax.contrib.schedule_free_eval_params,
+        ),
+        *_around("averaged", averaged),
+        *_around("lookahead", looking_ahead),
+    )
+}
