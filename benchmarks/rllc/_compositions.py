@@ -35,7 +35,7 @@ def averaged(optimizer: optax.GradientTransformation) -> Optimizer:
     def init(params: optax.Params) -> _Evaluated:
         return _Evaluated(optimizer.init(params), params)
 
-    def update(updates, state, params=None, **extra_args):
+    def update(updates, state, params: Any = None, **extra_args):
         del extra_args
         updates, inner = optimizer.update(updates, state.inner, params)
         new = optax.apply_updates(params, updates)
@@ -47,13 +47,13 @@ def averaged(optimizer: optax.GradientTransformation) -> Optimizer:
 
 def looking_ahead(optimizer: optax.GradientTransformation) -> Optimizer:
     """Keep the slow parameters of `optax.lookahead` in the state."""
-    pair = optax.lookahead(optimizer, _SYNC_PERIOD, _SLOW_STEP)
+    pair: Any = optax.lookahead(optimizer, _SYNC_PERIOD, _SLOW_STEP)
 
     def init(params: optax.Params) -> _Evaluated:
         both = optax.LookaheadParams.init_synced(params)
         return _Evaluated(pair.init(both), params)
 
-    def update(updates, state, params=None, **extra_args):
+    def update(updates, state, params: Any = None, **extra_args):
         del extra_args
         both = optax.LookaheadParams(params, state.params)
         found, inner = pair.update(updates, state.inner, both)

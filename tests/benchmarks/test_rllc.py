@@ -426,22 +426,22 @@ def test_averaged_parameters_are_a_decaying_average_of_the_path():
     _, state, path = followed(_compositions.averaged(optax.sgd(0.1)), start, 5)
     _, _, expected = followed(optax.sgd(0.1), start, 5)
     np.testing.assert_array_equal(path, expected)
-    average = start
+    average: Any = start
     for params in path:
         average = 0.99 * average + 0.01 * params
-    found = _compositions.evaluated(state, path[-1])
+    found: Any = _compositions.evaluated(state, path[-1])
     np.testing.assert_allclose(found, average, rtol=1e-6)
 
 
 def test_lookahead_with_its_slow_parameters_in_the_state_is_that_of_optax():
     start = jnp.array([3.0, -2.0])
     fast, state, _ = followed(_compositions.looking_ahead(optax.sgd(0.1)), start, 8)
-    optimizer = optax.lookahead(optax.sgd(0.1), 6, 0.5)
-    both = optax.LookaheadParams.init_synced(start)
+    optimizer: Any = optax.lookahead(optax.sgd(0.1), 6, 0.5)
+    both: Any = optax.LookaheadParams.init_synced(start)
     theirs = optimizer.init(both)
     for _ in range(8):
         updates, theirs = optimizer.update(both.fast - 1.0, theirs, both)
         both = optax.apply_updates(both, updates)
     np.testing.assert_allclose(fast, both.fast, rtol=1e-6)
-    found = _compositions.evaluated(state, fast)
+    found: Any = _compositions.evaluated(state, fast)
     np.testing.assert_allclose(found, both.slow, rtol=1e-6)
