@@ -185,12 +185,13 @@ def _speed(arguments: Sequence[str]) -> None:
         return
     if name not in SPEED:
         sys.exit(_unknown("measurement", name, SPEED))
-    module = importlib.import_module(f"benchmarks.speed.{name}")
+    from benchmarks.speed._config import CONFIGS
 
     def measure(config: Any, out: _Folder = None) -> tuple[Any, Path | None]:
         return config, out
 
-    measure.__annotations__["config"] = Annotated[module.Config, tyro.conf.arg(name="")]
+    kind = Annotated[CONFIGS[name], tyro.conf.arg(name="")]
+    measure.__annotations__["config"] = kind
 
     program, text = f"{_PROGRAM} speed {name}", SPEED[name] + _SPEED_ABOUT
     config, out = tyro.cli(
@@ -200,6 +201,7 @@ def _speed(arguments: Sequence[str]) -> None:
 
     from benchmarks.speed import runner
 
+    module = importlib.import_module(f"benchmarks.speed.{name}")
     folder, result = runner.run(module.BENCHMARK, config, out)
     console = Console()
     runner.show(module.BENCHMARK, result, console)

@@ -1,6 +1,5 @@
 """Weight matching against a plain loop, and `evaluate` against the same by hand."""
 
-import dataclasses
 import functools
 import itertools
 import resource
@@ -16,41 +15,13 @@ from flax import linen as nn
 from scipy.optimize import linear_sum_assignment
 
 import combinability
-from benchmarks._options import check_counts
 from benchmarks.models import CNN, MLP, CharTransformer, ResNet
 from benchmarks.speed import runner
+from benchmarks.speed._config import Combinability as Config
 from benchmarks.speed.runner import Benchmark, Timing
 from combinability import Symmetry, permutations, weight_matching
 
 _NOISE, _MAX_SWEEPS, _CLASSES = 0.3, 100, 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What is timed: matching of ResNet-20, and combinations.
-
-    Args:
-      widths: ResNet-20 with LayerNorm and 16, 32 and 64 channels times each of these is
-        matched to a permuted and noisy copy.
-      rounds: How often each program is timed, in turns; first calls 3 times.
-      samples: Numbers of combinations that are evaluated.
-      seed: Of weights, permutations, noise and the order of the groups.
-      large: Large networks with random weights that are matched once: "MLP 512",
-        "MLP 2048", "GPT-2-small" (minutes, and 4 GB of memory).
-    """
-
-    widths: tuple[int, ...] = (4, 16)
-    rounds: int = 5
-    samples: tuple[int, ...] = (48, 300, 1000)
-    seed: int = 0
-    large: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        check_counts(self, widths=1, rounds=3, samples=1, seed=0)
-        unknown = [name for name in self.large if name not in LARGE]
-        if unknown:
-            known = ", ".join(LARGE)
-            raise ValueError(f"large: expected some of {known}, got {unknown[0]!r}")
 
 
 def time_matching(

@@ -1,6 +1,5 @@
 """The cost of an optimizer's step: seconds, memory traffic and temporary memory."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -11,28 +10,12 @@ import numpy as np
 import optax
 
 import rllc
-from benchmarks._options import check_counts
 from benchmarks.speed import runner
+from benchmarks.speed._config import Rllc as Config
 from benchmarks.speed.runner import Benchmark, Program, Timing
 
 # Matrices and vectors as in a network; the matrices hold 98 % of the parameters.
 _SHAPES = (1024, 1024), (1024,)
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What is timed.
-
-    Args:
-      parameters: How many float32 parameters.
-      rounds: How often each optimizer is timed, all in turns.
-    """
-
-    parameters: int = 10_000_000
-    rounds: int = 31
-
-    def __post_init__(self):
-        check_counts(self, parameters=1_100_000, rounds=3)
 
 
 def optimizers() -> dict[str, tuple[optax.GradientTransformation, int]]:

@@ -1,6 +1,5 @@
 """Task-loss matching against loops by hand, and measures from moments."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,47 +11,13 @@ import optax
 from flax import linen as nn
 
 import stitching
-from benchmarks._options import check_counts, check_positive
 from benchmarks.models import Tiny10
 from benchmarks.speed import runner
+from benchmarks.speed._config import IMAGES
+from benchmarks.speed._config import Stitching as Config
 from benchmarks.speed.runner import Benchmark, Program, Timing
 
 MANY = 8
-_IMAGES = 2000
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What is timed: task-loss matching of Tiny-10, and measures from moments.
-
-    Args:
-      rounds: How often each program is timed, in turns.
-      seconds: How long each training takes in a round, about.
-      batch_size: Images per step.
-      samples: Of the activations whose CKA and least squares are timed.
-      features: Of each of these.
-      seed: Of these.
-    """
-
-    rounds: int = 7
-    seconds: float = 1.0
-    batch_size: int = 100
-    samples: int = 10_000
-    features: int = 512
-    seed: int = 0
-
-    def __post_init__(self):
-        check_counts(self, rounds=3, batch_size=1, features=1, seed=0)
-        check_positive(self, "seconds")
-        if self.batch_size > _IMAGES:
-            raise ValueError(
-                f"batch_size: expected at most {_IMAGES}, got {self.batch_size}"
-            )
-        if self.features >= self.samples:
-            raise ValueError(
-                f"features: expected fewer than samples={self.samples}, "
-                f"got {self.features}"
-            )
 
 
 def time_layer(
@@ -61,7 +26,7 @@ def time_layer(
     """Time the training of an affine map at one layer, an image of a step."""
     front, programs = trainings(module, shape, path)
     before, size = runner.timed(front), config.batch_size
-    losses = [float(programs[n](2, _IMAGES)[1]) for n in programs if n != "many"]
+    losses = [float(programs[n](2, IMAGES)[1]) for n in programs if n != "many"]
     steps = {n: _steps(run, size, config.seconds) for n, run in programs.items()}
     # The fixed cost of a call is shared by as many steps.
     steps["train"] = steps["by hand"]
@@ -69,7 +34,7 @@ def time_layer(
     times = runner.interleaved(turns, config.rounds)
     images = {n: size * steps[n] * (MANY if n == "many" else 1) for n in times}
     per_image = {name: seconds / images[name] for name, seconds in times.items()}
-    per_image["activations, once"] = np.array([before / _IMAGES])
+    per_image["activations, once"] = np.array([before / IMAGES])
     against = {"train": ["two passes", "by hand"], "many": ["train"]}
     notes = {"train": {"difference": max(losses) / min(losses) - 1}}
     return runner.timings(f"{path}, per image", per_image, against, notes)
@@ -97,8 +62,8 @@ def trainings(
     """
     optimizer = optax.adam(1e-3)
     keys = jax.random.split(jax.random.key(0), 4)
-    inputs = jax.random.normal(keys[0], (_IMAGES, *shape))
-    labels = jnp.arange(_IMAGES) % 10
+    inputs = jax.random.normal(keys[0], (IMAGES, *shape))
+    labels = jnp.arange(IMAGES) % 10
     a, b = (jax.jit(module.init)(key, inputs[:1]) for key in keys[1:3])
     cut = stitching.cut(module, path, inputs[:1], train=False)
     example: Any = cut.activation
@@ -140,9 +105,9 @@ def trainings(
 
 def _minibatches(steps: int, batch_size: int) -> Iterator[np.ndarray]:
     """Rows of the minibatches, in a random order in each epoch."""
-    rng, each = np.random.default_rng(0), _IMAGES // batch_size
+    rng, each = np.random.default_rng(0), IMAGES // batch_size
     for first in range(0, steps, each):
-        order = rng.permutation(_IMAGES)[: each * batch_size].reshape(each, batch_size)
+        order = rng.permutation(IMAGES)[: each * batch_size].reshape(each, batch_size)
         yield from order[: steps - first]
 
 

@@ -3,11 +3,13 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from benchmarks import report, training
-from benchmarks.__main__ import main
+from benchmarks.__main__ import COMMANDS, SPEED, main
 from benchmarks.rllc import _experiment
 from benchmarks.runs import read_result
 
@@ -140,3 +142,19 @@ def test_an_unknown_option_is_a_usage_error(capsys):
         main(["tour", "--fast"])
     assert stopped.value.code == 2
     assert "--fast" in capsys.readouterr().err
+
+
+def test_no_help_waits_for_jax():
+    """It takes seconds to import."""
+    commands = [[], *([name] for name in COMMANDS), *(["speed", n] for n in SPEED)]
+    code = f"""
+import sys
+from benchmarks.__main__ import main
+for command in {commands}:
+    try:
+        main([*command, "--help"])
+    except SystemExit:
+        pass
+    assert "jax" not in sys.modules, command
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
