@@ -80,8 +80,6 @@ class Method:
     scheduled: bool = True
     # As in `benchmarks.networks.train`.
     eval_params: Callable[[Any, Any], Any] | None = None
-    # As in `benchmarks.networks.train`.
-    probe: Callable[[Any], dict[str, jax.Array]] | None = None
 
     @property
     def rate(self) -> str:

@@ -30,7 +30,7 @@ _FIGURES = {  # of each figure of methods: metrics, what they are drawn over, it
     "learning_rate_sensitivity": (["validation_loss"], "rates", "learning rate"),
 }
 _MOST = 6  # curves in one panel
-# The memories of our own methods, by their number of units.
+# The memories of older results, by their number of units.
 _MEMORIES = {3: rllc.decays(0.0, 0.9, 0.99), 4: rllc.decays(0.0, 0.9, 0.99, 0.999)}
 
 
@@ -251,35 +251,47 @@ def _differences(result: Any) -> list[Figure]:
 
 def _laws(result: Any) -> Iterator[Figure]:
     """For each schedule the laws over time, and next to them the responses."""
-    look, last = looks("responses"), schedules(result)[-1]
-    momentum = partial(rllc.plot.response, 0.9 ** np.arange(60), **look["momentum"])
+    last = schedules(result)[-1]
     for schedule in schedules(result)[::-1]:
-        panels, gains = [], []
-        for name, entry in entries(result, schedule).items():
-            memory = _memory(entry.law) if entry.law else None
-            if memory is None:
-                continue
-            law, gain = entry.law, entry.law.gain / entry.law.gain[:, :1]
-            start = rllc.response(memory, law.law[:, 0], 60).mean(axis=0)
-            paths = partial(rllc.plot.law, memory, law.law.swapaxes(0, 1), law.steps)
-            draws = [
-                momentum,
-                partial(rllc.plot.response, start, **look["start"]),
-                partial(rllc.plot.response, law.response, **look["end"]),
-            ]
-            panels.append(panel("law", paths, method=label(name)))
-            panels.append(panel("response", *draws, method=label(name)))
-            if np.nanmax(np.abs(gain - 1)) > 1e-3:
-                draw = partial(plots.curve, law.steps, gain, color=INK)
-                gains.append(panel("gain", draw, method=label(name)))
-        if panels:
-            end = "" if schedule == last else f"_{schedule}"
+        found = entries(result, schedule).items()
+        known = [(name, e.law) for name, e in found if e.law and _memory(e.law)]
+        for place in range(0, len(known), _MOST // 2):
+            some = known[place : place + _MOST // 2]
+            panels = [each for one in some for each in _law_panels(*one)]
+            gains = [each for one in some for each in _gain_panels(*one)]
+            end = f"_{schedule}" * (schedule != last) + f"_{place}" * bool(place)
             values: Any = {"folded": bool(end), "schedule": schedule}
             yield figure("laws", panels + gains, end, **values)
 
 
+def _law_panels(name: str, law: Any) -> list[Any]:
+    look, memory = looks("responses"), _memory(law)
+    start = rllc.response(memory, law.law[:, 0], 60).mean(axis=0)
+    paths = partial(rllc.plot.law, memory, law.law.swapaxes(0, 1), law.steps)
+    responses = {"momentum": 0.9 ** np.arange(60), "start": start, "end": law.response}
+    draws = [partial(rllc.plot.response, r, **look[n]) for n, r in responses.items()]
+    return [
+        panel("law", paths, method=label(name)),
+        panel("response", *draws, method=label(name)),
+    ]
+
+
+def _gain_panels(name: str, law: Any) -> list[Any]:
+    """The gain over time, where it is not conserved."""
+    gain = law.gain / law.gain[:, :1]
+    if np.nanmax(np.abs(gain - 1)) <= 1e-3:
+        return []
+    draw = partial(plots.curve, law.steps, gain, color=INK)
+    return [panel("gain", draw, method=label(name))]
+
+
 def _memory(law: Any) -> rllc.LinearMemory | None:
-    """The memory whose gain is that of the recorded laws."""
+    """The linear memory that a recorded law combines, if it is known.
+
+    Older results do not hold it: there it is one whose gain is that of the laws.
+    """
+    if law.memory is not None:
+        return rllc.LinearMemory(law.memory.propagator, law.memory.input)
     memory = _MEMORIES.get(law.law.shape[-1])
     if memory is None:
         return None

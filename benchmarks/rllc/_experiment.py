@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+import rllc
 from benchmarks import data
 from benchmarks._options import computed_in
 from benchmarks.baselines import BASELINES, SCHEDULES, Maker, Method, own_method
@@ -12,9 +13,15 @@ from benchmarks.networks import History, Task, configured_task, open_run, train
 from benchmarks.rllc import _tuning
 from benchmarks.rllc._compositions import COMPOSITIONS
 from benchmarks.rllc._config import LEARNED_FROM, Config
+from benchmarks.rllc._laws import (
+    law_probe,
+    linear_memory,
+    mean_response,
+    settled_law,
+)
 from benchmarks.rllc._problems import STEPS, run_problem
 from benchmarks.rllc._result import Result
-from benchmarks.rllc._variants import METHODS, VARIANTS, response, settled_law
+from benchmarks.rllc._variants import METHODS, VARIANTS
 from benchmarks.runs import Folder, Progress, Run
 
 # Stages of each method: it is tuned, then measured.
@@ -208,7 +215,7 @@ def run_method(
             curve_rows=config.curve_rows,
             final_rows=config.final_rows,
             eval_params=method.eval_params,
-            probe=method.probe,
+            probe=law_probe,
             augment=augment,
             checkpoint=here.checkpoint(),
             progress=here.advance,
@@ -229,8 +236,16 @@ def run_method(
         seeds = [TUNING_SEED + 1 + i for i in range(config.seeds)]
         selected = {s: [tuned[s]["selected"]] * len(seeds) for s in schedules}
         history = trained(selected, seeds)
+        memory = None
+        if "law" in history.probes:
+            hyper = {**tuned[schedules[0]]["selected"], "schedule": 0}
+            memory = linear_memory(
+                Maker(method, config.steps)(hyper),
+                history.variables[0]["params"],
+                history.probes["law"].shape[-1],
+            )
         return {
-            schedule: _measured(seeds, history, _block(i, len(seeds)))
+            schedule: _measured(seeds, history, _block(i, len(seeds)), memory)
             for i, schedule in enumerate(schedules)
         }
 
@@ -270,7 +285,12 @@ def _tuned(
     }
 
 
-def _measured(seeds: list[int], history: History, runs: slice) -> dict[str, Any]:
+def _measured(
+    seeds: list[int],
+    history: History,
+    runs: slice,
+    memory: rllc.LinearMemory | None,
+) -> dict[str, Any]:
     law = None
     if "law" in history.probes:
         laws = history.probes["law"][runs]
@@ -278,8 +298,13 @@ def _measured(seeds: list[int], history: History, runs: slice) -> dict[str, Any]
             "steps": history.steps,
             "law": laws,
             "gain": history.probes["gain"][runs],
-            "response": response(laws[:, -1]),
+            "response": None,
         }
+        if memory is not None:
+            law |= {
+                "response": mean_response(memory, laws[:, -1]),
+                "memory": {"propagator": memory.propagator, "input": memory.input},
+            }
     curves = {name: values[runs] for name, values in history.curves.items()}
     del curves["train_batch_loss"]
     seconds = history.seconds if np.isfinite(history.seconds).all() else None

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.baselines import Maker, Method
 from benchmarks.rllc import _tuning
 from benchmarks.rllc._config import LEARNED_FROM, Config
-from benchmarks.rllc._variants import settled_law
+from benchmarks.rllc._laws import law_probe, settled_law
 from benchmarks.training import Fit, fit
 
 STEPS = 1000
@@ -140,11 +140,10 @@ class _Evaluation:
     method: Method
 
     def __call__(self, variables, opt_state):
-        params, method = variables["params"], self.method
-        if method.eval_params is not None:
-            params = method.eval_params(opt_state, params)
-        probes = {} if method.probe is None else method.probe(opt_state)
-        return {"loss": self.problem.loss(params), "probes": probes}
+        params = variables["params"]
+        if self.method.eval_params is not None:
+            params = self.method.eval_params(opt_state, params)
+        return {"loss": self.problem.loss(params), "probes": law_probe(opt_state)}
 
 
 def _outcome(found: Fit) -> tuple[np.ndarray, np.ndarray]:

@@ -56,6 +56,13 @@ class Curves(Record):
     seconds: Float64[np.ndarray, " point"] | None = None
 
 
+class Memory(Record):
+    """A linear memory: M becomes M A + g bᵀ, for the gradient g."""
+
+    propagator: Float64[np.ndarray, "unit unit"]  # A
+    input: Float64[np.ndarray, " unit"]  # b
+
+
 class Law(Record):
     """How a learned law evolved."""
 
@@ -63,8 +70,9 @@ class Law(Record):
     law: Float64[np.ndarray, "seed point unit"]
     gain: Curve
     # Entry j is the weight of the gradient of j steps ago in the final update, averaged
-    # over the seeds.
-    response: Float64[np.ndarray, " age"]
+    # over the seeds; None where the memory is not linear.
+    response: Float64[np.ndarray, " age"] | None
+    memory: Memory | None = None  # if it is linear; None in older results
 
 
 class Method(Tuned):

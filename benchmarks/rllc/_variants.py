@@ -27,10 +27,6 @@ from benchmarks.rllc._compositions import COMPOSITIONS
 # The defaults of `rllc.rllc` and `rllc.rllc_adam`.
 MEMORY = rllc.decays(0.0, 0.9, 0.99)
 ADAM_MEMORY = rllc.direct_sum(MEMORY, rllc.decays(0.999))
-_BY_SIZE = {memory.size: memory for memory in (MEMORY, ADAM_MEMORY)}
-
-# How far back the response of a law is recorded.
-RESPONSE_LENGTH = 60
 
 
 def on_gradients(rate: Any, law: Any = None) -> optax.GradientTransformation:
@@ -50,30 +46,10 @@ def initial_law(optimizer: optax.GradientTransformation) -> np.ndarray:
         return np.asarray(rllc.diagnostics(state).law[0])
 
 
-def law_probe(opt_state: Any) -> dict[str, jax.Array]:
-    """Read the law and its gain from an optimizer's state."""
-    read = rllc.diagnostics(opt_state)
-    return {"law": read.law[0], "gain": read.gain[0]}
-
-
-def settled_law(probes: dict[str, Any]) -> np.ndarray | None:
-    """Return a run's mean law over the second half of its points, if it has laws."""
-    if "law" not in probes:
-        return None
-    laws = np.asarray(probes["law"])
-    return laws[len(laws) // 2 :].mean(axis=0)
-
-
-def response(laws: np.ndarray) -> np.ndarray:
-    """Return the mean of the responses of several laws, shape (runs, k)."""
-    memory = _BY_SIZE[laws.shape[-1]]
-    return np.mean(rllc.response(memory, laws, RESPONSE_LENGTH), axis=0)
-
-
 Law = Callable[[Hyper, Any], Any]  # of hyper-parameters and `on_gradients` or `on_adam`
 
 
-def _method(name: str, law: Law | None = None, probe: Any = None) -> Method:
+def _method(name: str, law: Law | None = None) -> Method:
     make, space = on_gradients, MOMENTUM_RATE
     if name.startswith("rllc_adam"):
         make, space = on_adam, ADAM_RATE
@@ -82,7 +58,7 @@ def _method(name: str, law: Law | None = None, probe: Any = None) -> Method:
         rate = horizon.schedule(hyper["learning_rate"])
         return make(rate, None if law is None else law(hyper, make))
 
-    return Method(name, build, space, probe=probe)
+    return Method(name, build, space)
 
 
 def _free(hyper: Hyper, make: Any) -> rllc.LearningLaw:
@@ -99,7 +75,7 @@ def _learned(hyper: Hyper, make: Any) -> rllc.FixedLaw:
 
 _laws: tuple[tuple[str, Law | None], ...]
 _laws = (("rllc", None), ("rllc_free", _free), ("rllc_adam", None))
-VARIANTS = {name: _method(name, law, law_probe) for name, law in _laws}
+VARIANTS = {name: _method(name, law) for name, law in _laws}
 FROZEN = {
     f"{name}_frozen_{kind}": _method(f"{name}_frozen_{kind}", law)
     for kind, law in (("initial", _initial), ("learned", _learned))

@@ -14,7 +14,16 @@ from scipy import stats
 
 import benchmarks.__main__ as command_line
 import rllc
-from benchmarks import _options, baselines, data, models, networks, runs, training
+from benchmarks import (
+    _options,
+    baselines,
+    data,
+    models,
+    networks,
+    report,
+    runs,
+    training,
+)
 from benchmarks.baselines import BASELINES, SCHEDULES, Maker
 from benchmarks.rllc import (
     METHODS,
@@ -367,6 +376,49 @@ def test_your_own_objects_are_compared_from_python(digits):
     given = {"dataset": digits, "model": nn.Sequential([Flat(), nn.Dense(10)])}
     found = run_rllc(config, methods=[optax.rmsprop, optax.adamax], **given)
     assert list(found.methods) == ["sgd", "rmsprop", "adamax"]
+
+
+def own_law(learning_rate):
+    return optax.chain(
+        optax.clip_by_global_norm(1.0),
+        rllc.scale_by_rllc(rllc.decays(0.5, 0.95)),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def not_linear(learning_rate):
+    return rllc.rllc(learning_rate, rllc.units(optax.trace(0.0), optax.trace(0.9)))
+
+
+def several_laws(learning_rate):
+    return rllc.rllc(learning_rate, law=rllc.LearningLaw(groups="leaf"))
+
+
+def fixed_law(learning_rate):
+    return rllc.rllc(learning_rate, law=rllc.FixedLaw([0.0, 1.0, 0.0]))
+
+
+def test_the_law_that_your_own_method_learns_is_recorded_and_drawn(digits):
+    config = dataclasses.replace(
+        CONFIG, methods=("rllc",), schedules=("constant",), problems=(), trials=1
+    )
+    model = nn.Sequential([Flat(), nn.Dense(10)])
+    methods = [own_law, not_linear, several_laws, fixed_law]
+    result = run_rllc(config, dataset=digits, model=model, methods=methods)
+    laws = {name: columns["constant"].law for name, columns in result.methods.items()}
+    assert laws["several_laws"] is None
+    assert laws["fixed_law"] is None
+    memory, law = rllc.decays(0.5, 0.95), laws["own_law"]
+    np.testing.assert_array_equal(law.memory.propagator, memory.propagator)
+    np.testing.assert_array_equal(law.memory.input, memory.input)
+    np.testing.assert_allclose(
+        law.response, rllc.response(memory, law.law[:, -1], 60).mean(0)
+    )
+    assert laws["not_linear"].memory is None
+    assert np.ptp(laws["not_linear"].law) > 0
+    np.testing.assert_array_equal(laws["rllc"].memory.input, _variants.MEMORY.input)
+    (figure,) = [f for f in report.page(result).figures if f.name == "laws"]
+    assert len(figure.panels) == 4  # of two methods, over time and as a response
 
 
 class Flat(nn.Module):
