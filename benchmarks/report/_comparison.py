@@ -16,6 +16,13 @@ from benchmarks.report._page import Page, Section, Table, measured
 from benchmarks.report._style import is_learned, label, strong
 
 _MOST = 6  # runs in one panel
+# What learning the law is worth, and what a law is worth.
+_QUESTIONS = (
+    ("rllc", "rllc_frozen_initial"),
+    ("rllc", "momentum"),
+    ("rllc_adam", "rllc_adam_frozen_initial"),
+    ("rllc_adam", "adam"),
+)
 _KINDS = {"points": "Percentage points", "%": "Percent", "": "Other numbers"}
 _SEEDS = "Means over seeds, with 95 % t intervals that cover start and batches."
 _PAIRS = "Means over pairs of networks, with 95 % intervals over networks (jackknife)."
@@ -41,6 +48,8 @@ def page(runs: Mapping[str, Any]) -> Page:
         zero = 1.0 if "relative" in kind else 0.0 if "ifference" in kind else None
         panels.append(forest("compared", rows, looks, zero=zero, kind=kind))
     figures = [figure("comparison", panels, meaning=meaning)]
+    if regimes := list(_regimes(runs)):
+        figures.insert(0, figure("regimes", regimes))
     if curves := list(curves_of({name: runs[name] for name in looks}, looks)):
         figures.append(figure("curves", curves))
     every = [
@@ -90,6 +99,33 @@ def _of_optimizers(result: Any) -> Numbers:
             ("Test accuracy, %", 100 * entry.test_accuracy),
         ):
             yield f"{kind}, {schedule} rate", label(method), over_seeds(values)
+
+
+def _regimes(runs: Mapping[str, Any]) -> Iterator[Panel]:
+    """Differences over the batch size, a panel for each schedule that all runs have."""
+    found = [run for run in runs.values() if run.experiment == "rllc"]
+    sizes = [run.config.get("batch_size") for run in found]
+    if len(found) < len(runs) or len(set(sizes)) < max(2, len(sizes)):
+        return
+    shared = [
+        s
+        for s in _rllc.schedules(found[0])
+        if all(s in _rllc.schedules(r) for r in found)
+    ]
+    for schedule in shared:
+        draws = []
+        for place, (method, against) in enumerate(_QUESTIONS):
+            numbers = [
+                _rllc.difference(run, schedule, method, against) for run in found
+            ]
+            if all(numbers):
+                look = {
+                    "label": f"{label(method)} to {label(against)}",
+                    "color": strong(place),
+                }
+                draws.append(partial(plots.over, sizes, numbers, **look))
+        if draws:
+            yield panel("regimes", *draws, schedule=schedule.replace("_", "-"))
 
 
 def _of_claims(found: Any, where: str = "") -> Numbers:

@@ -1,6 +1,6 @@
 """Plots of comparisons: learning curves, trials of a search, intervals in rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from benchmarks.report._numbers import Interval
 from benchmarks.report._style import FAINT, INK
 
-__all__ = ["curve", "forest", "trials"]
+__all__ = ["curve", "forest", "over", "trials"]
 
 
 def curve(
@@ -68,6 +68,34 @@ def trials(
         ax.plot(rates[selected], losses[selected], "o", color=drawn.get_color())
     if kept:
         ax.set_xscale("log")
+    return ax
+
+
+def over(
+    sizes: Float[ArrayLike, " points"],
+    numbers: Sequence[Interval],
+    *,
+    zero: float = 0.0,
+    ax: Axes | None = None,
+    **line: Any,
+) -> Axes:
+    """Plot numbers with their intervals over sizes on a logarithmic axis.
+
+    Example:
+        >>> axes = over([16, 64], [Interval(-1.0, -2.0, -0.5), Interval(0.5, 0.0, 1.0)])
+        >>> axes.lines[-1].get_ydata().tolist()
+        [-1.0, 0.5]
+    """
+    ax = plt.subplots()[1] if ax is None else ax
+    order = np.argsort(sizes)
+    sizes, rows = np.asarray(sizes)[order], np.array(numbers, float)[order]
+    ax.axhline(zero, color=FAINT, linewidth=0.9, zorder=1)
+    drawn = ax.plot(sizes, rows[:, 0], **({"marker": "o", "markersize": 4} | line))[0]
+    ax.fill_between(
+        sizes, rows[:, 1], rows[:, 2], color=drawn.get_color(), alpha=0.12, linewidth=0
+    )
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(sizes, [str(size) for size in sizes])
     return ax
 
 

@@ -13,7 +13,7 @@ import scipy.stats
 
 from benchmarks import report
 from benchmarks.__main__ import main
-from benchmarks.report import _comparison
+from benchmarks.report import _comparison, _rllc
 from benchmarks.report._numbers import over_seeds
 from benchmarks.runs import read
 
@@ -123,3 +123,26 @@ def test_a_committed_result_is_equal_to_itself_and_has_numbers(folder):
     assert found["Every number"]
     for _, one, other in found["Every number"]:
         assert one == other
+
+
+def test_differences_over_batch_sizes_are_those_of_each_run(runs, result):
+    changed = json.loads((runs[1] / "result.json").read_text())
+    changed["config"]["batch_size"] = 2 * result["config"]["batch_size"]
+    (runs[1] / "result.json").write_text(json.dumps(changed))
+    page = report.compare(runs)
+    found = page.sections[0].figures[0]
+    assert found.name == "regimes"
+    axes = [draw() for draw in found.panels[0].draws]
+    schedule = next(iter(result["methods"]["rllc"]))
+    expected = [
+        _rllc.difference(read(folder), schedule, "rllc", "rllc_frozen_initial")
+        for folder in runs
+    ]
+    np.testing.assert_allclose(
+        axes[0].lines[-1].get_ydata(), [number.mean for number in expected if number]
+    )
+
+
+def test_runs_of_one_batch_size_have_no_figure_over_batch_sizes(runs):
+    names = [each.name for each in report.compare(runs).sections[0].figures]
+    assert "regimes" not in names
