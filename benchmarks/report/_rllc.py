@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -265,7 +265,7 @@ def _laws(result: Any) -> Iterator[Figure]:
 
 
 def _law_panels(name: str, law: Any) -> list[Any]:
-    look, memory = looks("responses"), _memory(law)
+    look, memory = looks("responses"), cast(rllc.LinearMemory, _memory(law))
     start = rllc.response(memory, law.law[:, 0], 60).mean(axis=0)
     paths = partial(rllc.plot.law, memory, law.law.swapaxes(0, 1), law.steps)
     responses = {"momentum": 0.9 ** np.arange(60), "start": start, "end": law.response}

@@ -12,6 +12,7 @@ from benchmarks.combinability import (
     _preview,
     _studies,
     preview,
+    rescaling,
     run,
     train_pair,
 )
@@ -186,3 +187,15 @@ def test_a_claim_holds_where_the_whole_interval_is_on_its_side(low, high, verdic
     assert {row["verdict"] for row in found[:5]} == {verdict}
     expected = "holds" if verdict == "holds" else "moot"
     assert {row["verdict"] for row in found[5:]} == {expected}
+
+
+def test_rescaling_is_measured_on_matched_pairs():
+    found = rescaling.run(pairs=1, steps=20, widths=(4,))
+    assert list(found) == ["jax", "pairs", "steps", "relu 4", "tanh 4"]
+    for name in ("relu 4", "tanh 4"):
+        (pair,) = found[name]["pairs"]
+        assert list(pair)[:2] == ["not matched", "matched"]
+        assert all(np.isfinite(list(way.values())).all() for way in pair.values())
+        # Neither step moves the network further away.
+        distances = [way["distance"] for way in pair.values()]
+        assert distances[0] >= distances[1] >= distances[2]

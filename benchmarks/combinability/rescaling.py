@@ -1,6 +1,7 @@
-"""Does rescaling lower the barrier that matching leaves? Prints rescaling_digits.json.
+"""Does rescaling lower the barrier that matching leaves?
 
-Eight pairs of MLPs 64-W-W-10 on scikit-learn's digits, for ReLU and tanh.
+Pairs of MLPs 64-W-W-10 on scikit-learn's digits, for ReLU and tanh. The committed
+numbers: `python -m benchmarks.combinability.rescaling > rescaling_digits.json`.
 """
 
 import json
@@ -15,8 +16,6 @@ from sklearn.model_selection import train_test_split
 
 import combinability
 
-PAIRS, STEPS = 8, 1500
-
 
 def losses(model, variables, x, y):
     logits = model.apply(variables, x)
@@ -24,7 +23,7 @@ def losses(model, variables, x, y):
     return {"error": 100 * jnp.mean(logits.argmax(-1) != y), "loss": loss}
 
 
-def trained(model, key, x, y):
+def trained(model, key, x, y, steps):
     """One network, by Adam on batches of 64."""
     optimizer = optax.adam(1e-3)
     first, second = jax.random.split(key)
@@ -37,11 +36,11 @@ def trained(model, key, x, y):
 
     variables = model.init(first, x[:1])
     start = variables, optimizer.init(variables)
-    return jax.lax.scan(step, start, jax.random.split(second, STEPS))[0][0]
+    return jax.lax.scan(step, start, jax.random.split(second, steps))[0][0]
 
 
-def trained_networks(model, keys, x, y):
-    stacked = jax.jit(jax.vmap(lambda key: trained(model, key, x, y)))(keys)
+def trained_networks(model, keys, x, y, steps):
+    stacked = jax.jit(jax.vmap(lambda key: trained(model, key, x, y, steps)))(keys)
     leaves, structure = jax.tree.flatten(stacked)
     return [jax.tree.unflatten(structure, each) for each in zip(*leaves, strict=True)]
 
@@ -55,7 +54,7 @@ def barriers(model, networks, x, y):
         return symmetry.apply(combinability.match(symmetry, a, b, key=key)[0], b)
 
     rows = []
-    for pair in range(PAIRS):
+    for pair in range(len(networks) // 2):
         a, b = networks[2 * pair : 2 * pair + 2]
         key = jax.random.key(pair)
         goal, other = (combinability.rescale(rescaling, each) for each in (a, b))
@@ -81,27 +80,28 @@ def barriers(model, networks, x, y):
     return rows
 
 
-def main():
+def run(pairs=8, steps=1500, widths=(32, 128)):
+    """Return test errors and, for each pair, barriers (percentage points, nats)."""
     x, y = load_digits(return_X_y=True)
     x = x.astype(np.float32) / 16
     x, held_out, y, labels = map(
         jnp.asarray, train_test_split(x, y, test_size=600, random_state=0, stratify=y)
     )
-    result = {"jax": jax.__version__, "pairs": PAIRS, "steps": STEPS}
+    result = {"jax": jax.__version__, "pairs": pairs, "steps": steps}
     for name, activation in (("relu", nn.relu), ("tanh", jnp.tanh)):
-        for width in (32, 128):
+        for width in widths:
             layers = [nn.Dense(width), activation, nn.Dense(width), activation]
             model = nn.Sequential([*layers, nn.Dense(10)])
-            keys = jax.random.split(jax.random.key(width), 2 * PAIRS)
-            networks = trained_networks(model, keys, x, y)
+            keys = jax.random.split(jax.random.key(width), 2 * pairs)
+            networks = trained_networks(model, keys, x, y, steps)
             errors = [losses(model, v, held_out, labels)["error"] for v in networks]
             rows = barriers(model, networks, held_out, labels)
             result[f"{name} {width}"] = {
                 "test error": float(np.mean(errors)),
                 "pairs": rows,
             }
-    print(json.dumps(result))
+    return result
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(run()))
