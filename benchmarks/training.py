@@ -141,16 +141,8 @@ def fit(
         )
     program = _Program(loss, optimizer, batch_size)
     runs = _Runs(program, variables, key, dict(hyper), data)
-    per_epoch, count = rows // batch_size, len(key)
-    one = jax.tree.map(lambda x: x[0], runs.read())
-    curves = jax.tree.map(
-        lambda x: np.zeros((count, len(points), *x.shape), x.dtype),
-        jax.eval_shape(evaluate, *one, *evaluation_data),
-    )
-    batch_loss = np.full((count, len(points)), np.nan, np.float32)
-    seconds = np.full(len(points), np.nan, np.float32)
-    done = since = 0
-    store = None
+    recorder = _Recorder(runs, points, evaluate, evaluation_data)
+    per_epoch, done, store = rows // batch_size, 0, None
     if checkpoint is not None:
         asked = (
             steps,
@@ -159,54 +151,35 @@ def fit(
             jax.device_get((jax.random.key_data(key), hyper)),
         )
         store = _Store(checkpoint, repr(asked))
-        like = (runs.states, curves, batch_loss, seconds, np.array([done, since]))
-        found = store.restore(like)
+        found = store.restore(recorder.content(done))
         if found is not None:
-            runs.states, curves, batch_loss, seconds, counts = found
-            done, since = map(int, counts)
+            done = recorder.restore(found)
     runs.compile(done, per_epoch)
-    saved, spent, timed = time.monotonic(), 0.0, 0
-    while True:
-        if done in points and (since or done == 0):
-            place = list(points).index(done)
-            found = for_each_run(
-                evaluate, runs.read(), *evaluation_data, one_by_one=runs.one_by_one
-            )
-            for curve, value in zip(
-                *map(jax.tree.leaves, (curves, found)), strict=True
-            ):
-                curve[:, place] = value
-            if since:
-                batch_loss[:, place] = runs.take_loss_sum() / since
-            if timed:
-                seconds[place] = spent / timed / count
-            since, spent, timed = 0, 0.0, 0
-        if done == steps:
-            break
+    saved = time.monotonic()
+    recorder.record(done)
+    while done < steps:
         ends = [steps, done + _SEGMENT, done - done % per_epoch + per_epoch]
         stop = min(end for end in (*ends, *points) if end > done)
         start = time.perf_counter()
         runs.advance(done, stop - done, per_epoch)
-        spent += time.perf_counter() - start
-        since, timed, done = since + stop - done, timed + stop - done, stop
+        recorder.took(stop - done, time.perf_counter() - start)
+        done = stop
         if progress is not None:
             progress(done, steps)
         if store is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            counts = np.array([done, since])
-            store.save(done, (runs.states, curves, batch_loss, seconds, counts))
+            store.save(done, recorder.content(done))
             saved = time.monotonic()
+        recorder.record(done)
     variables, opt_state = runs.read()
     size = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     state = sum(leaf.nbytes for leaf in jax.tree.leaves(opt_state))
-    taken = np.diff(points, prepend=0)
-    spent_before = np.cumsum(np.where(taken, taken * seconds, 0.0))
     return Fit(
         variables,
         opt_state,
-        curves,
-        batch_loss,
-        float(np.nanmedian(seconds)) if np.isfinite(seconds).any() else float("nan"),
-        spent_before if runs.one_by_one else np.full(len(points), np.nan),
+        recorder.measured,
+        recorder.batch_loss,
+        recorder.seconds_per_step(),
+        recorder.seconds_before(),
         state / size,
         runs.one_by_one,
     )
@@ -221,6 +194,75 @@ def for_each_run(
     each = unstacked(runs)
     found = [jax.device_get(_call(function, False, run, shared)) for run in each]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+
+
+class _Recorder:
+    """What is measured of all runs at some points of a training, in arrays."""
+
+    def __init__(self, runs, points, evaluate, evaluation_data):
+        self._runs, self._points = runs, list(points)
+        self._evaluate, self._data = evaluate, evaluation_data
+        states = runs.read()
+        one = jax.tree.map(lambda x: x[0], states)
+        shape = len(jax.tree.leaves(states)[0]), len(points)
+        self.measured = jax.tree.map(
+            lambda x: np.zeros((*shape, *x.shape), x.dtype),
+            jax.eval_shape(evaluate, *one, *evaluation_data),
+        )
+        self.batch_loss = np.full(shape, np.nan, np.float32)
+        # Of one step of one run, between each point and the one before.
+        self._seconds = np.full(len(points), np.nan, np.float32)
+        # Steps since the last point; how many of them took how long in this process.
+        self._since = self._timed = 0
+        self._spent = 0.0
+
+    def took(self, steps: int, seconds: float) -> None:
+        """Note that steps were taken."""
+        self._since += steps
+        self._timed += steps
+        self._spent += seconds
+
+    def record(self, done: int) -> None:
+        """Evaluate the runs, if this is one of the points and not recorded yet."""
+        if done not in self._points or not (self._since or done == 0):
+            return
+        runs, place = self._runs, self._points.index(done)
+        found = for_each_run(
+            self._evaluate, runs.read(), *self._data, one_by_one=runs.one_by_one
+        )
+        pairs = zip(*map(jax.tree.leaves, (self.measured, found)), strict=True)
+        for curve, value in pairs:
+            curve[:, place] = value
+        if self._since:
+            self.batch_loss[:, place] = runs.take_loss_sum() / self._since
+        if self._timed:
+            count = len(self.batch_loss)
+            self._seconds[place] = self._spent / self._timed / count
+        self._since, self._spent, self._timed = 0, 0.0, 0
+
+    def content(self, done: int) -> tuple:
+        """What a checkpoint keeps."""
+        counts = np.array([done, self._since])
+        arrays = self.measured, self.batch_loss, self._seconds
+        return self._runs.states, *arrays, counts
+
+    def restore(self, content: tuple) -> int:
+        """Continue from a checkpoint; return how many steps were done."""
+        self._runs.states, self.measured, self.batch_loss, *rest = content
+        self._seconds, (done, self._since) = rest[0], map(int, rest[1])
+        return done
+
+    def seconds_per_step(self) -> float:
+        """Return the median over the intervals between points."""
+        known = np.isfinite(self._seconds).any()
+        return float(np.nanmedian(self._seconds)) if known else float("nan")
+
+    def seconds_before(self) -> np.ndarray:
+        """Return the time of one run up to each point, if runs took turns."""
+        if not self._runs.one_by_one:
+            return np.full(len(self._points), np.nan)
+        taken = np.diff(self._points, prepend=0)
+        return np.cumsum(np.where(taken, taken * self._seconds, 0.0))
 
 
 class _Runs:

@@ -130,11 +130,7 @@ def robustness(
     given = check_bijections(symmetry, permutation, "permutation")
     if not given:
         raise ValueError("permutation: expected at least one group to perturb, got {}")
-    if not isinstance(fractions, Iterable):
-        raise TypeError(f"fractions: expected a list of numbers, got {fractions!r}")
-    fractions = [check_number("fractions", each, 0, 1) for each in fractions]
-    if not fractions:
-        raise ValueError("fractions: expected at least one number, got none")
+    fractions = _check_fractions(fractions)
     trials, key = check_count("trials", trials, 1), check_key(key)
     check_count("samples", samples, 1)
     distribution = uniform() if distribution is None else distribution
@@ -144,12 +140,7 @@ def robustness(
     # fractions take fewer.
     keys = jax.random.split(perturbing, trials)
     perturbed = stacked([perturb(k, given, f) for f in fractions for k in keys])
-    drawn = _randoms(jax.random.split(comparing, _RANDOM), symmetry)
-    random_ones = {name: drawn[name].astype(jnp.int32) for name in given}
-    matched, chance, objectives = (
-        np.asarray(_objectives(symmetry, a, b, permutations), np.float64)
-        for permutations in (stacked([given]), random_ones, perturbed)
-    )
+    lost, matched, chance = _lost(symmetry, a, b, given, perturbed, comparing)
     found, total = [], len(fractions) * trials
     for number in range(total):
         here = {name: index[number] for name, index in perturbed.items()}
@@ -168,17 +159,44 @@ def robustness(
     heights, losses = jax.tree.map(
         lambda x: x.reshape(*lead, *x.shape[1:]), stacked(found)
     )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        lost = (matched - objectives) / (matched - chance.mean())
     return Robustness(
         np.array(fractions),
         np.asarray(_distances(given, perturbed)).reshape(lead),
         lost.reshape(lead),
         heights,
         losses,
-        float(matched[0]),
-        float(chance.mean()),
+        matched,
+        chance,
     )
+
+
+def _check_fractions(fractions: Sequence[float]) -> list[float]:
+    if not isinstance(fractions, Iterable):
+        raise TypeError(f"fractions: expected a list of numbers, got {fractions!r}")
+    found = [check_number("fractions", each, 0, 1) for each in fractions]
+    if not found:
+        raise ValueError("fractions: expected at least one number, got none")
+    return found
+
+
+def _lost(
+    symmetry: Symmetry,
+    a: PyTree,
+    b: PyTree,
+    given: Permutation,
+    perturbed: Permutations,
+    key: Key,
+) -> tuple[Float[np.ndarray, " perturbed"], float, float]:
+    """The shares of the objective above chance that are lost, it, and chance."""
+    drawn = _randoms(jax.random.split(key, _RANDOM), symmetry)
+    random_ones = {name: drawn[name].astype(jnp.int32) for name in given}
+    matched, chance, objectives = (
+        np.asarray(_objectives(symmetry, a, b, permutations), np.float64)
+        for permutations in (stacked([given]), random_ones, perturbed)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lost = (matched - objectives) / (matched - chance.mean())
+    return lost, float(matched[0]), float(chance.mean())
 
 
 _distances = jax.jit(jax.vmap(distance, (None, 0)))

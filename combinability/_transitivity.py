@@ -118,16 +118,8 @@ def transitivity(
         Csiszárik et al., 2023 (arXiv 2308.11511) state that B and C, both matched to A,
         are linearly connected as they stand; the matrices and the defect are ours.
     """
-    if not isinstance(models, Sequence):
-        raise TypeError(f"models: expected a list of networks, got {type(models)}")
-    n = len(models)
-    if n < 3:
-        raise ValueError(
-            f"models: expected at least 3 networks, got {n}; for a pair see barrier"
-        )
-    symmetry.check(models[0], "models[0]")
-    models = check_networks({f"models[{i}]": model for i, model in enumerate(models)})
-    references = _check_references(references, n)
+    models = _check_models(symmetry, models)
+    n, references = len(models), _check_references(references, len(models))
     check_count("points", points, 3)
     pairs = list(itertools.combinations(range(n), 2))
     # Barriers of pairs as they are (None), and with both moved towards network r. With
@@ -142,22 +134,7 @@ def transitivity(
         if progress is not None:
             progress(next(count), total)
 
-    # For each i, j the permutation of j towards i.
-    still = check_bijections(symmetry, identity(symmetry), "identity")
-    towards = {}
-    keys = jax.random.split(check_key(key), len(pairs))
-    for (i, j), own in zip(pairs, keys, strict=True):
-        found = match(symmetry, models[i], models[j], key=own)
-        permutation = getattr(found, "permutation", None)
-        if not isinstance(permutation, Mapping):
-            raise TypeError(
-                "match: expected it to return an object with a dict `permutation`, as "
-                f"weight_matching does, got {found!r}"
-            )
-        given = check_bijections(symmetry, permutation, "match: permutation")
-        towards[i, j] = {**still, **given}
-        towards[j, i] = _inverse(symmetry, towards[i, j])
-        done()
+    towards = _towards(symmetry, models, pairs, match, check_key(key), done)
 
     def moved(r: int | None, i: int) -> PyTree:
         if r is None or r == i:
@@ -173,14 +150,7 @@ def transitivity(
 
     def matrix(barriers_of_pairs: list) -> PyTree:
         rows = [wanted.index(one) for one in barriers_of_pairs]
-
-        def symmetric(leaf: np.ndarray) -> np.ndarray:
-            first, second = np.transpose(pairs)
-            found = np.zeros((n, n, *leaf.shape[1:]))
-            found[first, second] = found[second, first] = leaf[rows]
-            return found
-
-        return jax.tree.map(symmetric, heights)
+        return jax.tree.map(lambda leaf: _symmetric(leaf[rows], pairs, n), heights)
 
     through = [
         matrix([(i if r in (i, j) else r, i, j) for i, j in pairs]) for r in references
@@ -201,6 +171,55 @@ def transitivity(
         np.array(pairs),
         stacked([towards[pair] for pair in pairs]),
     )
+
+
+def _check_models(symmetry: Symmetry, models: Sequence[PyTree]) -> list[PyTree]:
+    if not isinstance(models, Sequence):
+        raise TypeError(f"models: expected a list of networks, got {type(models)}")
+    if len(models) < 3:
+        raise ValueError(
+            f"models: expected at least 3 networks, got {len(models)}; for a pair see "
+            "barrier"
+        )
+    symmetry.check(models[0], "models[0]")
+    return check_networks({f"models[{i}]": model for i, model in enumerate(models)})
+
+
+def _towards(
+    symmetry: Symmetry,
+    models: Sequence[PyTree],
+    pairs: Sequence[tuple[int, int]],
+    match: Callable[..., Any],
+    key: Key,
+    done: Callable[[], None],
+) -> dict[tuple[int, int], Permutation]:
+    """For each i, j the permutation of j towards i; each pair is matched once."""
+    still = check_bijections(symmetry, identity(symmetry), "identity")
+    towards = {}
+    keys = jax.random.split(key, len(pairs))
+    for (i, j), own in zip(pairs, keys, strict=True):
+        found = match(symmetry, models[i], models[j], key=own)
+        permutation = getattr(found, "permutation", None)
+        if not isinstance(permutation, Mapping):
+            raise TypeError(
+                "match: expected it to return an object with a dict `permutation`, as "
+                f"weight_matching does, got {found!r}"
+            )
+        given = check_bijections(symmetry, permutation, "match: permutation")
+        towards[i, j] = {**still, **given}
+        towards[j, i] = _inverse(symmetry, towards[i, j])
+        done()
+    return towards
+
+
+def _symmetric(
+    values: Float[np.ndarray, "pairs *rest"], pairs: Sequence[tuple[int, int]], n: int
+) -> Float[np.ndarray, "n n *rest"]:
+    """The symmetric matrix with a zero diagonal that has these values at i, j."""
+    first, second = np.transpose(pairs)
+    found = np.zeros((n, n, *values.shape[1:]))
+    found[first, second] = found[second, first] = values
+    return found
 
 
 def cycle_defect(

@@ -205,35 +205,6 @@ class Scales:
         result = results[0] if results else []
         kept = Value([], bool(x) and x[0].zero)
         match name:
-            case "convert_element_type" if params["new_dtype"].kind in "biu":
-                return None
-            case _ if name in _PASS or (name in _ODD and self._signs):
-                return [x[0]]
-            case "abs" if not self._signs:
-                return [x[0]]
-            case "abs" | "square" | "cos" | "cosh" if self._signs:
-                return [self._zeros(result)]  # even
-            case "sign" | "is_finite":
-                return [self._zeros(result)]
-            case _ if name in _EQUAL or (name in ("max", "min") and not self._signs):
-                return [self._equal(x, given, result)]
-            case "select_n":
-                self.fix(x[0])
-                return [self._equal(x[1:], given[1:], result)]
-            case _ if name in _COMPARED and not self._signs:
-                self._equal(x, given, result)
-                return [self._zeros(result)]
-            case "mul":
-                return [self._product(x, given, result, (1, 1))]
-            case "div":
-                return [self._product(x, given, result, (1, -1))]
-            case "square" | "integer_pow":
-                power = params.get("y", 2)
-                return [self._product(x, given, result, (power,))]
-            case "cbrt" if self._signs:
-                return [x[0]]
-            case _ if name in _ROOTS and not self._signs:
-                return [self._product(x, given, result, (_ROOTS[name],))]
             case "transpose":
                 return [
                     kept._replace(terms=[x[0].terms[i] for i in params["permutation"]])
@@ -267,6 +238,43 @@ class Scales:
                 return self._convolution(params["dimension_numbers"], x, given, result)
             case "gather":
                 return self._looked_up(params, x, given, result)
+        value = self._entry_by_entry(name, params, x, given, result)
+        return None if value is None else [value]
+
+    def _entry_by_entry(
+        self, name: str, params: Mapping, x: list[Value], given, result
+    ) -> Value | None:
+        """The value of a result whose entries are each computed from one of x."""
+        match name:
+            case "convert_element_type" if params["new_dtype"].kind in "biu":
+                return None
+            case _ if name in _PASS or (name in _ODD and self._signs):
+                return x[0]
+            case "abs" if not self._signs:
+                return x[0]
+            case "abs" | "square" | "cos" | "cosh" if self._signs:
+                return self._zeros(result)  # even
+            case "sign" | "is_finite":
+                return self._zeros(result)
+            case _ if name in _EQUAL or (name in ("max", "min") and not self._signs):
+                return self._equal(x, given, result)
+            case "select_n":
+                self.fix(x[0])
+                return self._equal(x[1:], given[1:], result)
+            case _ if name in _COMPARED and not self._signs:
+                self._equal(x, given, result)
+                return self._zeros(result)
+            case "mul":
+                return self._product(x, given, result, (1, 1))
+            case "div":
+                return self._product(x, given, result, (1, -1))
+            case "square" | "integer_pow":
+                power = params.get("y", 2)
+                return self._product(x, given, result, (power,))
+            case "cbrt" if self._signs:
+                return x[0]
+            case _ if name in _ROOTS and not self._signs:
+                return self._product(x, given, result, (_ROOTS[name],))
         return None
 
     def _reshaped(self, value: Value, given, result) -> list[Value] | None:

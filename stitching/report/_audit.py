@@ -217,36 +217,15 @@ def audit(
         return in_batches(back_of, variables_2, pair, batch_size=batch_size)
 
     training_key, key = jax.random.split(key)
-
-    def fit(activation, own, **options):
-        # Network 2 is stitched to itself by the same layer, with nothing to convert.
-        to_itself, pair = activation is own, stitched
-        if to_itself:
-            layer: Any = stitched.layer
-            if getattr(layer, "convert", None) is not None:
-                layer = layer.clone(convert=None)
-            pair = stitch(stitched.cut_2, layer, stitched.cut_2)
-        if isinstance(method, TaskLoss):
-            kind = targets.hard if _are_classes(labels[0]) else targets.squared_error
-            trained = train_layer(
-                pair,
-                variables_2 if to_itself else variables_1,
-                variables_2,
-                x[0],
-                method.target or kind(labels[0], weights=weights[0], pick=pick),
-                method.optimizer,
-                key=training_key,
-                steps=method.steps,
-                batch_size=method.batch_size,
-                activation=activation,
-            )
-            return functools.partial(pair.layer.apply, trained.variables)
-        convert = getattr(pair.layer, "convert", None)
-        if convert is None:
-            return method(activation, own, **options)
-        found = method(convert(activation), own, **options)
-        return lambda activation: found(convert(activation))
-
+    fit = functools.partial(
+        _fitted,
+        method,
+        stitched,
+        (variables_1, variables_2),
+        (x[0], labels[0], weights[0]),
+        pick,
+        training_key,
+    )
     weighted: Any = None
     if any(each is not None for each in weights):
         pairs = zip(weights, labels, strict=True)
@@ -261,6 +240,48 @@ def audit(
         untrained=None if untrained is None else front(stitched.cut_1, untrained),
         weights=weighted,
     )
+
+
+def _fitted(
+    method: Callable[..., Map] | TaskLoss,
+    stitched: Stitched,
+    variables: tuple[PyTree, PyTree],
+    train: tuple[Any, Any, Any],
+    pick: Callable[[Any], Any] | None,
+    key: PRNGKeyArray,
+    activation: Any,
+    own: Any,
+    **options: Any,
+) -> Map:
+    """The map of a method from a network's activation to network 2's own."""
+    # Network 2 is stitched to itself by the same layer, with nothing to convert.
+    to_itself, pair = activation is own, stitched
+    if to_itself:
+        layer: Any = stitched.layer
+        if getattr(layer, "convert", None) is not None:
+            layer = layer.clone(convert=None)
+        pair = stitch(stitched.cut_2, layer, stitched.cut_2)
+    if isinstance(method, TaskLoss):
+        x, labels, weights = train
+        kind = targets.hard if _are_classes(labels) else targets.squared_error
+        trained = train_layer(
+            pair,
+            variables[1] if to_itself else variables[0],
+            variables[1],
+            x,
+            method.target or kind(labels, weights=weights, pick=pick),
+            method.optimizer,
+            key=key,
+            steps=method.steps,
+            batch_size=method.batch_size,
+            activation=activation,
+        )
+        return functools.partial(pair.layer.apply, trained.variables)
+    convert = getattr(pair.layer, "convert", None)
+    if convert is None:
+        return method(activation, own, **options)
+    found = method(convert(activation), own, **options)
+    return lambda activation: found(convert(activation))
 
 
 class _Back(NamedTuple):

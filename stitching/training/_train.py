@@ -290,28 +290,8 @@ def _train(
     progress: Progress | None,
     devices: Sequence[Any] | None = None,
 ) -> list[Trained]:
-    """Check and complete what is given, and train side by side or in sequence."""
-    check_stitched(program.stitched)
-    layer, samples = program.stitched.layer, [count("x", g.x) for g in givens]
-    if len(set(samples)) > 1:
-        raise ValueError(
-            f"x: expected the same number of samples in each, got {samples}"
-        )
-    check_integer("steps", steps, 1, None)
-    check_integer("batch_size", batch_size, 1, samples[0], "the number of samples")
-    for after in record:
-        check_integer("record", after, 0, steps, "the number of steps")
-    if record and not hasattr(layer, "fit"):
-        raise ValueError(
-            f"record: expected none, as {type(layer).__name__} has no method `fit` "
-            f"that gives its map, got {tuple(record)}"
-        )
-    givens = [_with_initial(program.stitched, given) for given in givens]
-    for given in givens:
-        check_given(program, given)
-    if devices is not None:
-        check_devices(devices, givens)
-
+    """Train side by side or in sequence."""
+    givens = _checked(program, givens, steps, batch_size, record, devices)
     kept = _keeps(program, givens if devices else givens[:1], keep)
     datas = _data(program, givens, steps, batch_size, kept)
     data: Any = next(datas)
@@ -349,17 +329,55 @@ def _train(
                 jax.block_until_ready(run)
                 done = steps * len(found) + end * len(group)
                 progress(done, steps * len(givens))
-        fit = None
-        if hasattr(layer, "fit"):
-            fit = _step.fits(program, run.params, data.fixed)
         recorded = _stack([maps[k] for k in record], int(stacked)) if record else None
-        losses = np.asarray(run.losses)[..., :steps]
-        whole = Trained(run.params, fit, losses, recorded)
-        for i, given in enumerate(group):
-            one = jax.tree.map(lambda leaf: leaf[i], whole) if stacked else whole  # noqa: B023
+        whole = _trained(program, run, data, steps, recorded)
+        parts = _unstacked(whole, len(group)) if stacked else [whole]
+        for given, one in zip(group, parts, strict=True):
             variables = {**given.fixed, "params": one.variables}
             found.append(one._replace(variables=variables))
     return found
+
+
+def _checked(
+    program: Program,
+    givens: Sequence[_Given],
+    steps: int,
+    batch_size: int,
+    record: Sequence[int],
+    devices: Sequence[Any] | None,
+) -> list[_Given]:
+    """What is given, checked, and with initial variables."""
+    check_stitched(program.stitched)
+    layer, samples = program.stitched.layer, [count("x", g.x) for g in givens]
+    if len(set(samples)) > 1:
+        raise ValueError(
+            f"x: expected the same number of samples in each, got {samples}"
+        )
+    check_integer("steps", steps, 1, None)
+    check_integer("batch_size", batch_size, 1, samples[0], "the number of samples")
+    for after in record:
+        check_integer("record", after, 0, steps, "the number of steps")
+    if record and not hasattr(layer, "fit"):
+        raise ValueError(
+            f"record: expected none, as {type(layer).__name__} has no method `fit` "
+            f"that gives its map, got {tuple(record)}"
+        )
+    givens = [_with_initial(program.stitched, given) for given in givens]
+    for given in givens:
+        check_given(program, given)
+    if devices is not None:
+        check_devices(devices, givens)
+    return givens
+
+
+def _trained(
+    program: Program, run: Any, data: Data, steps: int, recorded: Fit | None
+) -> Trained:
+    """What a run has reached, of one stitch or of a stack of them."""
+    fit = None
+    if hasattr(program.stitched.layer, "fit"):
+        fit = _step.fits(program, run.params, data.fixed)
+    return Trained(run.params, fit, np.asarray(run.losses)[..., :steps], recorded)
 
 
 def _with_initial(stitched: Stitched, given: _Given) -> _Given:
@@ -450,6 +468,10 @@ def _shared(trees: Sequence[PyTree]) -> bool:
 
 def _stack(trees: Sequence[PyTree], axis: int = 0) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *trees)
+
+
+def _unstacked(tree: PyTree, number: int) -> list[PyTree]:
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(number)]
 
 
 def _placed(devices: Sequence[Any] | None, tree: PyTree, axis: int | None) -> PyTree:
