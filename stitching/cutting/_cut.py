@@ -135,9 +135,19 @@ def cut(
     )
     expected = program.activation(mark)
 
+    def traced(variables, inputs):
+        program = layers.program(variables, inputs, layer, {index})
+        if mark >= len(program.marks):
+            raise ValueError(
+                f"x: expected inputs for which layer {path!r} is called as for the "
+                f"example of shape {jax.tree.map(jnp.shape, example)}, got "
+                f"{jax.tree.map(jnp.shape, inputs)}"
+            )
+        return program
+
     @jax.jit
     def front(variables, inputs):
-        program = layers.program(variables, inputs, layer, {index})
+        program = traced(variables, inputs)
         return program.front(mark)(jax.tree.leaves((variables, inputs)))[0]
 
     @jax.jit
@@ -145,7 +155,7 @@ def cut(
         alone = inputs is None
         if alone:
             inputs = _inputs_like(example, expected, activation)
-        program = layers.program(variables, inputs, layer, {index})
+        program = traced(variables, inputs)
         if alone and not program.is_bottleneck(mark):
             raise ValueError(
                 f"x: the cut at {path!r} is no bottleneck, the network's output also "

@@ -8,7 +8,6 @@ A `Linen` and an `Nnx` network have the same methods:
   one layer are marked, or of all layers where `path` is None; `wanted` as for `trace`.
 """
 
-import contextlib
 import copy
 import dataclasses
 import functools
@@ -62,7 +61,7 @@ def network(
     method = _function(module, method)
     if isinstance(module, nnx.Module):
         return Nnx(module, method, options, inputs)
-    return Linen(module, method, options)
+    return Linen(_copied(module), method, options)
 
 
 def _function(module: Any, method: Method) -> Callable[..., Any]:
@@ -81,6 +80,14 @@ def _function(module: Any, method: Method) -> Callable[..., Any]:
         f"method: expected the name of a method of {type(module).__name__}, a method "
         f"of this module, or a function of a module and its inputs, got {method!r}"
     )
+
+
+def _copied(value: Any) -> Any:
+    """A copy that later changes do not reach; as it is if it holds, say, a lock."""
+    try:
+        return copy.deepcopy(value)
+    except TypeError:
+        return value
 
 
 # ---- Linen
@@ -129,6 +136,7 @@ class Linen:
                 "this off, for instance `train=False`"
             ) from error
         except (
+            errors.ApplyScopeInvalidVariablesTypeError,
             errors.ScopeCollectionNotFound,
             errors.ScopeParamNotFoundError,
             errors.ScopeParamShapeError,
@@ -225,14 +233,10 @@ class Nnx:
     ):
         self._method, self._options = method, options
         graph, state = nnx.split(module)
-        # An attribute may not be copyable, a lock for instance.
-        with contextlib.suppress(TypeError):
-            graph = copy.deepcopy(graph)
-        blank = nnx.merge(graph, jax.eval_shape(lambda state: state, state))
-        nnx.pop(blank, _not_perturbed)
-        self._graph, self._state, self._random = nnx.split(
-            blank, nnx.Not(nnx.RngState), ...
-        )
+        own = nnx.merge(_copied(graph), state)
+        nnx.pop(own, _not_perturbed)
+        self._graph, *states = nnx.split(own, nnx.Not(nnx.RngState), ...)
+        self._state, self._random = jax.eval_shape(lambda *states: states, *states)
         self._check_frozen(inputs)
 
     def example(self, inputs: tuple[PyTree, ...]) -> PyTree[jax.ShapeDtypeStruct]:
@@ -310,6 +314,8 @@ class Nnx:
                 from_inputs = any(jax.tree.leaves(program.used(wanted)[2]))
                 trees = map(jax.tree.structure, (changed, _value(kinds[name])))
                 grows = len(set(trees)) > 1
+                # A parameter may be normalised where it is, as `nnx.WeightNorm` does.
+                reads &= not isinstance(kinds[name], nnx.Param)
                 # Unread, it counts calls or, where it grows, records activations.
                 if reads or (from_inputs and not grows):
                     raise ValueError(

@@ -96,6 +96,41 @@ def test_one_input_may_itself_be_a_tuple():
     np.testing.assert_allclose(given, module.apply(variables, pair), rtol=1e-6)
 
 
+class Scaled(nn.Module):
+    """What it does depends on an attribute that may change, and on a shape."""
+
+    config: dict
+
+    @nn.compact
+    def __call__(self, x):
+        if len(x) > 1:
+            x = nn.Dense(5, name="mean")(x - x.mean(0))
+        return nn.Dense(2, name="head")(x * self.config["scale"])
+
+
+def test_a_linen_module_is_frozen_with_what_it_holds():
+    config = {"scale": 2.0}
+    module, x = Scaled(config), vectors()
+    variables = module.init(jax.random.key(0), x)
+    halves, wanted = cut(module, "mean", x), module.apply(variables, x[:2])
+    config["scale"] = 9.0
+    got = halves.back(variables, halves.front(variables, x[:2]))
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_a_layer_that_other_inputs_do_not_reach_is_named():
+    module, x = Scaled({"scale": 2.0}), vectors()
+    variables = module.init(jax.random.key(0), x)
+    halves = cut(module, "mean", x)
+    activation = halves.front(variables, x)
+    for call in (
+        lambda: halves.front(variables, x[:1]),
+        lambda: halves.back(variables, activation, x[:1]),
+    ):
+        with pytest.raises(ValueError, match=r"x: .*'mean' is called .* got \(\(1, 5"):
+            call()
+
+
 OPTIONS = {
     "an array": MASK,
     "of NumPy": np.asarray(MASK),
@@ -192,6 +227,12 @@ WRONG = {
         "variables: expected what module.init returns, with ",
     ),
     "a Linen module": (Residual(), Residual(), TypeError, "got Residual"),
+    "a state of NNX": (
+        Residual(),
+        nnx.state(NNX),
+        ValueError,
+        "variables: expected what module.init returns, with ",
+    ),
     "other shapes": (
         Residual(),
         jax.tree.map(lambda leaf: leaf[..., :1], RESIDUAL),

@@ -322,6 +322,14 @@ def _bridged(rngs):
     return nnx.bridge.ToNNX(Linen(), rngs=rngs).lazy_init(vectors(4, 6))
 
 
+def _weight_norm(rngs):
+    return nnx.WeightNorm(nnx.Linear(6, 6, rngs=rngs), rngs=rngs)
+
+
+def _spectral_norm(rngs):
+    return nnx.SpectralNorm(nnx.Linear(6, 6, rngs=rngs), rngs=rngs)
+
+
 class Attention(nnx.Module):
     def __init__(self, rngs):
         self.attention = nnx.MultiHeadAttention(2, 6, decode=False, rngs=rngs)
@@ -371,7 +379,18 @@ class Around(nnx.Module):
 
 
 @pytest.mark.filterwarnings("ignore:Using 'Module.sow:DeprecationWarning")
-@pytest.mark.parametrize("made", [_recurrent, _bridged, Attention, Counter, Unused])
+@pytest.mark.parametrize(
+    "made",
+    [
+        _recurrent,
+        _bridged,
+        _weight_norm,
+        _spectral_norm,
+        Attention,
+        Counter,
+        Unused,
+    ],
+)
 def test_what_is_drawn_or_recorded_without_effect_is_no_hindrance(made):
     module, x = Around(made, nnx.Rngs(0)), vectors(3 * 4, 6).reshape(3, 4, 6)
     module.eval()
