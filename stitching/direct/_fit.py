@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from stitching._checks import nonnegative, one_of
+from stitching._checks import nonnegative, one_array, one_of
 from stitching._linear import times, varying, whitening
 from stitching._moments import Moments, correlations, pair_moments
 
@@ -39,8 +39,10 @@ class Fit(NamedTuple):
         """Return the map of an activation, channels last.
 
         Raises:
+            TypeError: for several arrays.
             ValueError: if the number of channels is another, or the fit is a stack.
         """
+        one_array("activation", activation)
         activation = jnp.asarray(activation)
         check_channels(self, activation.shape[-1:], "activation")
         return times(activation, self.weight) + self.bias

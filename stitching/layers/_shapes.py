@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from stitching._checks import one_of
+from stitching._checks import one_array, one_of
 
 Size = tuple[int, int]
 
@@ -156,6 +156,7 @@ def resize_tokens(
 
 
 def _with_axes(activation: ArrayLike, axes: int, shape: str) -> Array:
+    one_array("activation", activation)
     activation = jnp.asarray(activation)
     if activation.ndim < axes:
         raise ValueError(f"activation: expected shape {shape}, got {activation.shape}")

@@ -10,6 +10,7 @@ from flax.linen.initializers import Initializer, constant, lecun_normal, zeros
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from stitching._checks import one_array
 from stitching.direct._fit import Fit
 
 
@@ -31,6 +32,7 @@ class StitchingLayer(nn.Module):
             `functools.partial(resize, size=(8, 8), method="linear")`.
 
     Raises:
+        TypeError: when called, for several activations.
         ValueError: when called, if features is not positive, or the activation has
             other channels than the variables.
     """
@@ -72,6 +74,7 @@ class StitchingLayer(nn.Module):
         """The activation in the shape in which it is mapped."""
         if self.convert is not None:
             activation = self.convert(activation)
+        one_array("activation", activation)
         activation = jnp.asarray(activation)
         if activation.ndim < 1:
             raise ValueError("activation: expected channels as the last axis, got ()")

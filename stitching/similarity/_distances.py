@@ -9,6 +9,7 @@ import jax.scipy.stats
 import numpy as np
 from jaxtyping import Array, Float
 
+from stitching._checks import real
 from stitching._linear import centre
 from stitching.similarity._samples import Activation, Weights, defined, in_units, pair
 
@@ -233,7 +234,8 @@ def mutual_neighbours(
         A scalar in [0, 1].
 
     Raises:
-        TypeError, ValueError: if arrays do not fit, or k is out of range.
+        TypeError, ValueError: if arrays do not fit, a sample is constant over the
+            features (correlation distance), or k is out of range.
 
     Example:
         >>> import numpy as np, stitching
@@ -252,7 +254,12 @@ def mutual_neighbours(
             f"{k!r}"
         )
     found = _compiled_neighbours if distance in _OWN else _neighbours
-    return found(x, y, int(k), distance)
+    return defined(
+        "mutual_neighbours",
+        found(x, y, int(k), distance),
+        "distances are NaN, as where a sample has equal features and correlations are "
+        "taken over them (use distance=euclidean_distance)",
+    )
 
 
 def _neighbours(x: Array, y: Array, k: int, distance: Distance) -> Array:
@@ -287,7 +294,7 @@ def square_of_samples(name: str, function: Any, x: Array) -> Float[Array, "n n"]
     """Return a kernel or distance of samples; raise unless it is an (n, n) matrix."""
     if not callable(function):
         raise TypeError(f"{name}: expected a function of samples, got {function!r}")
-    matrix, wanted = jnp.asarray(function(x)), (x.shape[0], x.shape[0])
+    matrix, wanted = real(name, function(x)), (x.shape[0], x.shape[0])
     if matrix.shape != wanted:
         raise ValueError(
             f"{name}: expected a function to a matrix of shape {wanted}, got one to "

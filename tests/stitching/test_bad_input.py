@@ -236,6 +236,7 @@ BAD = {
     ],
     # Fits.
     "Fit": [
+        *several(FIT, "activation"),
         (lambda: FIT(NARROW), V, "activation: expected (3,) channels as the fit has"),
         (lambda: t.sparse_path(PAIR, jnp.ones(2))(X), V, "apply a stack of fits with"),
     ],
@@ -375,6 +376,7 @@ BAD = {
     "Affine": [
         *no_features(ly.Affine(0)),
         (lambda: ly.Affine(3).init(KEY, 1.0), V, "expected channels as the last axis"),
+        *several(lambda a: ly.Affine(3).init(KEY, a), "activation"),
         (
             lambda: ly.Affine(3).apply(ly.Affine(3).init(KEY, X), NARROW),
             V,
@@ -437,6 +439,7 @@ BAD = {
         (lambda: ly.map_to_tokens(X, class_token="none"), V, "activation: expected sh"),
     ],
     "resize": [
+        *several(lambda a: ly.resize(a, (2, 2), method="linear"), "activation"),
         (lambda: ly.resize(MAP, (0, 2), method="linear"), V, "size: expected positive"),
         (lambda: ly.resize(MAP, (2, 2), method="best"), V, "method: expected one of n"),
         (lambda: ly.resize(X, (2, 2), method="linear"), V, "activation: expected shap"),
@@ -537,6 +540,11 @@ BAD = {
         (lambda: si.mutual_neighbours(X, X, k=0), V, "k: expected an integer from 1 t"),
         (lambda: si.mutual_neighbours(X, X, k=8), V, "k: expected an integer from 1 t"),
         (lambda: si.mutual_neighbours(X, X, k=2.0), V, "k: expected an integer from 1"),
+        (
+            lambda: si.mutual_neighbours(EQUAL, X, 2, distance=si.correlation_distance),
+            V,
+            "mutual_neighbours is not defined: distances are NaN",
+        ),
         (
             lambda: si.mutual_neighbours(X, X, 2, distance=lambda x: x),
             V,

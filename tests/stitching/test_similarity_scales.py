@@ -1,5 +1,6 @@
 """Indices in float32: features of any scale, collapsed samples, large offsets, ties."""
 
+import functools
 import itertools
 
 import jax
@@ -163,6 +164,27 @@ def test_layers_without_order_have_neighbours_by_chance(distance):
         one_hot, one_hot[:, ::-1] * 3, 4, distance=distance
     )
     assert got == pytest.approx(4 / 19)
+
+
+def test_distances_and_kernels_may_be_counts():
+    """How many features of two samples differ, as integers."""
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(0, 3, (2, 12, 5))
+
+    def count(x):
+        return (x[:, None] != x).sum(-1)
+
+    def share(x):
+        return count(x) / 5
+
+    for index in (
+        functools.partial(similarity.mutual_neighbours, k=3),
+        similarity.rsa,
+    ):
+        got, wanted = (index(x, y, distance=each) for each in (count, share))
+        np.testing.assert_allclose(got, wanted, rtol=1e-5)
+    got = similarity.cka(x, y, kernel=lambda x: 5 - count(x))
+    np.testing.assert_allclose(got, similarity.cka(x, y, kernel=lambda x: 1 - share(x)))
 
 
 SPARSE = {
