@@ -14,8 +14,8 @@ from benchmarks.rllc import _experiment
 from benchmarks.runs import read_result
 
 # Sizes and methods of `test_rllc`, which shares the compilations.
-TINY = ["rllc", "--methods", "sgd", "rllc", "--schedules", "constant", "--trials", "2"]
-TINY += ["--seeds", "2", "--steps", "12", "--batch-size", "32", "--evaluations", "2"]
+TINY = ["rllc", "--methods", "sgd", "rllc", "--trials", "3", "--seeds", "3"]
+TINY += ["--steps", "12", "--batch-size", "32", "--evaluations", "2"]
 TINY += ["--curve-rows", "100", "--problems"]
 
 
@@ -32,7 +32,7 @@ def test_a_comparison_writes_its_folder(finished):
     assert result["config"]["methods"] == ["sgd", "rllc"]
     assert result["config"]["steps"] == 12
     assert set(result["methods"]) == {"sgd", "rllc"}
-    assert result["methods"]["rllc"]["constant"]["seeds"] == [1, 2]
+    assert result["methods"]["rllc"]["constant"]["seeds"] == [1, 2, 3]
     names = {path.name for path in finished.iterdir()}
     assert {"report.html", "learning_curves.png"} <= names
     assert "checkpoints" not in names
@@ -96,14 +96,15 @@ def test_ctrl_c_in_a_training_leaves_a_run_that_ends_the_same(
 
 def _untimed(methods):
     return {
-        name: {**schedules["constant"], "seconds_per_step": None}
+        (name, schedule): {**found, "seconds_per_step": None}
         for name, schedules in methods.items()
+        for schedule, found in schedules.items()
     }
 
 
 def test_a_folder_of_another_question_is_rejected(finished, capsys):
-    assert main([*TINY, "--seeds", "3", "--out", str(finished)]) == 2
-    assert "seeds was 2, now 3" in capsys.readouterr().err
+    assert main([*TINY, "--seeds", "2", "--out", str(finished)]) == 2
+    assert "seeds was 3, now 2" in capsys.readouterr().err
 
 
 def test_a_bug_of_ours_keeps_its_traceback(tmp_path, monkeypatch):

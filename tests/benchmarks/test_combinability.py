@@ -125,9 +125,15 @@ def pair():
         yield train_pair(data.load("digits"))
 
 
-def test_a_preview_combines_matched_and_not(pair):
+@pytest.fixture(scope="module")
+def previewed(pair):
+    """What a preview says of the pair, and the progress that it reports."""
     seen = []
-    found = preview(pair, lambda done, total: seen.append((done, total)))
+    return preview(pair, lambda done, total: seen.append((done, total))), seen
+
+
+def test_a_preview_combines_matched_and_not(previewed):
+    found, seen = previewed
     assert seen[-1] == (8, 8)
     assert np.isclose(10 ** found["log10_equivalent"], 40320**3)  # 8! for each layer
     assert [cell["cell"]["aligned"] for cell in found["hypercube"].values()] == [
@@ -136,9 +142,8 @@ def test_a_preview_combines_matched_and_not(pair):
     ]
 
 
-def test_a_pair_computes_the_same_functions_after_its_alignment(pair):
+def test_a_pair_computes_the_same_functions_after_its_alignment(pair, previewed):
     task, study = pair
-    preview(pair)
     apply, inputs = jax.jit(task.network.apply), task.test.inputs
     _, aligned = study.aligned((0, 1))
     outputs = [apply(variables, inputs) for variables in (study.variables[1], aligned)]

@@ -170,7 +170,7 @@ def run_in(folder):
             sgd,
             jnp.arange(6.0)[:, None],
             key=jax.random.split(jax.random.key(0), 2),
-            steps=8,
+            steps=6,  # two epochs, each of which ends with a checkpoint
             batch_size=2,
             hyper={"learning_rate": jnp.array([0.1, 0.2])},
             checkpoint=here.checkpoint(),

@@ -41,7 +41,7 @@ from benchmarks.rllc._compositions import COMPOSITIONS
 CONFIG = Config(
     methods=("sgd", "schedule_free", "rllc_frozen_learned", "rllc"),
     trials=3,
-    seeds=2,
+    seeds=3,  # as many as trials, so that both are one program
     steps=12,
     batch_size=32,
     evaluations=4,
@@ -109,14 +109,14 @@ def test_a_result_has_what_was_asked_for(result):
         assert set(columns) == {"constant", "cosine"}
         for column in columns.values():
             assert len(column.trials) == CONFIG.trials
-            assert column.seeds == [1, 2]
+            assert column.seeds == [1, 2, 3]
             assert column.curves.steps == [3, 6, 9, 12]
-            assert column.curves.train_loss.shape == (2, 4)
-            assert len(column.steps_to_target) == 2
+            assert column.curves.train_loss.shape == (3, 4)
+            assert len(column.steps_to_target) == 3
             assert column.seconds_per_step > 0
     law = result.methods["rllc"]["cosine"].law
-    assert law.law.shape == (2, 4, 3)
-    assert law.gain.shape == (2, 4)
+    assert law.law.shape == (3, 4, 3)
+    assert law.gain.shape == (3, 4)
     assert law.response.shape == (60,)
     assert result.methods["sgd"]["cosine"].law is None
     assert len(result.comparisons) == 2 * 3 * 1 * 3
