@@ -204,11 +204,12 @@ FLAGS = {
 
 
 @each
-@pytest.mark.parametrize("flag", FLAGS)
-def test_strict_settings_of_jax_raise_nothing(name, flag):
-    before = getattr(jax.config, flag)
-    jax.config.update(flag, FLAGS[flag])
+def test_strict_settings_of_jax_raise_nothing(name):
+    """All of them at once."""
+    before = {flag: getattr(jax.config, flag) for flag in FLAGS}
     try:
+        for flag, value in FLAGS.items():
+            jax.config.update(flag, value)
         optimizer = OPTIMIZERS[name]
         if name == "units":  # Optax's own Adam does not pass all of them.
             optimizer = rllc.rllc(0.1, rllc.units(optax.trace(0.9), optax.identity()))
@@ -219,4 +220,5 @@ def test_strict_settings_of_jax_raise_nothing(name, flag):
             _, state = jax.jit(optimizer.update)(params, state, params)
             rllc.diagnostics(state)
     finally:
-        jax.config.update(flag, before)
+        for flag, value in before.items():
+            jax.config.update(flag, value)

@@ -1,5 +1,7 @@
 """The float32 correction is the float64 one to within 5 %, for every memory offered."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,11 +26,13 @@ MEMORIES = {
 }
 
 
-def corrections(memory, gradients, dtype):
+@functools.partial(jax.jit, static_argnames=("name", "dtype"))
+def corrections(name, gradients, dtype):
     """The change that each gradient asks of a law which itself stays put.
 
     A free law at rate 1 whose state is set back after each step shows the correction.
     """
+    memory = MEMORIES[name]
     law = rllc.LearningLaw(1.0, conserve_gain=False)
     optimizer = rllc.scale_by_rllc(memory, law)
     initial = jnp.asarray(memory.initial_law, dtype)[None]
@@ -38,7 +42,7 @@ def corrections(memory, gradients, dtype):
         return state._replace(law=initial), state.law[0] - initial[0]
 
     start = optimizer.init(jnp.zeros(gradients.shape[1], dtype))
-    return jax.jit(lambda s, g: jax.lax.scan(step, s, g)[1])(start, gradients)
+    return jax.lax.scan(step, start, gradients)[1]
 
 
 @pytest.mark.parametrize("signal_to_noise", [0.01, 1.0, 1000.0])
@@ -50,8 +54,8 @@ def test_float32_corrections_are_within_five_percent(name, signal_to_noise, x64)
     mean = rng.normal(size=SIZE) * signal_to_noise / np.hypot(1, signal_to_noise)
     noise = rng.normal(size=(STEPS, SIZE)) / np.hypot(1, signal_to_noise)
     gradients = jnp.asarray(mean + noise, jnp.float32)
-    single = np.asarray(corrections(memory, gradients, jnp.float32), np.float64)
-    double = np.asarray(corrections(memory, gradients, jnp.float64))
+    single = np.asarray(corrections(name, gradients, jnp.float32), np.float64)
+    double = np.asarray(corrections(name, gradients, jnp.float64))
     linear = isinstance(memory, rllc.LinearMemory)
     metric = memory.spectrum.gramian if linear else np.eye(memory.size)
 
