@@ -151,6 +151,9 @@ def _plotted(panels: Sequence[Panel], canvases: Sequence[FigureBase]) -> dict[st
         axes = canvas.add_subplot()
         for plot in panel.draws:
             plot(ax=axes)
+        if "yscale" in panel.settings:  # margins are to be of this scale
+            axes.set_yscale(panel.settings["yscale"])
+            axes.autoscale_view(scalex=False)
         axes.set(ylabel="", **panel.settings)
         axes.set_xlabel(axes.get_xlabel(), loc="left")
         every.append(axes)

@@ -44,11 +44,12 @@ def sections(result: Any) -> list[Section]:
     curves, accuracy, seconds, trials = (
         list(_by_method(result, name)) for name in _FIGURES
     )
-    words = [TEXTS["pages"]["rllc"]["table"]]
+    texts = TEXTS["pages"]["rllc"]
+    untimed = [] if seconds else [texts["untimed"]]
     return [
-        Section("Learning curves", figures=curves + accuracy + seconds),
+        Section("Learning curves", untimed, figures=curves + accuracy + seconds),
         Section("Paired differences", figures=_differences(result)),
-        Section("Results", words, tables=[*_tables(result)]),
+        Section("Results", [texts["table"]], tables=[*_tables(result)]),
         Section("What was learned", figures=[*_laws(result)]),
         Section("Sensitivity to the learning rate", figures=trials),
         *_problems(result),
@@ -105,6 +106,7 @@ def headlines(result: Any) -> list[tuple[str, str]]:
             other = ours + end if end else theirs
             if number := difference(result, schedule, ours, other):
                 text = f"validation loss of {label(ours)} {what}, {schedule} rate"
+                text += "; no clear difference" * (not number.side)
                 found.append((f"{significant(number.mean, 2, sign=True)} %", text))
                 break
     return found
@@ -220,9 +222,11 @@ def _limits(result: Any, methods: list[str], metric: str) -> dict[str, Any]:
     ends = np.maximum(ends[np.isfinite(ends)], 1e-12)
     if not ends.size:
         return {}
-    starts = [np.median(getattr(entry.curves, metric)[:, 0]) for entry in every]
+    curves = [np.median(getattr(entry.curves, metric), axis=0) for entry in every]
+    starts, points = [curve[0] for curve in curves], np.concatenate([*curves, ends])
+    lowest = max(points[np.isfinite(points)].min(), 1e-12)
     top = min(2 * ends.max(), 1.05 * np.nanmax([*starts, 1.3 * ends.max()]))
-    return {"yscale": "log", "ylim": (0.9 * ends.min(), top)}
+    return {"yscale": "log", "ylim": (0.9 * lowest, top)}
 
 
 def _differences(result: Any) -> list[Figure]:

@@ -167,7 +167,7 @@ def _frame(found: list[Interval], zero: float | None) -> tuple[float, float]:
     if not ends.size:
         return -1.0, 1.0
     middle = np.median(ends) if zero is None else zero
-    widest = 2.5 * np.quantile(np.abs(ends - middle).max(axis=1), 0.75)
+    widest = 4 * np.quantile(np.abs(ends - middle).max(axis=1), 0.75)
     low, high = np.clip([ends.min(), ends.max()], middle - widest, middle + widest)
     low, high = min(low, middle), max(high, middle)
     margin = 0.06 * (high - low) or 1.0

@@ -262,14 +262,18 @@ def test_without_laws_and_comparisons_there_are_no_such_figures(result, load):
 
 
 def test_curves_over_seconds_and_in_accuracy_where_the_result_has_them(result, load):
-    names = {figure.name for figure in report.page(load(result)).figures}
-    assert not names & {"accuracy", "seconds"}
+    untimed = "There are no curves over seconds"
+    page = report.page(load(result))
+    assert not {figure.name for figure in page.figures} & {"accuracy", "seconds"}
+    assert untimed in report.render(page)
     for method in result["methods"].values():
         curves = method["constant"]["curves"]
         losses = np.array(curves["validation_loss"])
         curves["validation_accuracy"] = (1 - losses / 5).tolist()
         curves["seconds"] = [0.5 * step for step in curves["steps"]]
-    found = {figure.name: figure for figure in report.page(load(result)).figures}
+    page = report.page(load(result))
+    assert untimed not in report.render(page)
+    found = {figure.name: figure for figure in page.figures}
     drawn = found["accuracy"].panels[0].draws[0].args[1]
     expected = 100 * np.array(
         result["methods"]["rllc"]["constant"]["curves"]["validation_accuracy"]
@@ -391,3 +395,13 @@ def test_numbers_are_written_as_people_do():
 )
 def test_any_spread_can_be_written(values):
     assert with_spread(values)
+
+
+def test_a_curve_that_falls_below_its_end_is_seen(result, load):
+    curves = result["methods"]["rllc"]["constant"]["curves"]
+    for losses in curves["validation_loss"]:
+        losses[3] = 0.01
+    (figure,) = [
+        f for f in report.page(load(result)).figures if f.name == "learning_curves"
+    ]
+    assert figure.panels[0].settings["ylim"][0] < 0.01
