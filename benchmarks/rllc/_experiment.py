@@ -236,14 +236,7 @@ def run_method(
         seeds = [TUNING_SEED + 1 + i for i in range(config.seeds)]
         selected = {s: [tuned[s]["selected"]] * len(seeds) for s in schedules}
         history = trained(selected, seeds)
-        memory = None
-        if "law" in history.probes:
-            hyper = {**tuned[schedules[0]]["selected"], "schedule": 0}
-            memory = linear_memory(
-                Maker(method, config.steps)(hyper),
-                history.variables[0]["params"],
-                history.probes["law"].shape[-1],
-            )
+        memory = _memory(method, config.steps, tuned[schedules[0]]["selected"], history)
         return {
             schedule: _measured(seeds, history, _block(i, len(seeds)), memory)
             for i, schedule in enumerate(schedules)
@@ -283,6 +276,17 @@ def _tuned(
         "at_border": at_border,
         "learned_law": settled_law(probes),
     }
+
+
+def _memory(
+    method: Method, steps: int, hyper: Mapping[str, Any], history: History
+) -> rllc.LinearMemory | None:
+    """Return the linear memory that a method learns a law of, if it has one."""
+    if "law" not in history.probes:
+        return None
+    optimizer = Maker(method, steps)({**hyper, "schedule": 0})
+    units = history.probes["law"].shape[-1]
+    return linear_memory(optimizer, history.variables[0]["params"], units)
 
 
 def _measured(
