@@ -1,5 +1,6 @@
 """Inner products over parameter trees, one set per group of leaves that share a law."""
 
+import functools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
@@ -62,8 +63,8 @@ def inner_products(
     leaves = zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)
     for group, arrays in zip(leaf_groups, leaves, strict=True):
         # XLA takes no reduction of several precisions.
-        dtypes = [jnp.promote_types(array.dtype, jnp.float32) for array in arrays]
-        arrays = [array.astype(jnp.result_type(*dtypes)) for array in arrays]
+        common = wide(*(array.dtype for array in arrays))
+        arrays = [array.astype(common) for array in arrays]
         sums = _sums([_real_product(arrays[i], arrays[j]) for i, j in pairs])
         sums = jnp.stack(sums).astype(dtype) / _copies(arrays, axes)
         table[group] = table[group] + sums
@@ -82,6 +83,13 @@ def gram_matrix(products: Float[Array, "groups pairs"], size: int) -> Array:
     entries = [place[max(i, j), min(i, j)] for i in range(size) for j in range(size)]
     columns = [products[:, entry] for entry in entries]
     return jnp.stack(columns, axis=-1).reshape(len(products), size, size)
+
+
+def wide(*dtypes: Any) -> Any:
+    """The common dtype of floating-point or complex ones, at least float32."""
+    # JAX promotes no numbers of 8 bits.
+    raised = (d if jnp.finfo(d).bits >= 32 else jnp.float32 for d in dtypes)
+    return jnp.dtype(functools.reduce(jnp.promote_types, raised))
 
 
 def axis_names(axis_name: AxisName) -> tuple[Hashable, ...]:

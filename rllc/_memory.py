@@ -14,6 +14,7 @@ import scipy.linalg
 from jaxtyping import Array, Float, PyTree
 
 from rllc import _spectrum
+from rllc._inner import wide
 from rllc._jaxpr import after, stored
 
 MemoryState = PyTree[Array]
@@ -175,7 +176,7 @@ class LinearMemory:
         def empty(leaf, unit):
             stored = storage_dtype(leaf, dtype)
             if not self._is_precise(unit, stored):
-                stored = jnp.promote_types(stored, jnp.float32)
+                stored = wide(stored)
             return jnp.zeros_like(leaf, dtype=stored)
 
         return tuple(
@@ -290,7 +291,7 @@ def linear_combination(trees: Sequence[Any], coefficients: Any) -> Any:
     trees, coefficients = zip(*terms or [(trees[0], 0.0)], strict=True)
 
     def combine(*leaves):
-        dtype = jnp.promote_types(jnp.result_type(*leaves), jnp.float32)
+        dtype = wide(*(leaf.dtype for leaf in leaves))
         real = jnp.finfo(dtype).dtype
         products = [
             jnp.asarray(coefficient, real) * leaf.astype(dtype)
@@ -313,8 +314,12 @@ def at_least_float32(tree: Any) -> Any:
     """The tree with leaves of lower precision raised to float32."""
 
     def raised(leaf):
-        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-        return leaf if leaf.dtype == dtype else leaf.astype(dtype)
+        dtype = wide(leaf.dtype)
+        if leaf.dtype == dtype:
+            return leaf
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf.update(dtype=dtype)
+        return leaf.astype(dtype)
 
     return jax.tree.map(raised, tree)
 

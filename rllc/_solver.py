@@ -69,7 +69,8 @@ class PseudoInverse:
 
     Computed as :math:`(M^\top M)^+ M^\top g`. Eigenvalues of the Gram matrix below
     ``rcond`` times the largest count as zero. The result depends on the basis while M
-    is rank-deficient, and on rounding where it nearly is.
+    is rank-deficient, and on rounding where it nearly is; so the units are stored in at
+    least float32.
 
     Args:
         rcond: the cut, relative; by default k times the rounding unit.

@@ -20,6 +20,7 @@ from rllc._inner import (
     gram_pairs,
     inner_products,
     leaf_groups,
+    wide,
 )
 from rllc._jaxpr import stored, vary_as, varying_axes
 from rllc._law import FixedLaw, LearningLaw
@@ -27,11 +28,12 @@ from rllc._memory import (
     LinearMemory,
     Memory,
     MemoryState,
+    at_least_float32,
     decays,
     linear_combination,
     write,
 )
-from rllc._solver import AT_LEAST_0, Scalar, check_scalar
+from rllc._solver import AT_LEAST_0, PseudoInverse, Scalar, check_scalar
 
 
 class ScaleByRllcState(NamedTuple):
@@ -84,8 +86,7 @@ class RootMeanSquare:
 
     def init(self, params: Any) -> Any:
         def zeros(leaf):
-            real = jnp.finfo(leaf.dtype).dtype
-            return jnp.zeros_like(leaf, dtype=jnp.promote_types(real, jnp.float32))
+            return jnp.zeros_like(leaf, dtype=wide(jnp.finfo(leaf.dtype).dtype))
 
         return jax.tree.map(zeros, params)
 
@@ -93,7 +94,7 @@ class RootMeanSquare:
         """The new second moment, meaningful where the condition holds."""
 
         def update(g, moment):
-            g = g.astype(jnp.promote_types(g.dtype, moment.dtype))
+            g = g.astype(wide(g.dtype, moment.dtype))
             b2 = jnp.asarray(self.b2, moment.dtype)
             b2 = jnp.where(condition, b2, jnp.ones_like(b2))
             square = jnp.real(g * g.conj()) if jnp.iscomplexobj(g) else g * g
@@ -109,7 +110,7 @@ class RootMeanSquare:
             b2, eps = jnp.asarray(self.b2, dtype), jnp.asarray(self.eps, dtype)
             weight = 1 - b2 ** (steps + 1).astype(dtype)
             root = jnp.sqrt(moment / weight) + eps
-            g = g.astype(jnp.promote_types(g.dtype, dtype))
+            g = g.astype(wide(g.dtype, dtype))
             return g * jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
 
         return jax.tree.map(scale, gradient, second_moment)
@@ -198,7 +199,12 @@ class _Core:
                 gram = jnp.zeros((*law.shape, law.shape[1]), law.dtype)
                 explained = jnp.zeros(groups, law.dtype)
                 gain = self.geometry.gain(law, law, gram)
-        memory = self.memory.init(params, memory_dtype)
+        units = params
+        if self.learns and isinstance(self.law.solver, PseudoInverse):
+            # It would take the rounding of nearly parallel units for a direction.
+            units = at_least_float32(params)
+            memory_dtype = None if memory_dtype is None else wide(memory_dtype)
+        memory = self.memory.init(units, memory_dtype)
         _check_complex(self.memory.units(memory), params)
         state = ScaleByRllcState(
             count=jnp.zeros([], jnp.int32),
@@ -331,8 +337,15 @@ def _rllc(state: Any) -> ScaleByRllcState:
 def _floating(tree: Any) -> Any:
     """Leaves as arrays, without those that hold no floating-point numbers."""
 
-    def array(leaf):
-        dtype = jax.dtypes.result_type(leaf)
+    def array(path, leaf):
+        try:
+            dtype = jax.dtypes.result_type(leaf)
+        except TypeError as error:
+            raise TypeError(
+                f"params: expected arrays and numbers, got {type(leaf).__name__} at "
+                f"{jax.tree_util.keystr(path)}; take only the arrays, as "
+                "eqx.filter(model, eqx.is_array) does"
+            ) from error
         if dtype == jax.dtypes.float0 or not jnp.issubdtype(dtype, jnp.inexact):
             return None
         if isinstance(leaf, jax.ShapeDtypeStruct):  # enough for `init`
@@ -341,7 +354,7 @@ def _floating(tree: Any) -> Any:
         # Not weakly typed as Python's numbers are: a state keeps its type.
         return lax.convert_element_type(leaf, leaf.dtype)
 
-    return jax.tree.map(array, tree)
+    return jax.tree_util.tree_map_with_path(array, tree)
 
 
 def _select(condition, new, old):
@@ -381,10 +394,8 @@ def _step(units, law: Float[Array, "groups k"], leaves: tuple[int, ...]):
 
 def _law_dtype(params: optax.Params) -> Any:
     """The real dtype of the parameters, at least float32."""
-    dtype = jnp.dtype(jnp.float32)
-    for leaf in jax.tree.leaves(params):
-        dtype = jnp.promote_types(dtype, jnp.finfo(leaf.dtype).dtype)
-    return dtype
+    dtypes = (jnp.finfo(leaf.dtype).dtype for leaf in jax.tree.leaves(params))
+    return wide(jnp.float32, *dtypes)
 
 
 def _check_objects(memory: Any, law: Any) -> None:

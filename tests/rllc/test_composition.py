@@ -120,6 +120,21 @@ def test_multi_steps_accumulates():
     assert_close(params, train(rllc.rllc(0.05), 4)[0])
 
 
+def test_a_gradient_that_is_not_finite_is_left_out_of_a_sum():
+    """As the guide says; else the sum stays NaN, and all later steps are skipped."""
+    every = optax.MultiSteps(
+        rllc.rllc(0.05), 3, should_skip_update_fn=optax.skip_not_finite
+    )
+    state, update = every.init(PARAMS), jax.jit(every.update)
+    g = gradient(PARAMS)
+    bad = jax.tree.map(lambda leaf: leaf * jnp.nan, g)
+    for each in (g, bad, g, bad, bad, g):
+        updates, state = update(each, state, PARAMS)
+    alone = rllc.rllc(0.05)
+    assert_close(updates, alone.update(g, alone.init(PARAMS), PARAMS)[0])
+    assert int(rllc.diagnostics(state).skipped) == 0
+
+
 def test_hyperparameters_are_injected():
     """The law's rate too, through a factory of one's own; no recompilation."""
 

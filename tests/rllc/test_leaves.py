@@ -84,6 +84,44 @@ def test_leaves_that_are_not_floating_point_are_left_alone(name):
 
 
 @each
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
+def test_numbers_of_eight_bits_are_computed_with_in_float32(name, dtype):
+    optimizer, updates = OPTIMIZERS[name], {}
+    for each in (dtype, jnp.float32):
+        leaf = jnp.array([1.0, -0.5, 2.0], each)
+        params = {"w": leaf, "b": jnp.ones(2)}
+        state = optimizer.init(params)
+        for _ in range(2):
+            updates[each], state = optimizer.update(params, state, params)
+        assert updates[each]["w"].dtype == each
+    got, expected = (updates[d]["w"].astype(jnp.float32) for d in (dtype, jnp.float32))
+    np.testing.assert_allclose(got, expected, rtol=float(jnp.finfo(dtype).eps))
+
+
+@each
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
+def test_shapes_are_enough_for_a_state(name, dtype):
+    params = {
+        "w": jax.ShapeDtypeStruct((3,), dtype),
+        "n": jax.ShapeDtypeStruct((), int),
+    }
+    optimizer = OPTIMIZERS[name]
+    expected = jax.eval_shape(optimizer.init, params)
+    got = jax.eval_shape(lambda: optimizer.init(params))
+    assert jax.tree.map(str, got) == jax.tree.map(str, expected)
+
+
+@each
+@pytest.mark.parametrize(
+    ("leaf", "kind"),
+    [(jax.nn.relu, "custom_jvp"), ("mean", "str"), (steps, "function")],
+)
+def test_a_leaf_that_is_no_number_is_named(name, leaf, kind):
+    with pytest.raises(TypeError, match=rf"params: .* got {kind}.* at \['f'\]\[1\]; t"):
+        OPTIMIZERS[name].init({"w": jnp.ones(3), "f": [2.0, leaf]})
+
+
+@each
 @pytest.mark.parametrize("empty", [{}, {"a": None}, [], {"a": jnp.arange(3)}])
 def test_trees_without_anything_to_train_are_harmless(name, empty):
     optimizer = OPTIMIZERS[name]

@@ -80,6 +80,21 @@ def test_the_law_of_a_unit_that_decays_slowly_is_that_of_float32():
     assert_close_to(adam[BFLOAT16], adam[FLOAT32], 0.02)
 
 
+@pytest.mark.parametrize(
+    "memory",
+    [rllc.decays(0.0, 0.9, 0.999), rllc.units(optax.trace(0.9), optax.trace(0.5))],
+)
+def test_the_pseudo_inverse_sees_no_rounding_of_parallel_units(memory):
+    """After one step all units are multiples of the gradient."""
+    solver = rllc.PseudoInverse()
+    law = rllc.LearningLaw(0.01, conserve_gain=False, solver=solver)
+    exact = responses(rllc.rllc(1.0, memory, law), FLOAT32)
+    for dtype in (BFLOAT16, FLOAT16):
+        stored = rllc.rllc(1.0, memory, law, memory_dtype=dtype)
+        assert_close_to(responses(stored, FLOAT32), exact, 0.01)
+        assert_close_to(responses(rllc.rllc(1.0, memory, law), dtype), exact, 0.01)
+
+
 def test_transformations_of_units_compute_in_float32():
     """Adam's own second moment would stall at b2 = 0.999 in bfloat16."""
     memory = rllc.units(optax.scale_by_adam())
@@ -106,6 +121,11 @@ def bytes_of(optimizer, dtype):
         (rllc.rllc_adam(0.1, memory_dtype=BFLOAT16), FLOAT32, 16),
         (rllc.momentum(0.1), BFLOAT16, 2),
         (rllc.rllc(0.1, rllc.gradient_history(4)), BFLOAT16, 8),
+        (
+            rllc.rllc(0.1, law=rllc.LearningLaw(solver=rllc.PseudoInverse())),
+            FLOAT16,
+            12,
+        ),
         (rllc.rllc(0.1, memory_dtype=FLOAT32), jnp.complex64, 24),
     ],
 )
