@@ -105,7 +105,7 @@ def named_leaves(name: str, tree: Any, shapes: bool = False) -> list[tuple[str, 
         found, hint = "", _ONLY_ARRAYS
         if dtype is None and not isinstance(leaf, bool | int | float | complex):
             found = type(leaf).__name__
-        elif getattr(dtype, "kind", "f") in "OSU":
+        elif getattr(dtype, "kind", "f") in "OSUMm":
             found = f"an array of {dtype}"
         elif isinstance(leaf, jax.ShapeDtypeStruct) and not shapes:
             found, hint = "ShapeDtypeStruct", "only infer_symmetry takes shapes"

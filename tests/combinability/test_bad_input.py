@@ -602,6 +602,9 @@ TYPE_ERRORS = {
         "b: expected arrays, got an array of <U1 at 'name'": lambda: c.combine(
             V, {**V, "name": np.array(["a"])}, 0.5
         ),
+        "b: expected arrays, got an array of datetime64": lambda: c.combine(
+            V, {**V, "day": np.array(["2024-01-01"], "datetime64[D]")}, 0.5
+        ),
         "b: expected arrays, got ShapeDtypeStruct": lambda: c.combine(V, SHAPES, 0.5),
     },
     "error_overlap": {

@@ -293,20 +293,38 @@ def fourier_transform(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
     "qr",
     "schur",
     "svd",
-    "triangular_solve",
     "tridiagonal",
-    "tridiagonal_solve",
 )
-def of_matrices(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
-    """Decompositions and solutions: the axes of matrices are pinned, others pass."""
-    vectors = ("lu_pivots_to_permutation", "tridiagonal_solve")
-    count = len(operands[0]) - (1 if equation.primitive.name in vectors else 2)
-    reason = "a decomposition or solution of a linear system tells them apart"
+def decomposition(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+    """The axes of matrices are pinned, others pass."""
+    vector = equation.primitive.name == "lu_pivots_to_permutation"
+    count = len(operands[0]) - (1 if vector else 2)
     for labels in operands:
         for axis in range(count, len(labels)):
-            walk.pin(labels, axis, reason, 1)
+            walk.pin(labels, axis, _MATRIX, 1)
     batch = _label.unify_all([labels[:count] for labels in operands])
     shapes = [result.aval.shape[count:] for result in equation.outvars]
     return [
-        batch + [_label.variable(size, reason) for size in shape] for shape in shapes
+        batch + [_label.variable(size, _MATRIX) for size in shape] for shape in shapes
     ]
+
+
+@register_rule("triangular_solve", "tridiagonal_solve")
+def solution(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
+    """The axis that the matrix acts on is pinned, the one of right-hand sides passes.
+
+    The matrix comes whole, or by its three diagonals.
+    """
+    *matrix, right = operands
+    count = len(matrix[0]) - (1 if len(matrix) > 1 else 2)
+    solved = count if equation.params.get("left_side", True) else count + 1
+    for labels in matrix:
+        for axis in range(count, len(labels)):
+            walk.pin(labels, axis, _MATRIX, 1)
+    batch = _label.unify_all([labels[:count] for labels in operands])
+    out = [*batch, *right[count:]]
+    out[solved] = walk.pin(right, solved, _MATRIX, right[solved].size)
+    return [out]
+
+
+_MATRIX = "a decomposition or solution of a linear system tells them apart"

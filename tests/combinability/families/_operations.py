@@ -431,6 +431,23 @@ def decompositions_in_each_head():
 
 
 @family
+def solved_for_every_unit():
+    """Units are right-hand sides of linear systems of samples."""
+
+    def change(h):
+        matrix = jnp.eye(4, dtype=h.dtype) + h @ h.T
+        h = jnp.linalg.solve(matrix, h)
+        h = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), h)
+        lower = jnp.tril(matrix)
+        h = jax.lax.linalg.triangular_solve(lower, h.T, left_side=False, lower=True).T
+        below = jnp.full(4, 0.1, h.dtype).at[0].set(0.0)
+        above, diagonal = below[::-1], jnp.ones(4, h.dtype)
+        return jax.lax.linalg.tridiagonal_solve(below, diagonal, above, h)
+
+    return around(change)
+
+
+@family
 def low_precision_inside():
     def change(h):
         h = h.astype(jnp.float8_e4m3fn).astype(jnp.bfloat16).astype(h.dtype)
