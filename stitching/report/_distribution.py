@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from stitching._checks import finite, positive, real
-from stitching._linear import times
+from stitching._linear import times, varying, whitening
 from stitching._moments import Moments
 from stitching.report._measures import Logits, Weights, checked_logits, checked_weights
 
@@ -119,7 +119,8 @@ def mahalanobis(
     if not isinstance(covariance, Tracer) and not np.trace(covariance) > 0:
         raise ValueError(
             "own: expected an activation that varies, got moments without variance "
-            "(one sample only, dead channels only, or NaN)"
+            "(one sample only, dead channels only, NaN, or squares too small for "
+            f"{covariance.dtype}: scale them first)"
         )
     activation = real("activation", activation)
     if activation.ndim < 1 or activation.shape[-1:] != mean.shape:
@@ -136,13 +137,12 @@ def mahalanobis(
 def _mahalanobis(
     activation: Array, mean: Array, covariance: Array, shrinkage: float
 ) -> Array:
-    variances, axes = jnp.linalg.eigh(covariance)
-    variances = variances.clip(min=0)
-    shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()
-    kept = shrunk > 32 * jnp.finfo(shrunk.dtype).eps * shrunk.max()
-    precisions = jnp.where(kept, 1 / jnp.where(kept, shrunk, 1), 0)
-    deviations = times(activation - mean, axes)
-    return times(deviations**2, precisions) / (precisions * variances).sum()
+    variances = jnp.diagonal(covariance)
+    varies = varying(variances, mean) | (shrinkage > 0)
+    ridge = shrinkage * variances.mean()
+    root = whitening((1 - shrinkage) * covariance, varies, ridge)
+    unit = (root * times(covariance, root)).sum()
+    return (times(activation - mean, root) ** 2).sum(axis=-1) / unit
 
 
 def per_image(

@@ -100,6 +100,18 @@ class TestMahalanobis:
         unmoved = mahalanobis(own, seen, shrinkage=0.0)
         np.testing.assert_allclose(blind, unmoved, 1e-9)
 
+    @pytest.mark.parametrize("shrinkage", [0.0, 1e-3])
+    @pytest.mark.parametrize("scale", [1e5, 1e3, 1e-5])
+    def test_float32_is_safe_where_one_channel_has_another_scale(
+        self, scale, shrinkage
+    ):
+        own, other = (x.astype(np.float32) for x in draw())
+        for each in (own, other):
+            each[:, 1] *= scale
+        got = mahalanobis(other, moments(own), shrinkage=shrinkage)
+        expected = by_numpy(other.astype(float), own.astype(float), shrinkage)
+        np.testing.assert_allclose(got, expected, atol=5e-3 * expected.max())
+
     def test_of_a_pair_the_own_activation_is_network_2s(self):
         own, other = draw()
         of_pair = mahalanobis(other, moments(2 * own[:, :3], own))
