@@ -149,11 +149,18 @@ def by_hand(make, gradients, check_vma=True, specs=BY_HAND):
     start = jax.tree.map(jnp.ones_like, gradients[0])
 
     def train(optimizer):
-        def run(params, *gradients):
-            state = optimizer.init(params)
-            for gradient in gradients:
-                updates, state = optimizer.update(gradient, state, params)
-                params = optax.apply_updates(params, updates)
+        def step(carry, gradient):
+            params, state = carry
+            updates, state = optimizer.update(gradient, state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        def run(params, first, *others):
+            # The first step tells over which axes the state varies.
+            carry, _ = step((params, optimizer.init(params)), first)
+            if others:
+                stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *others)
+                carry, _ = jax.lax.scan(step, carry, stacked)
+            params, state = carry
             seen = rllc.diagnostics(state)
             return params, seen.law, seen.skipped
 
@@ -181,13 +188,13 @@ def assert_same_path(got, expected):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_shard_map_learns_the_law_of_one_device(name):
     """Sharded and replicated leaves mixed; a gradient that is NaN on one device."""
-    got, expected = by_hand(OPTIMIZERS[name], by_hand_gradients(4, bad=2))
+    got, expected = by_hand(OPTIMIZERS[name], by_hand_gradients(5, bad=3))
     assert int(expected[2]) == 1
     assert_same_path(got, expected)
 
 
 def test_unchecked_shard_map_learns_the_law_of_one_device_where_all_is_sharded():
-    gradients = [{"v": tree["v"]} for tree in by_hand_gradients(4)]
+    gradients = [{"v": tree["v"]} for tree in by_hand_gradients(5)]
     specs = {"v": BY_HAND["v"]}
     got, expected = by_hand(OPTIMIZERS["rllc"], gradients, False, specs)
     assert_same_path(got, expected)
