@@ -10,6 +10,7 @@ bits, callbacks and primitives of the user's, run in the types that the program 
 and what they return is raised afterwards.
 """
 
+import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ CALLS = (
     "closed_call",
     "core_call",
     "call",
+    "call_hi_primitive",
     "composite",
     "compute_on",
     "eval_jaxpr",
@@ -50,7 +52,7 @@ _ELEMENTWISE = """
     digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
     igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p log2
     logistic lt lt_to max min mul mulhi name ne neg nextafter not one_minus_square or
-    polygamma population_count pow random_gamma_grad real reduce_precision
+    polygamma polynomial population_count pow random_gamma_grad real reduce_precision
     regularized_incomplete_beta rem round rsqrt select_n shift_left
     shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
     stop_gradient sub tan tanh xor zeta
@@ -215,6 +217,12 @@ def called(equation: Any, operands: Sequence[Any]) -> tuple[Program, list[Any]]:
         stop = start + lengths.solve
         chosen = [*operands[start:stop], *operands[sum(lengths) :]]
         return params["jaxprs"].solve, chosen
+    if "_prim" in params:  # JAX 0.12: `frexp`, `searchsorted`, made of other primitives
+        types = [_type(atom) for atom in (*equation.invars, *equation.outvars)]
+        wide = any(each.dtype.name in _64_BITS for each in types)
+        with jax.enable_x64(wide):
+            inner = functools.partial(equation.primitive.to_lojax, **params)
+            return trace(inner, *types[: len(operands)])[0], list(operands)
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
     return next(params[name] for name in names if name in params), list(operands)
 
@@ -407,6 +415,15 @@ class Evaluation:
         ]
         index, *inputs = operands
         return jax.lax.switch(jnp.asarray(index, jnp.int32), branches, *inputs), {}
+
+
+_64_BITS = ("float64", "int64", "uint64", "complex128")
+
+
+def _type(atom: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(
+        atom.aval.shape, atom.aval.dtype, weak_type=atom.aval.weak_type
+    )
 
 
 def _dtype(atom: Any) -> Any:

@@ -62,8 +62,8 @@ def assemble(
         for place in _places(label)
     ]
     fuse = Fusion(_may_lie_within(walk), arrays)
-    parents = _parents(fuse.within)
     axes = _axes(labels, leaves, fuse)
+    parents = _parents(fuse.within, axes)
     free = [label for label in axes if not label.reason]
     outer = {parent for label in free for parent in parents[label]}
     shown = {label: axes[label] for label in axes if label in {*free, *outer}}
@@ -248,12 +248,18 @@ def _restrict_to_present(within: Within, factors: Sequence[Label]) -> None:
             within[label] = within[label] & present if label in within else present
 
 
-def _parents(within: Within) -> dict[Label, tuple[Label, ...]]:
+def _parents(within: Within, axes: Iterable[Label]) -> dict[Label, tuple[Label, ...]]:
     """For each free variable those that it does lie within, outermost first.
 
-    Of two that may each lie within the other, the first is the outer one.
+    Of two that may each lie within the other, the first is the outer one. Pinned ones
+    are in the order of the axes that they are on.
     """
     order = {label: number for number, label in enumerate(within)}
+    place = {label: number for number, label in enumerate(axes)}
+
+    def rank(label):
+        return len(within.get(label, ())), order.get(label, -1), place.get(label, -1)
+
     found = {}
     for label, outer in within.items():
         kept = [
@@ -261,9 +267,7 @@ def _parents(within: Within) -> dict[Label, tuple[Label, ...]]:
             for other in outer
             if label not in within.get(other, ()) or order[other] < order[label]
         ]
-        found[label] = tuple(
-            sorted(kept, key=lambda o: (len(within.get(o, ())), order.get(o, -1)))
-        )
+        found[label] = tuple(sorted(kept, key=rank))
     return found
 
 

@@ -270,6 +270,24 @@ def test_reasons_say_what_happens_in_the_network(change, reason, variables):
     assert any(reason in each for each in pinned), pinned
 
 
+def test_equal_calls_give_equal_groups():
+    """What a group lies within is in the same order, pinned or not."""
+
+    def network(variables, x):
+        h = jnp.einsum("bi,mgiu->bmgu", x, variables["in"])
+        return jnp.einsum("bmgu,mguo->bmgo", jnp.tanh(h), variables["out"])
+
+    shapes = {"in": struct((2, 3, 3, 5), float), "out": struct((2, 3, 5, 2), float)}
+    found = [
+        combinability.infer_symmetry(network, shapes, X, certify=False)
+        for _ in range(10)
+    ]
+    assert found[0].groups["in:3"].within == ("in:0", "in:1")
+    for each in found[1:]:
+        assert each.groups == found[0].groups
+        assert each.blocks == found[0].blocks
+
+
 def test_units_without_an_effect_are_pinned_as_unused(variables):
     def only_one_token(variables, x):
         scores = x[:, None] @ variables["in"]

@@ -103,7 +103,7 @@ def test_numbers_of_eight_bits_are_computed_with_in_float32(name, dtype):
 def test_shapes_are_enough_for_a_state(name, dtype):
     params = {
         "w": jax.ShapeDtypeStruct((3,), dtype),
-        "n": jax.ShapeDtypeStruct((), int),
+        "n": jax.ShapeDtypeStruct((), jnp.int32),
     }
     optimizer = OPTIMIZERS[name]
     expected = jax.eval_shape(optimizer.init, params)

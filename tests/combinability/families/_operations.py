@@ -448,6 +448,25 @@ def solved_for_every_unit():
 
 
 @family
+def what_jax_makes_of_other_operations():
+    """Some of it is a program of its own in newer versions."""
+
+    def change(h):
+        h = h + jnp.interp(h, jnp.linspace(-1.0, 1.0, 5), jnp.arange(5.0) ** 2)
+        h = jnp.polyval(jnp.array([1.0, -2.0, 0.5], h.dtype), h)
+        h = jax.lax.custom_root(
+            lambda z: z - jnp.tanh(0.1 * z + h),
+            jnp.zeros_like(h),
+            lambda f, z: jax.lax.fori_loop(0, 5, lambda _, z: z - f(z), z),
+            lambda g, y: y,
+        )
+        mantissa, exponent = jnp.frexp(h.astype(jnp.float32))
+        return h + jnp.ldexp(mantissa, exponent + 1).astype(h.dtype)
+
+    return around(change)._replace(single=True)
+
+
+@family
 def low_precision_inside():
     def change(h):
         h = h.astype(jnp.float8_e4m3fn).astype(jnp.bfloat16).astype(h.dtype)
