@@ -133,6 +133,8 @@ class Scales:
             return self.run(*called(equation, operands), path)
         if name == "scan":
             return self._scan(equation, operands, path)
+        if not equation.outvars:  # what only looks at values, as a print does
+            return []
         given, results = self._labels[path]
         if name == "optimization_barrier":
             return operands

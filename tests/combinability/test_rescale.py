@@ -67,10 +67,16 @@ def where(rescaling, name):
     return {leaves[n]: e for n, _, e in rescaling.factors[name].acts}
 
 
+def printed(x):
+    jax.debug.callback(lambda x: None, x)
+    return nn.relu(x)
+
+
 @pytest.mark.parametrize(
     ("activation", "kinds"),
     [
         (nn.relu, {"scale"}),
+        (printed, {"scale"}),
         (nn.leaky_relu, {"scale"}),
         (jnp.tanh, {"sign"}),
         (jnp.abs, {"scale", "sign"}),
