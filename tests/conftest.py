@@ -87,6 +87,14 @@ def programs_are_freed():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def little_optimized():
+    """Compile quickly: for tests that neither compute for long nor compare bits."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def x64():
     """Float64 arithmetic for one test."""
