@@ -1,6 +1,6 @@
-"""RLLC in the place of another optimizer's momentum, and averages around both.
+"""RLLC with another law, in another optimizer's place of momentum, and under averages.
 
-Next to each stands the same method without it, so that the two show what it adds.
+The same methods without it are among the baselines or stand next to them.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 import optax
 
 import rllc
-from benchmarks.baselines import ADAM_RATE, Horizon, Hyper, Method, Range
+from benchmarks.baselines import (
+    ADAM_RATE,
+    MOMENTUM_RATE,
+    Horizon,
+    Hyper,
+    Method,
+    Range,
+)
 
 _AVERAGE_STEP = 0.01  # the parameters' average looks back over 100 steps
 _SYNC_PERIOD, _SLOW_STEP = 6, 0.5  # of lookahead, an example of its authors
@@ -125,9 +132,22 @@ def _around(name: str, wrap: Callable[[Any], Any]) -> list[Method]:
     ]
 
 
+def _large_batch(rate: Any, learn: bool = True) -> optax.GradientTransformation:
+    """RLLC with the law that its guide advises for large batches."""
+    initial = [1.0, 0.6, 0.03]
+    law = rllc.LearningLaw(0.01, initial) if learn else rllc.FixedLaw(initial)
+    return rllc.rllc(rate, law=law)
+
+
 COMPOSITIONS = {
     method.name: method
     for method in (
+        _method("rllc_large_batch", _large_batch, MOMENTUM_RATE),
+        _method(
+            "rllc_large_batch_frozen_initial",
+            lambda rate: _large_batch(rate, learn=False),
+            MOMENTUM_RATE,
+        ),
         _method("nadam_rllc", _nadam),
         # Signs, as of Lion, and orthogonal steps, as of Muon: of RLLC's steps, then
         # RLLC of theirs.

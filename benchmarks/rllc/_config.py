@@ -28,6 +28,8 @@ Frozen = Literal[
     "rllc_adam_frozen_learned",
 ]
 Composition = Literal[
+    "rllc_large_batch",
+    "rllc_large_batch_frozen_initial",
     "nadam_rllc",
     "rllc_sign",
     "sign_rllc",

@@ -155,7 +155,7 @@ def comparisons(
         | _tuning.paired(values[name], values[other])
         for name in ours
         for other in values
-        if other not in VARIANTS and other != name
+        if other != name and (other not in VARIANTS or name in COMPOSITIONS)
     ]
 
 
