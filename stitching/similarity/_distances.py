@@ -200,9 +200,17 @@ def _rsa(x: Array, y: Array, distance: Distance, compare: Comparison) -> Array:
         rounding = 32 * jnp.finfo(values.dtype).eps * jnp.abs(values).max()
         differ &= values.max() - values.min() > rounding
         if compare is spearman:  # Equal distances tie, whatever their rounding.
-            values = jnp.round(values / jnp.where(rounding > 0, rounding, 1))
+            values = _classes(values, rounding)
         distances.append(values)
     return jnp.where(differ, compare(*distances), jnp.nan)
+
+
+def _classes(values: Array, rounding: Array) -> Array:
+    """Number values in ascending order, those no further apart than rounding alike."""
+    order = jnp.argsort(values)
+    apart = jnp.diff(values[order]) > rounding
+    numbers = jnp.concatenate([jnp.zeros(1), jnp.cumsum(apart)])
+    return jnp.zeros_like(values).at[order].set(numbers.astype(values.dtype))
 
 
 def mutual_neighbours(

@@ -216,6 +216,17 @@ def test_ties_do_not_depend_on_the_order_of_samples_or_features(name, case):
         assert value < 0.4  # Independent: near 3 / 39 and far below 0.76.
 
 
+@pytest.mark.parametrize("unit", np.linspace(0.1, 1.7, 12))
+def test_ties_do_not_depend_on_where_equal_distances_lie(unit):
+    """Samples on a grid have a few distances only, wherever these round to."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.integers(0, 7, (40, 1)) * unit + 20 for _ in range(2))
+    index = jax.tree_util.Partial(
+        similarity.rsa, distance=similarity.euclidean_distance
+    )
+    np.testing.assert_allclose(index(*short(x, y)), in_float64(index, x, y), atol=1e-6)
+
+
 def test_distances_equal_up_to_rounding_tie_in_rsa():
     """Binary features have a few distances only, whatever their rounding."""
     rng = np.random.default_rng(2)
