@@ -18,10 +18,11 @@ from benchmarks.report._style import is_learned, label, strong
 _MOST = 6  # runs in one panel
 # What learning the law is worth, and what a law is worth.
 _QUESTIONS = (
-    ("rllc", "rllc_frozen_initial"),
-    ("rllc", "momentum"),
-    ("rllc_adam", "rllc_adam_frozen_initial"),
-    ("rllc_adam", "adam"),
+    ("rllc", "rllc_frozen_initial", "RLLC to itself frozen"),
+    ("rllc", "momentum", "RLLC to momentum"),
+    ("rllc_large_batch", "momentum", "large-batch to momentum"),
+    ("rllc_adam", "rllc_adam_frozen_initial", "RLLC-Adam to itself frozen"),
+    ("rllc_adam", "adam", "RLLC-Adam to Adam"),
 )
 _KINDS = {"points": "Percentage points", "%": "Percent", "": "Other numbers"}
 _SEEDS = "Means over seeds, with 95 % t intervals that cover start and batches."
@@ -102,30 +103,25 @@ def _of_optimizers(result: Any) -> Numbers:
 
 
 def _regimes(runs: Mapping[str, Any]) -> Iterator[Panel]:
-    """Differences over the batch size, a panel for each schedule that all runs have."""
+    """Differences by batch size, a panel for each schedule that all runs have."""
     found = [run for run in runs.values() if run.experiment == "rllc"]
     sizes = [run.config.get("batch_size") for run in found]
     if len(found) < len(runs) or len(set(sizes)) < max(2, len(sizes)):
         return
-    shared = [
-        s
-        for s in _rllc.schedules(found[0])
-        if all(s in _rllc.schedules(r) for r in found)
-    ]
-    for schedule in shared:
+    found = sorted(found, key=lambda run: run.config["batch_size"])
+    settings = {"xticks": range(len(sizes)), "xticklabels": sorted(sizes)}
+    for schedule in _rllc.schedules(found[0]):
         draws = []
-        for place, (method, against) in enumerate(_QUESTIONS):
-            numbers = [
-                _rllc.difference(run, schedule, method, against) for run in found
-            ]
+        for place, (method, against, text) in enumerate(_QUESTIONS):
+            pair = (schedule, method, against)
+            numbers = [_rllc.difference(run, *pair) for run in found]
             if all(numbers):
-                look = {
-                    "label": f"{label(method)} to {label(against)}",
-                    "color": strong(place),
-                }
-                draws.append(partial(plots.over, sizes, numbers, **look))
+                look = {"label": text, "color": strong(place)}
+                shift = 0.11 * (place - (len(_QUESTIONS) - 1) / 2)
+                draws.append(partial(plots.over, numbers, shift=shift, **look))
         if draws:
-            yield panel("regimes", *draws, schedule=schedule.replace("_", "-"))
+            words = schedule.replace("_", "-")
+            yield panel("regimes", *draws, settings=settings, schedule=words)
 
 
 def _of_claims(found: Any, where: str = "") -> Numbers:

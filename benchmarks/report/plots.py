@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike, Float
 from matplotlib.axes import Axes
 
 from benchmarks.report._numbers import Interval
-from benchmarks.report._style import FAINT, INK
+from benchmarks.report._style import COLOURS, FAINT, INK
 
 __all__ = ["curve", "forest", "over", "trials"]
 
@@ -72,30 +72,41 @@ def trials(
 
 
 def over(
-    sizes: Float[ArrayLike, " points"],
     numbers: Sequence[Interval],
     *,
+    shift: float = 0.0,
     zero: float = 0.0,
     ax: Axes | None = None,
     **line: Any,
 ) -> Axes:
-    """Plot numbers with their intervals over sizes on a logarithmic axis.
+    """Plot numbers side by side with their intervals, joined by a line.
+
+    A dot is filled where the interval excludes `zero`.
+
+    Args:
+        numbers: at places 0, 1, …
+        shift: added to the places, so that several lines stand apart.
+        zero: a horizontal line.
+        ax: axes to draw on; by default those of a new figure.
+        **line: of Matplotlib's `plot`.
 
     Example:
-        >>> axes = over([16, 64], [Interval(-1.0, -2.0, -0.5), Interval(0.5, 0.0, 1.0)])
-        >>> axes.lines[-1].get_ydata().tolist()
+        >>> axes = over([Interval(-1.0, -2.0, -0.5), Interval(0.5, 0.0, 1.0)])
+        >>> axes.lines[1].get_ydata().tolist()
         [-1.0, 0.5]
     """
     ax = plt.subplots()[1] if ax is None else ax
-    order = np.argsort(sizes)
-    sizes, rows = np.asarray(sizes)[order], np.array(numbers, float)[order]
     ax.axhline(zero, color=FAINT, linewidth=0.9, zorder=1)
-    drawn = ax.plot(sizes, rows[:, 0], **({"marker": "o", "markersize": 4} | line))[0]
-    ax.fill_between(
-        sizes, rows[:, 1], rows[:, 2], color=drawn.get_color(), alpha=0.12, linewidth=0
-    )
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(sizes, [str(size) for size in sizes])
+    places, rows = np.arange(len(numbers)) + shift, np.array(numbers, float)
+    look: dict[str, Any] = {"linewidth": 1.0} | line
+    drawn = ax.plot(places, rows[:, 0], **look)[0]
+    colour = drawn.get_color()
+    for place, number in zip(places, numbers, strict=True):
+        clear = number.low > zero or number.high < zero
+        face = colour if clear else COLOURS["page"][0]
+        ax.plot([place] * 2, [number.low, number.high], color=colour, linewidth=1.6)
+        dot: dict[str, Any] = {"markersize": 5, "markerfacecolor": face}
+        ax.plot([place], [number.mean], "o", color=colour, **dot)
     return ax
 
 
