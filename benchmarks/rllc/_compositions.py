@@ -6,6 +6,7 @@ The same methods without it are among the baselines or stand next to them.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import optax
 
 import rllc
@@ -147,6 +148,15 @@ COMPOSITIONS = {
             "rllc_large_batch_frozen_initial",
             lambda rate: _large_batch(rate, learn=False),
             MOMENTUM_RATE,
+        ),
+        _method(
+            "rllc_bfloat16_memory",
+            lambda rate: rllc.rllc(rate, memory_dtype=jnp.bfloat16),
+            MOMENTUM_RATE,
+        ),
+        _method(
+            "rllc_adam_bfloat16_memory",
+            lambda rate: rllc.rllc_adam(rate, memory_dtype=jnp.bfloat16),
         ),
         _method("nadam_rllc", _nadam),
         # Signs, as of Lion, and orthogonal steps, as of Muon: of RLLC's steps, then

@@ -30,6 +30,8 @@ Frozen = Literal[
 Composition = Literal[
     "rllc_large_batch",
     "rllc_large_batch_frozen_initial",
+    "rllc_bfloat16_memory",
+    "rllc_adam_bfloat16_memory",
     "nadam_rllc",
     "rllc_sign",
     "sign_rllc",
