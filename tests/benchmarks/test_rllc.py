@@ -405,7 +405,9 @@ def test_the_law_that_your_own_method_learns_is_recorded_and_drawn(digits):
     model = nn.Sequential([Flat(), nn.Dense(10)])
     methods = [own_law, not_linear, several_laws, fixed_law]
     result = run_rllc(config, dataset=digits, model=model, methods=methods)
-    laws = {name: columns["constant"].law for name, columns in result.methods.items()}
+    laws: dict[str, Any] = {
+        name: columns["constant"].law for name, columns in result.methods.items()
+    }
     assert laws["several_laws"] is None
     assert laws["fixed_law"] is None
     memory, law = rllc.decays(0.5, 0.95), laws["own_law"]
