@@ -166,7 +166,7 @@ def _segments(runs: Mapping[str, Any], looks: Looks) -> Iterator[Panel]:
         draws = []
         for name, result in runs.items():
             found = list(result.widths.values())[-1].controls
-            if control in found.curves:  # REPAIR needs a Linen module
+            if control in found.curves:  # REPAIR is not in all older results
                 draws.append(segment(found, control, "test_error", 100, **looks[name]))
         yield panel("compared_segments", *draws, control=control)
 
