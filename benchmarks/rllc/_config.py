@@ -74,7 +74,8 @@ class Config(Options):
         (BatchNorm), "vit" or "tiny10" (BatchNorm) for images, "transformer" for text,
         or your own Linen or NNX module, package.module:Class.
       methods: The optimizers compared: names, or package.module:optimizer, a function
-        of learning_rate that returns an Optax transformation.
+        of learning_rate that returns an Optax transformation. Parts of a name stand in
+        the order in which they act: rllc_sign takes the signs of RLLC's steps.
       schedules: Learning-rate schedules, of "constant", "cosine" (to zero) and
         "warmup_stable_decay" (linearly up for 5 % and to zero in the last 20 %).
       trials: Hyper-parameters tried for each method and schedule.
