@@ -166,7 +166,7 @@ def _evaluate(
     key, samples, args, batch_size, devices, progress, checkpoint,
 ) -> PyTree:  # fmt: skip
     """Evaluate a metric on combinations of networks, by their arguments' names."""
-    _check_asked(metric, named, distribution, samples)
+    _check_arguments(metric, named, distribution, samples)
     _check_local(named)
     models = tuple(check_networks(named))
     key, devices, args = check_key(key), _check_devices(devices), tuple(args)
@@ -214,7 +214,7 @@ def _evaluate(
     return jax.tree.unflatten(structure, _gather(values, samples))
 
 
-def _check_asked(metric, named, distribution, samples) -> None:
+def _check_arguments(metric, named, distribution, samples) -> None:
     """Raise if what is to be evaluated, on what, or how often cannot be right."""
     check_function("metric", metric, "of variables")
     if not isinstance(distribution, Coefficients):

@@ -105,11 +105,11 @@ def _of_optimizers(result: Any) -> Numbers:
 def _regimes(runs: Mapping[str, Any]) -> Iterator[Panel]:
     """Differences by batch size, a panel for each schedule that all runs have."""
     found = [run for run in runs.values() if run.experiment == "rllc"]
-    sizes = [run.config.get("batch_size") for run in found]
-    if len(found) < len(runs) or len(set(sizes)) < max(2, len(sizes)):
+    sizes = sorted({run.config["batch_size"] for run in found})
+    if len(sizes) < 2 or len(sizes) < len(runs):  # each run has a size of its own
         return
     found = sorted(found, key=lambda run: run.config["batch_size"])
-    settings = {"xticks": range(len(sizes)), "xticklabels": sorted(sizes)}
+    settings = {"xticks": range(len(sizes)), "xticklabels": sizes}
     for schedule in _rllc.schedules(found[0]):
         draws = []
         for place, (method, against, text) in enumerate(_QUESTIONS):

@@ -24,20 +24,6 @@ from benchmarks.baselines import (
 )
 from benchmarks.rllc._compositions import COMPOSITIONS
 
-# The defaults of `rllc.rllc` and `rllc.rllc_adam`.
-MEMORY = rllc.decays(0.0, 0.9, 0.99)
-ADAM_MEMORY = rllc.direct_sum(MEMORY, rllc.decays(0.999))
-
-
-def on_gradients(rate: Any, law: Any = None) -> optax.GradientTransformation:
-    """Return `rllc.rllc` with its default memory."""
-    return rllc.rllc(rate, memory=MEMORY, law=law)
-
-
-def on_adam(rate: Any, law: Any = None) -> optax.GradientTransformation:
-    """Return `rllc.rllc_adam` with its default memory."""
-    return rllc.rllc_adam(rate, memory=ADAM_MEMORY, law=law)
-
 
 def initial_law(optimizer: optax.GradientTransformation) -> np.ndarray:
     """Return the law, shape (k,), that an optimizer starts from."""
@@ -46,17 +32,18 @@ def initial_law(optimizer: optax.GradientTransformation) -> np.ndarray:
         return np.asarray(rllc.diagnostics(state).law[0])
 
 
-Law = Callable[[Hyper, Any], Any]  # of hyper-parameters and `on_gradients` or `on_adam`
+# A law from hyper-parameters and `rllc.rllc` or `rllc.rllc_adam`.
+Law = Callable[[Hyper, Any], Any]
 
 
 def _method(name: str, law: Law | None = None) -> Method:
-    make, space = on_gradients, MOMENTUM_RATE
+    make, space = rllc.rllc, MOMENTUM_RATE
     if name.startswith("rllc_adam"):
-        make, space = on_adam, ADAM_RATE
+        make, space = rllc.rllc_adam, ADAM_RATE
 
     def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
         rate = horizon.schedule(hyper["learning_rate"])
-        return make(rate, None if law is None else law(hyper, make))
+        return make(rate, law=None if law is None else law(hyper, make))
 
     return Method(name, build, space)
 

@@ -263,10 +263,10 @@ def choose(
     fixed = {} if fixed is None else fixed
     symmetry.check_permutation(fixed, "fixed")
     held = {name: np.asarray(index) for name, index in fixed.items()}
-    return chosen(symmetry, groups, fixed), held
+    return selected_groups(symmetry, groups, fixed), held
 
 
-def chosen(
+def selected_groups(
     symmetry: Symmetry, groups: Groups | None, fixed: Collection[str]
 ) -> tuple[str, ...]:
     """The groups to match: those asked for, by default all that are not fixed."""

@@ -26,7 +26,7 @@ from combinability.matching._match import (
     Groups,
     LeafWeights,
     checked_blocks,
-    chosen,
+    selected_groups,
 )
 from combinability.matching._moments import (
     each_batch,
@@ -146,7 +146,7 @@ def soft_matching(
     other = symmetry if symmetry_b is None else symmetry_b
     _check_alike(symmetry, other)
     held = _checked_couplings("fixed", symmetry, other, fixed or {})
-    matched = chosen(symmetry, groups, held)
+    matched = selected_groups(symmetry, groups, held)
     weights = Objective(
         plan(symmetry, matched, relaxed=True),
         checked_blocks(symmetry, a, "a", leaf_weights),

@@ -206,7 +206,7 @@ def _rsa(x: Array, y: Array, distance: Distance, compare: Comparison) -> Array:
 
 
 def _classes(values: Array, rounding: Array) -> Array:
-    """Number values in ascending order, those no further apart than rounding alike."""
+    """Number distinct values in ascending order; neighbours within rounding are one."""
     order = jnp.argsort(values)
     apart = jnp.diff(values[order]) > rounding
     numbers = jnp.concatenate([jnp.zeros(1), jnp.cumsum(apart)])

@@ -28,7 +28,7 @@ from benchmarks.baselines import BASELINES, SCHEDULES, Maker
 from benchmarks.rllc import (
     METHODS,
     Config,
-    _compositions,
+    _averages,
     _config,
     _experiment,
     _problems,
@@ -166,7 +166,7 @@ def test_a_schedule_makes_a_difference_unless_the_method_has_none(result):
 
 def test_a_learned_law_is_frozen_and_given_its_own_trials(result):
     source = result.methods["rllc"]["cosine"]
-    initial = _variants.initial_law(rllc.rllc(1.0, memory=_variants.MEMORY))
+    initial = _variants.initial_law(rllc.rllc(1.0))
     assert source.learned_law.shape == (3,)
     assert not np.allclose(source.learned_law, initial, atol=1e-4)
     frozen = result.methods["rllc_frozen_learned"]["cosine"]
@@ -418,7 +418,7 @@ def test_the_law_that_your_own_method_learns_is_recorded_and_drawn(digits):
     )
     assert laws["not_linear"].memory is None
     assert np.ptp(laws["not_linear"].law) > 0
-    np.testing.assert_array_equal(laws["rllc"].memory.input, _variants.MEMORY.input)
+    np.testing.assert_array_equal(laws["rllc"].memory.input, np.ones(3))
     (figure,) = [f for f in report.page(result).figures if f.name == "laws"]
     assert len(figure.panels) == 4  # of two methods, over time and as a response
 
@@ -477,19 +477,19 @@ def followed(optimizer: Any, params: Any, steps: int) -> tuple[Any, Any, list[An
 
 def test_averaged_parameters_are_a_decaying_average_of_the_path():
     start = jnp.array([3.0, -2.0])
-    _, state, path = followed(_compositions.averaged(optax.sgd(0.1)), start, 5)
+    _, state, path = followed(_averages.averaged(optax.sgd(0.1)), start, 5)
     _, _, expected = followed(optax.sgd(0.1), start, 5)
     np.testing.assert_array_equal(path, expected)
     average: Any = start
     for params in path:
         average = 0.99 * average + 0.01 * params
-    found: Any = _compositions.evaluated(state, path[-1])
+    found: Any = _averages.evaluated(state, path[-1])
     np.testing.assert_allclose(found, average, rtol=1e-6)
 
 
 def test_lookahead_with_its_slow_parameters_in_the_state_is_that_of_optax():
     start = jnp.array([3.0, -2.0])
-    fast, state, _ = followed(_compositions.looking_ahead(optax.sgd(0.1)), start, 8)
+    fast, state, _ = followed(_averages.looking_ahead(optax.sgd(0.1)), start, 8)
     optimizer: Any = optax.lookahead(optax.sgd(0.1), 6, 0.5)
     both: Any = optax.LookaheadParams.init_synced(start)
     theirs = optimizer.init(both)
@@ -497,5 +497,5 @@ def test_lookahead_with_its_slow_parameters_in_the_state_is_that_of_optax():
         updates, theirs = optimizer.update(both.fast - 1.0, theirs, both)
         both = optax.apply_updates(both, updates)
     np.testing.assert_allclose(fast, both.fast, rtol=1e-6)
-    found: Any = _compositions.evaluated(state, fast)
+    found: Any = _averages.evaluated(state, fast)
     np.testing.assert_allclose(found, both.slow, rtol=1e-6)

@@ -247,6 +247,10 @@ def test_the_loop_and_the_library_match_alike(features, clock):
         assert one.ratios["loop"].median == one.seconds / loop.seconds
 
 
+def test_every_large_network_can_be_named():
+    assert tuple(combinability.LARGE) == _config.LARGE
+
+
 def test_large_networks_are_matched_once_and_their_memory_is_measured(monkeypatch):
     case = MLP(3, (8, 8)), jnp.zeros((1, 5)), combinability_library.match
     monkeypatch.setitem(combinability.LARGE, "small", case)
