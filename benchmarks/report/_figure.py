@@ -114,16 +114,23 @@ def draw(figure: Figure, format: str = "png") -> bytes:
         places = [divmod(i, columns) for i in range(len(panels))]
         marks = _plotted(panels, [canvas.add_subfigure(grid[at]) for at in places])
         if marks:
-            ncols = min(len(marks), 2 * columns)
-            lines = -(-len(marks) // ncols)
+            lines = _add_legend(canvas, marks, min(len(marks), 2 * columns))
             canvas.set_size_inches(size[0], size[1] + 0.22 * lines)
-            canvas.legend(
-                marks.values(), marks, loc="outside lower center", ncols=ncols
-            )
         file = io.BytesIO()
         stable = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format)
         canvas.savefig(file, format=format, dpi=150, metadata=stable, facecolor="white")
     return file.getvalue()
+
+
+def _add_legend(canvas: Canvas, marks: dict[str, Any], columns: int) -> int:
+    """Add a legend of that many columns, or as many as fit; return its lines."""
+    legend = canvas.legend(
+        marks.values(), marks, loc="outside lower center", ncols=columns
+    )
+    if columns > 1 and legend.get_window_extent().width > canvas.bbox.width:
+        legend.remove()
+        return _add_legend(canvas, marks, columns - 1)
+    return -(-len(marks) // columns)
 
 
 def inline(figure: Figure) -> tuple[str, list[str]]:

@@ -12,7 +12,7 @@ import pytest
 
 import benchmarks
 from benchmarks import report
-from benchmarks.report import _rllc, _style, plots
+from benchmarks.report import _figure, _rllc, _style, plots
 from benchmarks.report._figure import figure, forest
 from benchmarks.report._numbers import (
     Interval,
@@ -405,3 +405,13 @@ def test_a_curve_that_falls_below_its_end_is_seen(result, load):
         f for f in report.page(load(result)).figures if f.name == "learning_curves"
     ]
     assert figure.panels[0].settings["ylim"][0] < 0.01
+
+
+@pytest.mark.parametrize(("length", "lines"), [(4, 1), (24, 2), (60, 4)])
+def test_a_legend_has_as_many_columns_as_fit(length, lines):
+    canvas = _figure.Canvas(figsize=(6, 3), layout="constrained")
+    axes = canvas.add_subplot()
+    marks = {f"{i}" * length: axes.plot([0, 1])[0] for i in range(4)}
+    assert _figure._add_legend(canvas, marks, 4) == lines
+    (legend,) = canvas.legends
+    assert legend.get_window_extent().width <= canvas.bbox.width
