@@ -8,7 +8,10 @@ from benchmarks.report import (
     _combinability,
     _comparison,
     _rllc,
+    _rllc_comparison,
+    _speed_comparison,
     _stitching,
+    _stitching_comparison,
     _tour,
     plots,
 )
@@ -31,6 +34,15 @@ _PAGES = {
     "tour": _tour.page,
     "combinability": _combinability.page,
     "stitching": _stitching.page,
+}
+_COMPARISONS = {
+    "rllc": _rllc_comparison.COMPARISON,
+    "tour": _rllc_comparison.COMPARISON,
+    "combinability": _combinability.COMPARISON,
+    "stitching": _stitching_comparison.COMPARISON,
+    "speed rllc": _speed_comparison.COMPARISON,
+    "speed combinability": _speed_comparison.COMPARISON,
+    "speed stitching": _speed_comparison.COMPARISON,
 }
 _Folder = str | os.PathLike[str]
 
@@ -62,7 +74,7 @@ def compare(folders: Sequence[_Folder]) -> Page:
         raise RunError(
             f"expected runs of one experiment to compare, got {', '.join(experiments)}"
         )
-    return _comparison.page(runs)
+    return _comparison.page(runs, _COMPARISONS[experiments[0]])
 
 
 def write(

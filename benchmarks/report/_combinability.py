@@ -1,6 +1,6 @@
 """The page of experiments on combining aligned networks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -8,6 +8,14 @@ import numpy as np
 
 import combinability.plot
 from benchmarks.report import _page
+from benchmarks.report._comparison import (
+    OVER_PAIRS,
+    Comparison,
+    Looks,
+    Numbers,
+    Runs,
+    numbers_of_claims,
+)
 from benchmarks.report._figure import Figure, Panel, figure, forest, panel
 from benchmarks.report._numbers import Interval, interval, percent
 from benchmarks.report._page import Page, Section, Table, judged
@@ -104,7 +112,7 @@ def hypercube(widths: Widths, name: str = "hypercube") -> Figure:
     return figure(name, panels)
 
 
-def segment(controls: Any, control: str, metric: str, scale: float, **look: Any):
+def _segment(controls: Any, control: str, metric: str, scale: float, **look: Any):
     """Draws a curve along the segment between two networks."""
     losses = scale * controls.curves[control][metric]
     found = Barrier(np.nan, np.array(controls.fractions), losses)
@@ -127,7 +135,7 @@ def _segments(widths: Widths) -> list[Figure]:
         }
         bars.append(forest(f"barrier_{metric}", rows, _by_width(widths)))
         for width, found in widths.items():
-            draw = partial(segment, found.controls)
+            draw = partial(_segment, found.controls)
             draws = [draw(name, metric, scale, **look) for name, look in marks.items()]
             curves.append(panel(f"segment_{metric}", *draws, width=width))
     return [figure("barriers", bars), figure("segments", curves)]
@@ -229,3 +237,22 @@ def _networks(widths: Widths) -> Table:
         spread = f"{percent(accuracy.min())} to {percent(accuracy.max())}"
         rows.append((width, f"{found.parameters:,}", spread))
     return Table(("width", "parameters", "test accuracy, %"), rows)
+
+
+def _numbers(result: Any) -> Numbers:
+    for width, found in result.widths.items():
+        yield from numbers_of_claims(found, f", width {width}")
+
+
+def _curves(runs: Runs, looks: Looks) -> Iterator[Panel]:
+    """Test error along the segment, at the largest width of each run."""
+    for control in ("not matched", "matched", "matched, repaired"):
+        draws = []
+        for name, result in runs.items():
+            found = list(result.widths.values())[-1].controls
+            if control in found.curves:  # REPAIR is not in all older results
+                draws.append(_segment(found, control, "test_error", 100, **looks[name]))
+        yield panel("compared_segments", *draws, control=control)
+
+
+COMPARISON = Comparison(OVER_PAIRS, _numbers, _curves)
