@@ -160,52 +160,46 @@ def half_life_schedule(first: float, last: float, steps: int) -> optax.Schedule:
     return decay
 
 
-def _ademamix(rate: Any, hyper: Hyper, steps: int) -> optax.GradientTransformation:
+def with_schedule(
+    name: str,
+    make: Callable[..., optax.GradientTransformation],
+    space: Mapping[str, Range],
+    *,
+    eval_params: Callable[[Any, Any], Any] | None = None,
+    **fixed: float,
+) -> Method:
+    """Return a method whose learning rate follows the schedule.
+
+    Args:
+      name: As in `Method`.
+      make: `make(rate, **others)` returns the optimizer from the rate as a schedule and
+        the other hyper-parameters.
+      space: As in `Method`, with a `learning_rate`.
+      eval_params: As in `Method`.
+      **fixed: Hyper-parameters that are not tuned.
+    """
+
+    def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
+        others = {**hyper}
+        del others["schedule"]
+        return make(horizon.schedule(others.pop("learning_rate")), **others)
+
+    return Method(name, build, space, fixed, eval_params=eval_params)
+
+
+def _aggmo(rate: optax.Schedule) -> optax.GradientTransformation:
+    return optax.chain(scale_by_aggmo(), optax.scale_by_learning_rate(rate))
+
+
+def _ademamix(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
     """The slow average and its weight grow over the whole run, as its authors advise.
 
     Its decay ends at the value that they use for runs of few steps.
     """
-    b3 = half_life_schedule(0.9, hyper["b3"], steps)
-    alpha = optax.linear_schedule(0.0, hyper["alpha"], steps)
+    rate = horizon.schedule(hyper["learning_rate"])
+    b3 = half_life_schedule(0.9, hyper["b3"], horizon.steps)
+    alpha = optax.linear_schedule(0.0, hyper["alpha"], horizon.steps)
     return optax.contrib.ademamix(rate, b1=0.9, b3=b3, alpha=alpha)
-
-
-def _optimizer(name: str, rate: Any, hyper: Hyper, steps: int) -> Any:
-    """The optimizer of a baseline, at a rate that is a schedule."""
-    match name:
-        case "sgd":
-            return optax.sgd(rate)
-        case "momentum":
-            return optax.sgd(rate, hyper["decay"])
-        case "nesterov":
-            return optax.sgd(rate, hyper["decay"], nesterov=True)
-        case "adam":
-            return optax.adam(rate)
-        case "adamw":
-            return optax.adamw(rate, weight_decay=hyper["weight_decay"])
-        case "nadam":
-            return optax.nadam(rate)
-        case "aggmo":
-            return optax.chain(scale_by_aggmo(), optax.scale_by_learning_rate(rate))
-        case "ademamix":
-            return _ademamix(rate, hyper, steps)
-        case "simplified_ademamix":
-            return optax.contrib.simplified_ademamix(
-                rate, b2=hyper["b2"], alpha=hyper["alpha"]
-            )
-        case "lion":
-            return optax.lion(rate, weight_decay=0.0)
-        case "muon":
-            # Updates have Adam's root mean square: vectors can follow Adam's rate.
-            return optax.contrib.muon(rate, consistent_rms=hyper["consistent_rms"])
-
-
-def _baseline(name: str, space: Mapping[str, Range], **fixed: float) -> Method:
-    def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
-        rate = horizon.schedule(hyper["learning_rate"])
-        return _optimizer(name, rate, hyper, horizon.steps)
-
-    return Method(name, build, space, fixed)
 
 
 def _schedule_free(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
@@ -222,28 +216,40 @@ def _prodigy(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
 
 ADAM_RATE = {"learning_rate": Range(1e-4, 1e-1)}
 MOMENTUM_RATE = {"learning_rate": Range(1e-3, 1e0)}
+SIGN_RATE = {"learning_rate": Range(1e-5, 1e-2)}
 _DECAY = {"decay": Range(0.8, 0.99, "linear")}
 
 BASELINES = {
     method.name: method
     for method in (
-        _baseline("sgd", {"learning_rate": Range(1e-2, 1e1)}),
-        _baseline("momentum", {**MOMENTUM_RATE, **_DECAY}),
-        _baseline("nesterov", {**MOMENTUM_RATE, **_DECAY}),
-        _baseline("adam", ADAM_RATE),
-        _baseline("adamw", {**ADAM_RATE, "weight_decay": Range(1e-3, 1e0)}),
-        _baseline("nadam", ADAM_RATE),
-        _baseline("aggmo", MOMENTUM_RATE),
-        _baseline("ademamix", ADAM_RATE, b3=0.999, alpha=5.0),
+        with_schedule("sgd", optax.sgd, {"learning_rate": Range(1e-2, 1e1)}),
+        with_schedule(
+            "momentum",
+            lambda rate, decay: optax.sgd(rate, decay),
+            {**MOMENTUM_RATE, **_DECAY},
+        ),
+        with_schedule(
+            "nesterov",
+            lambda rate, decay: optax.sgd(rate, decay, nesterov=True),
+            {**MOMENTUM_RATE, **_DECAY},
+        ),
+        with_schedule("adam", optax.adam, ADAM_RATE),
+        with_schedule(
+            "adamw", optax.adamw, {**ADAM_RATE, "weight_decay": Range(1e-3, 1e0)}
+        ),
+        with_schedule("nadam", optax.nadam, ADAM_RATE),
+        with_schedule("aggmo", _aggmo, MOMENTUM_RATE),
+        Method("ademamix", _ademamix, ADAM_RATE, {"b3": 0.999, "alpha": 5.0}),
         # Its sums of gradients are not divided: rates are a hundredth of Adam's. With
         # Optax's b2 of 0.95 steps of rare features grow, as their squares are forgotten
         # sooner than their sums.
-        _baseline(
+        with_schedule(
             "simplified_ademamix",
+            optax.contrib.simplified_ademamix,
             {"learning_rate": Range(1e-6, 1e-3), "alpha": Range(1.0, 100.0)},
             b2=0.999,
         ),
-        _baseline("lion", {"learning_rate": Range(1e-5, 1e-2)}),
+        with_schedule("lion", lambda rate: optax.lion(rate, weight_decay=0), SIGN_RATE),
         Method(
             "schedule_free",
             _schedule_free,
@@ -252,7 +258,8 @@ BASELINES = {
             eval_params=optax.contrib.schedule_free_eval_params,
         ),
         Method("prodigy", _prodigy, {"estim_lr_coef": Range(3e-2, 3e1)}),
-        _baseline("muon", ADAM_RATE, consistent_rms=0.2),
+        # Updates have Adam's root mean square: vectors can follow Adam's rate.
+        with_schedule("muon", optax.contrib.muon, ADAM_RATE, consistent_rms=0.2),
     )
 }
 

@@ -3,7 +3,7 @@
 The same methods without it are among the baselines or stand next to them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,10 +13,12 @@ import rllc
 from benchmarks.baselines import (
     ADAM_RATE,
     MOMENTUM_RATE,
+    SIGN_RATE,
     Horizon,
     Hyper,
     Method,
     Range,
+    with_schedule,
 )
 from benchmarks.rllc._averages import averaged, evaluated, looking_ahead
 
@@ -41,6 +43,10 @@ def _muon(rate: Any) -> optax.GradientTransformation:
     )
 
 
+def _rllc_muon(rate: Any) -> optax.GradientTransformation:
+    return optax.chain(_momentum(), _muon(rate))
+
+
 def _muon_rllc(rate: Any) -> optax.GradientTransformation:
     # At a rate of 1 Muon's steps go downhill already.
     return optax.chain(_muon(1.0), _momentum(), optax.scale_by_schedule(rate))
@@ -62,25 +68,15 @@ def _schedule_free(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformati
     return optax.contrib.schedule_free(rllc.rllc_adam(rate), rate)
 
 
-_SIGN_RATE = {"learning_rate": Range(1e-5, 1e-2)}  # of Lion
-
-
-def _method(
-    name: str,
-    make: Callable[[Any], optax.GradientTransformation],
-    space: Mapping[str, Range] = ADAM_RATE,
-    eval_params: Callable[[Any, Any], Any] | None = None,
-) -> Method:
-    def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
-        return make(horizon.schedule(hyper["learning_rate"]))
-
-    return Method(name, build, space, eval_params=eval_params)
-
-
 def _around(name: str, wrap: Callable[[Any], Any]) -> list[Method]:
     return [
-        _method(f"{inner}_{name}", lambda r, f=f: wrap(f(r)), eval_params=evaluated)
-        for inner, f in (("adam", optax.adam), ("rllc_adam", rllc.rllc_adam))
+        with_schedule(
+            f"{inner}_{name}",
+            lambda rate, make=make: wrap(make(rate)),
+            ADAM_RATE,
+            eval_params=evaluated,
+        )
+        for inner, make in (("adam", optax.adam), ("rllc_adam", rllc.rllc_adam))
     ]
 
 
@@ -94,28 +90,29 @@ def _large_batch(rate: Any, learn: bool = True) -> optax.GradientTransformation:
 COMPOSITIONS = {
     method.name: method
     for method in (
-        _method("rllc_large_batch", _large_batch, MOMENTUM_RATE),
-        _method(
+        with_schedule("rllc_large_batch", _large_batch, MOMENTUM_RATE),
+        with_schedule(
             "rllc_large_batch_frozen_initial",
             lambda rate: _large_batch(rate, learn=False),
             MOMENTUM_RATE,
         ),
-        _method(
+        with_schedule(
             "rllc_bfloat16_memory",
             lambda rate: rllc.rllc(rate, memory_dtype=jnp.bfloat16),
             MOMENTUM_RATE,
         ),
-        _method(
+        with_schedule(
             "rllc_adam_bfloat16_memory",
             lambda rate: rllc.rllc_adam(rate, memory_dtype=jnp.bfloat16),
+            ADAM_RATE,
         ),
-        _method("nadam_rllc", _nadam),
+        with_schedule("nadam_rllc", _nadam, ADAM_RATE),
         # Signs, as of Lion, and orthogonal steps, as of Muon: of RLLC's steps, then
         # RLLC of theirs.
-        _method("rllc_sign", _rllc_sign, _SIGN_RATE),
-        _method("sign_rllc", _sign_rllc, _SIGN_RATE),
-        _method("rllc_muon", lambda rate: optax.chain(_momentum(), _muon(rate))),
-        _method("muon_rllc", _muon_rllc),
+        with_schedule("rllc_sign", _rllc_sign, SIGN_RATE),
+        with_schedule("sign_rllc", _sign_rllc, SIGN_RATE),
+        with_schedule("rllc_muon", _rllc_muon, ADAM_RATE),
+        with_schedule("muon_rllc", _muon_rllc, ADAM_RATE),
         Method(
             "schedule_free_rllc_adam",
             _schedule_free,

@@ -6,7 +6,6 @@ trials of their own for the learning rate.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +17,8 @@ from benchmarks.baselines import (
     ADAM_RATE,
     BASELINES,
     MOMENTUM_RATE,
-    Horizon,
-    Hyper,
     Method,
+    with_schedule,
 )
 from benchmarks.rllc._compositions import COMPOSITIONS
 
@@ -32,41 +30,30 @@ def initial_law(optimizer: optax.GradientTransformation) -> np.ndarray:
         return np.asarray(rllc.diagnostics(state).law[0])
 
 
-# A law from hyper-parameters and `rllc.rllc` or `rllc.rllc_adam`.
-Law = Callable[[Hyper, Any], Any]
+def _free(rate: optax.Schedule) -> optax.GradientTransformation:
+    return rllc.rllc(rate, law=rllc.LearningLaw(conserve_gain=False))
 
 
-def _method(name: str, law: Law | None = None) -> Method:
-    make, space = rllc.rllc, MOMENTUM_RATE
-    if name.startswith("rllc_adam"):
-        make, space = rllc.rllc_adam, ADAM_RATE
-
-    def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
-        rate = horizon.schedule(hyper["learning_rate"])
-        return make(rate, law=None if law is None else law(hyper, make))
-
-    return Method(name, build, space)
+def _initial(make: Callable) -> Callable:
+    return lambda rate: make(rate, law=rllc.FixedLaw(initial_law(make(1.0))))
 
 
-def _free(hyper: Hyper, make: Any) -> rllc.LearningLaw:
-    return rllc.LearningLaw(conserve_gain=False)
+def _learned(make: Callable) -> Callable:
+    return lambda rate, law: make(rate, law=rllc.FixedLaw(law))
 
 
-def _initial(hyper: Hyper, make: Any) -> rllc.FixedLaw:
-    return rllc.FixedLaw(initial_law(make(1.0)))
-
-
-def _learned(hyper: Hyper, make: Any) -> rllc.FixedLaw:
-    return rllc.FixedLaw(hyper["law"])
-
-
-_laws: tuple[tuple[str, Law | None], ...]
-_laws = (("rllc", None), ("rllc_free", _free), ("rllc_adam", None))
-VARIANTS = {name: _method(name, law) for name, law in _laws}
+VARIANTS = {
+    "rllc": with_schedule("rllc", rllc.rllc, MOMENTUM_RATE),
+    "rllc_free": with_schedule("rllc_free", _free, MOMENTUM_RATE),
+    "rllc_adam": with_schedule("rllc_adam", rllc.rllc_adam, ADAM_RATE),
+}
 FROZEN = {
-    f"{name}_frozen_{kind}": _method(f"{name}_frozen_{kind}", law)
-    for kind, law in (("initial", _initial), ("learned", _learned))
-    for name in ("rllc", "rllc_adam")
+    name: with_schedule(name, frozen(make), space)
+    for kind, frozen in (("initial", _initial), ("learned", _learned))
+    for name, make, space in (
+        (f"rllc_frozen_{kind}", rllc.rllc, MOMENTUM_RATE),
+        (f"rllc_adam_frozen_{kind}", rllc.rllc_adam, ADAM_RATE),
+    )
 }
 
 METHODS: dict[str, Method] = {**BASELINES, **VARIANTS, **FROZEN, **COMPOSITIONS}
