@@ -8,7 +8,7 @@ import numpy as np
 import rllc
 from benchmarks import data
 from benchmarks._options import computed_in
-from benchmarks.baselines import BASELINES, SCHEDULES, Maker, Method, own_method
+from benchmarks.baselines import BASELINES, Maker, Method, own_method
 from benchmarks.networks import History, Task, configured_task, open_run, train
 from benchmarks.rllc import _tuning
 from benchmarks.rllc._compositions import COMPOSITIONS
@@ -17,7 +17,6 @@ from benchmarks.rllc._laws import (
     law_probe,
     linear_memory,
     mean_response,
-    settled_law,
 )
 from benchmarks.rllc._problems import STEPS, run_problem
 from benchmarks.rllc._result import Result
@@ -192,22 +191,11 @@ def run_method(
     def trained(trials: Mapping[str, Trials], seeds: Sequence[int]) -> History:
         """Runs of all schedules, one after the other."""
         runs = [(schedule, one) for schedule, of in trials.items() for one in of]
-        hyper = {
-            name: np.array([one[name] for _, one in runs], np.float32)
-            for name in method.space
-        }
-        # The schedule is traced: all runs of a method share one compilation.
-        hyper["schedule"] = np.array(
-            [SCHEDULES.index(schedule) for schedule, _ in runs]
-        )
-        if laws:
-            hyper["law"] = np.array(
-                [laws[schedule] for schedule, _ in runs], np.float32
-            )
+        names, chosen = zip(*runs, strict=True)
         return train(
             task,
             Maker(method, config.steps),
-            hyper,
+            _tuning.stacked(chosen, names, laws),
             [*seeds] * len(trials),
             steps=config.steps,
             batch_size=config.batch_size,
@@ -257,25 +245,15 @@ def _block(index: int, count: int) -> slice:
 def _tuned(
     method: Method, trials: list[dict[str, float]], history: History, runs: slice
 ) -> dict[str, Any]:
-    final = {name: values[runs] for name, values in history.final.items()}
-    losses, diverged = final["validation_loss"], history.diverged[runs]
-    best, at_border = _tuning.select(method, trials, losses, diverged)
-    probes = {name: value[runs][best] for name, value in history.probes.items()}
     names = ("train_loss", "validation_loss", "validation_accuracy")
-    return {
-        "space": _tuning.describe(method),
-        "trials": [
-            {
-                "hyper": trial,
-                **{name: final[name][i] for name in names},
-                "diverged": diverged[i],
-            }
-            for i, trial in enumerate(trials)
-        ],
-        "selected": trials[best],
-        "at_border": at_border,
-        "learned_law": settled_law(probes),
-    }
+    return _tuning.tuned(
+        method,
+        trials,
+        {name: history.final[name][runs] for name in names},
+        history.diverged[runs],
+        {name: values[runs] for name, values in history.probes.items()},
+        metric="validation_loss",
+    )
 
 
 def _memory(

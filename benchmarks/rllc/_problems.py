@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.baselines import Maker, Method
 from benchmarks.rllc import _tuning
 from benchmarks.rllc._config import LEARNED_FROM, Config
-from benchmarks.rllc._laws import law_probe, settled_law
+from benchmarks.rllc._laws import law_probe
 from benchmarks.training import Fit, fit
 
 STEPS = 1000
@@ -85,11 +85,7 @@ def _run_method(
     problem: Problem, method: Method, config: Config, law: Sequence[float] | None
 ) -> dict[str, Any]:
     def run(trials: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> Fit:
-        count = len(seeds)
-        hyper = {k: np.array([t[k] for t in trials], np.float32) for k in trials[0]}
-        hyper["schedule"] = np.zeros(count, int)
-        if law is not None:
-            hyper["law"] = np.tile(np.array(law, np.float32), (count, 1))
+        laws = {} if law is None else {"constant": law}
         keys = jax.vmap(jax.random.key)(np.array(seeds))
         return fit(
             _Loss(problem),
@@ -99,7 +95,7 @@ def _run_method(
             key=keys,
             steps=STEPS,
             batch_size=1,
-            hyper=hyper,
+            hyper=_tuning.stacked(trials, ["constant"] * len(seeds), laws),
             points=range(0, STEPS + 1, STEPS // _POINTS),
             evaluate=_Evaluation(problem, method),
         )
@@ -107,23 +103,19 @@ def _run_method(
     trials = _tuning.sample(method, _TRIALS * config.trials, _WIDEN)
     tried = run(trials, [0] * len(trials))
     losses, diverged = _outcome(tried)
-    best, at_border = _tuning.select(method, trials, losses, diverged)
+    probes = {name: values[:, 1:] for name, values in tried.measured["probes"].items()}
+    found = _tuning.tuned(
+        method,
+        trials,
+        {"log10_loss": losses},
+        diverged,
+        probes,
+        metric="log10_loss",
+        widen=_WIDEN,
+    )
     seeds = [1 + i for i in range(config.seeds)]
-    fresh_losses, fresh_diverged = _outcome(run([trials[best]] * len(seeds), seeds))
-    probes = {name: x[best, 1:] for name, x in tried.measured["probes"].items()}
-    return {
-        "space": _tuning.describe(method, _WIDEN),
-        "trials": [
-            {"hyper": trial, "log10_loss": losses[i], "diverged": diverged[i]}
-            for i, trial in enumerate(trials)
-        ],
-        "selected": trials[best],
-        "at_border": at_border,
-        "learned_law": settled_law(probes),
-        "seeds": seeds,
-        "log10_loss": fresh_losses,
-        "diverged": fresh_diverged,
-    }
+    losses, diverged = _outcome(run([found["selected"]] * len(seeds), seeds))
+    return found | {"seeds": seeds, "log10_loss": losses, "diverged": diverged}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """Tuning by the same trials for every method, and paired comparisons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import stats
 from scipy.stats import qmc
 
-from benchmarks.baselines import Method
+from benchmarks.baselines import SCHEDULES, Method
+from benchmarks.rllc._laws import settled_law
 
 # All methods try the same points of the unit cube.
 _SEARCH_SEED = 0
@@ -21,6 +22,54 @@ def sample(method: Method, trials: int, widen: float = 1.0) -> list[dict[str, fl
         {name: ranges[name].at(float(u)) for name, u in zip(ranges, point, strict=True)}
         for point in sampler.random(trials)
     ]
+
+
+def stacked(
+    trials: Sequence[Mapping[str, float]],
+    schedules: Sequence[str],
+    laws: Mapping[str, Any],
+) -> dict[str, np.ndarray]:
+    """Return what `Maker` is given in each run, as arrays.
+
+    Args:
+      trials: The hyper-parameters of each run.
+      schedules: The schedule of each run; it is traced, so that all runs of a method
+        share one compilation.
+      laws: By schedule, if the method freezes a learned law.
+    """
+    found = {n: np.array([t[n] for t in trials], np.float32) for n in trials[0]}
+    found["schedule"] = np.array([SCHEDULES.index(name) for name in schedules])
+    if laws:
+        found["law"] = np.array([laws[name] for name in schedules], np.float32)
+    return found
+
+
+def tuned(
+    method: Method,
+    trials: Sequence[dict[str, float]],
+    scores: Mapping[str, Any],
+    diverged: Any,
+    probes: Mapping[str, Any],
+    *,
+    metric: str,
+    widen: float = 1.0,
+) -> dict[str, Any]:
+    """Return what trials gave, the best by a metric of the scores selected."""
+    best, at_border = select(method, trials, scores[metric], diverged)
+    return {
+        "space": describe(method, widen),
+        "trials": [
+            {
+                "hyper": trial,
+                **{name: values[i] for name, values in scores.items()},
+                "diverged": diverged[i],
+            }
+            for i, trial in enumerate(trials)
+        ],
+        "selected": trials[best],
+        "at_border": at_border,
+        "learned_law": settled_law({name: x[best] for name, x in probes.items()}),
+    }
 
 
 def describe(method: Method, widen: float = 1.0) -> dict[str, Any]:
