@@ -335,25 +335,14 @@ class Study:
             rows.append(jax.device_get(measure(key, *self.aligned(pair))))
             self.advance(done + 1, len(self.ring))
 
-        def interval(value: Callable[[Any], Any]) -> dict[str, Any]:
-            return over_networks(self.ring, [float(value(row)) for row in rows])
-
-        def relative(row: Any, kind: str) -> float:
-            seeds = max(row["seeds"]["disagreement"], 1e-9)
-            return row[kind]["disagreement"] / seeds
-
-        found: dict[str, Any] = {
-            kind: {
-                name: interval(lambda row, k=kind, n=name: row[k][n])
-                for name in rows[0][kind]
-            }
-            for kind in rows[0]
+        values = jax.tree.map(lambda *each: np.stack(each), *rows)
+        apart = {kind: found["disagreement"] for kind, found in values.items()}
+        seeds = np.maximum(apart.pop("seeds"), 1e-9)
+        values["relative"] = {kind: found / seeds for kind, found in apart.items()}
+        return {
+            kind: {name: over_networks(self.ring, x) for name, x in found.items()}
+            for kind, found in values.items()
         }
-        found["relative"] = {
-            kind: interval(lambda row, k=kind: relative(row, k))
-            for kind in ("parents", "combinations")
-        }
-        return found
 
     def landscape(self) -> dict[str, Any]:
         """Measure planes through three points of the loss landscape."""

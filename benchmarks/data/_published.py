@@ -120,13 +120,10 @@ class Idx(Images):
             Remote(self.url + file, sha256).fetch(folder / file, download)
 
         def read(prefix: str, count: int) -> Labelled:
-            images, labels = (
-                read_idx(folder / f"{prefix}-{name}-ubyte.gz", shape)
-                for name, shape in (
-                    ("images-idx3", (count, 28, 28)),
-                    ("labels-idx1", (count,)),
-                )
+            images = read_idx(
+                folder / f"{prefix}-images-idx3-ubyte.gz", (count, 28, 28)
             )
+            labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", (count,))
             return images[..., np.newaxis], labels
 
         return self.dataset(read("train", self.train), read("t10k", self.test))
