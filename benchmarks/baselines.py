@@ -202,10 +202,27 @@ def _ademamix(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
     return optax.contrib.ademamix(rate, b1=0.9, b3=b3, alpha=alpha)
 
 
-def _schedule_free(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
-    """Adam's form, a constant rate after a short warm-up, as its authors advise."""
-    warmup = max(1, horizon.steps // 20)
-    return optax.contrib.schedule_free_adamw(hyper["learning_rate"], warmup)
+def schedule_free(
+    name: str, make: Callable[[Any, int], optax.GradientTransformation]
+) -> Method:
+    """Return a method whose rate is constant after a short warm-up.
+
+    Args:
+      name: As in `Method`.
+      make: `make(learning_rate, warmup)` returns an optimizer with the state of
+        `optax.contrib.schedule_free`, whose rate rises for `warmup` steps.
+    """
+
+    def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
+        return make(hyper["learning_rate"], max(1, horizon.steps // 20))
+
+    return Method(
+        name,
+        build,
+        {"learning_rate": Range(3e-4, 3e-1)},
+        scheduled=False,
+        eval_params=optax.contrib.schedule_free_eval_params,
+    )
 
 
 def _prodigy(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
@@ -250,13 +267,8 @@ BASELINES = {
             b2=0.999,
         ),
         with_schedule("lion", lambda rate: optax.lion(rate, weight_decay=0), SIGN_RATE),
-        Method(
-            "schedule_free",
-            _schedule_free,
-            {"learning_rate": Range(3e-4, 3e-1)},
-            scheduled=False,
-            eval_params=optax.contrib.schedule_free_eval_params,
-        ),
+        # Adam's form, with a short warm-up, as its authors advise.
+        schedule_free("schedule_free", optax.contrib.schedule_free_adamw),
         Method("prodigy", _prodigy, {"estim_lr_coef": Range(3e-2, 3e1)}),
         # Updates have Adam's root mean square: vectors can follow Adam's rate.
         with_schedule("muon", optax.contrib.muon, ADAM_RATE, consistent_rms=0.2),

@@ -25,13 +25,6 @@ Scores = dict[str, jax.Array]
 
 # Temperatures that logits are divided by, to find the best one.
 TEMPERATURES = np.geomspace(0.05, 5.0, 41)
-CONTROLS = (
-    "not matched",
-    "not matched, temperature",
-    "matched",
-    "matched, temperature",
-    "matched, repaired",
-)
 # Of each perturbed matching: combinations, and perturbations of each fraction.
 _PERTURBED_SAMPLES, _TRIALS = 12, 2
 # Combinations of each pair that are compared with their parents and in twos.
@@ -219,26 +212,28 @@ class Study:
     def controls(self) -> dict[str, Any]:
         """Measure the segments of pairs with and without matching and repairs."""
         metrics, pairs = self.metrics, sorted(self.permutations)
-        found: dict[str, list[Any]] = {name: [] for name in CONTROLS}
+        barrier = functools.partial(combinability.barrier, points=self.config.points)
+        found = []
         for done, pair in enumerate(pairs):
             a, aligned = self.aligned(pair)
             b = self.variables[pair[1]]
-            segments = (
-                (metrics.scores, b, ()),
-                (metrics.tempered, b, ()),
-                (metrics.scores, aligned, ()),
-                (metrics.tempered, aligned, ()),
-                (metrics.repaired, aligned, (a, aligned)),
+            segments = {
+                "not matched": (metrics.scores, b, ()),
+                "not matched, temperature": (metrics.tempered, b, ()),
+                "matched": (metrics.scores, aligned, ()),
+                "matched, temperature": (metrics.tempered, aligned, ()),
+                "matched, repaired": (metrics.repaired, aligned, (a, aligned)),
+            }
+            found.append(
+                {
+                    name: barrier(metric, a, end, args=args)
+                    for name, (metric, end, args) in segments.items()
+                }
             )
-            for name, (metric, end, args) in zip(CONTROLS, segments, strict=True):
-                barrier = combinability.barrier(
-                    metric, a, end, points=self.config.points, args=args
-                )
-                found[name].append(barrier)
             self.advance(done + 1, len(pairs))
         stacked = {
-            name: jax.tree.map(lambda *leaves: np.stack(leaves), *barriers)
-            for name, barriers in found.items()
+            name: jax.tree.map(lambda *x: np.stack(x), *(each[name] for each in found))
+            for name in found[0]
         }
         return {
             "fractions": stacked["matched"].fractions[0],
@@ -271,14 +266,13 @@ class Study:
             found.append({name: np.asarray(x, float) for name, x in values.items()})
 
         def spread(metric: str) -> dict[str, Any]:
-            columns = [values[metric] for values in found]
+            values = np.array([each[metric] for each in found])
             means = [self._mean(pair, metric) for pair in pairs]
-            rows = list(zip(columns, means, strict=True))
             beyond = {
-                "excess": [x.mean() - mean for x, mean in rows],
-                "excess_95": [np.percentile(x, 95) - mean for x, mean in rows],
+                "excess": values.mean(axis=1) - means,
+                "excess_95": np.percentile(values, 95, axis=1) - means,
             }
-            percentiles = np.percentile(np.concatenate(columns), np.arange(101))
+            percentiles = np.percentile(values, np.arange(101))
             return {"percentiles": percentiles, **interval_of(pairs, beyond)}
 
         asked = ("distribution", "granularity", "aligned")

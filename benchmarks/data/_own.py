@@ -12,7 +12,7 @@ _NAMES = ("x_train", "y_train", "x_test", "y_test")
 _TEST, _VALIDATION = 0.15, 0.15
 
 
-def read_own(path: Path, seed: int = 0) -> Dataset:
+def read_own(path: Path) -> Dataset:
     """Read a dataset from a `.npz` file.
 
     It holds `x_train`, `y_train`, `x_test` and `y_test`, or `x` and `y`, of which 15 %
@@ -34,7 +34,7 @@ def read_own(path: Path, seed: int = 0) -> Dataset:
         raise DataError(f"'{path}' is not a NumPy archive ({error})") from error
     if {"x", "y"} <= arrays.keys():
         x, y = _checked(path, arrays, "x", "y")
-        kept, held_out = hold_out(len(x), max(1, round(_TEST * len(x))), seed)
+        kept, held_out = hold_out(len(x), max(1, round(_TEST * len(x))))
         train, test = (x[kept], y[kept]), (x[held_out], y[held_out])
     elif set(_NAMES) <= arrays.keys():
         train = _checked(path, arrays, "x_train", "y_train")
@@ -54,9 +54,8 @@ def read_own(path: Path, seed: int = 0) -> Dataset:
     counted = labels
     if kind == "tokens" and labels[0].ndim == 2:
         kind, counted = "text", [*labels, *inputs]
-    kept, held_out = hold_out(
-        len(inputs[0]), max(1, round(_VALIDATION * len(inputs[0]))), seed
-    )
+    rows = len(inputs[0])
+    kept, held_out = hold_out(rows, max(1, round(_VALIDATION * rows)))
     return Dataset(
         name=path.stem,
         train=Split(inputs[0][kept], labels[0][kept]),

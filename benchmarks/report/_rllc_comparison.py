@@ -31,12 +31,12 @@ def _numbers(result: Any) -> Numbers:
             if number := _rllc.difference(result, schedule, method, against):
                 yield kind, f"to {label(against)}", number
     for method, entry in _rllc.entries(result, schedule).items():
-        for kind, values in (
+        for what, values in (
             ("Validation loss", entry.validation_loss),
             ("Test accuracy, %", 100 * entry.test_accuracy),
         ):
-            name = Kind(f"{kind}, {schedule} rate")
-            yield name, label(method), over_seeds(values)
+            kind = Kind(f"{what}, {schedule} rate")
+            yield kind, label(method), over_seeds(values)
 
 
 def _curves(runs: Runs, looks: Looks) -> Iterator[Panel]:
@@ -56,7 +56,7 @@ def _curves(runs: Runs, looks: Looks) -> Iterator[Panel]:
 
 
 def _by_batch_size(runs: Runs) -> Iterator[Figure]:
-    """Differences by batch size, if every run has another one."""
+    """Differences by batch size, if each run has one of its own."""
     found = sorted(runs.values(), key=lambda run: run.config["batch_size"])
     sizes = [run.config["batch_size"] for run in found]
     if len(set(sizes)) < len(sizes):

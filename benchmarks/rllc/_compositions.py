@@ -14,10 +14,8 @@ from benchmarks.baselines import (
     ADAM_RATE,
     MOMENTUM_RATE,
     SIGN_RATE,
-    Horizon,
-    Hyper,
     Method,
-    Range,
+    schedule_free,
     with_schedule,
 )
 from benchmarks.rllc._averages import averaged, evaluated, looking_ahead
@@ -62,8 +60,7 @@ def _sign_rllc(rate: Any) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_sign(), _momentum(), scale)
 
 
-def _schedule_free(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
-    peak, warmup = hyper["learning_rate"], max(1, horizon.steps // 20)
+def _schedule_free(peak: Any, warmup: int) -> optax.GradientTransformation:
     rate = optax.warmup_constant_schedule(0.0, peak, warmup)
     return optax.contrib.schedule_free(rllc.rllc_adam(rate), rate)
 
@@ -113,13 +110,7 @@ COMPOSITIONS = {
         with_schedule("sign_rllc", _sign_rllc, SIGN_RATE),
         with_schedule("rllc_muon", _rllc_muon, ADAM_RATE),
         with_schedule("muon_rllc", _muon_rllc, ADAM_RATE),
-        Method(
-            "schedule_free_rllc_adam",
-            _schedule_free,
-            {"learning_rate": Range(3e-4, 3e-1)},
-            scheduled=False,
-            eval_params=optax.contrib.schedule_free_eval_params,
-        ),
+        schedule_free("schedule_free_rllc_adam", _schedule_free),
         *_around("averaged", averaged),
         *_around("lookahead", looking_ahead),
     )

@@ -223,10 +223,8 @@ def cases(config: Config) -> dict[str, Callable[[], list[Timing]]]:
     """Return what is timed, by name."""
     image, found = jnp.zeros((1, 32, 32, 3)), {}
     for width in config.widths:
-        network, name = (
-            ResNet(10, norm="layer", width=width),
-            f"matching, width {width}",
-        )
+        network = ResNet(10, norm="layer", width=width)
+        name = f"matching, width {width}"
         found[name] = functools.partial(time_matching, name, network, image, config)
     for name in CASES:
         found[name] = functools.partial(time_combinations, name, config)
