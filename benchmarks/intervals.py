@@ -1,6 +1,6 @@
 """Means with intervals, and claims that an interval supports or contradicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -39,7 +39,11 @@ class Claim(Interval):
     verdict: Literal["holds", "does not hold", "undecided", "moot"]
 
 
-def over_networks(pairs: Sequence[Pair], values: Sequence[float]) -> dict[str, Any]:
+def over_networks(
+    pairs: Sequence[Pair],
+    values: Any,
+    statistic: Callable[[np.ndarray], Any] = np.mean,
+) -> dict[str, Any]:
     r"""Return the mean over pairs and its 95 % interval over networks.
 
     Pairs that share a network are not independent, so the spread is that of the means
@@ -52,7 +56,8 @@ def over_networks(pairs: Sequence[Pair], values: Sequence[float]) -> dict[str, A
 
     Args:
       pairs: The two networks of each value.
-      values: A number for each pair.
+      values: A number for each pair; or an array, for another statistic.
+      statistic: What is in the place of the mean: a number, from the values.
 
     Returns:
       "mean", "low" and "high"; None where there is no number.
@@ -64,16 +69,16 @@ def over_networks(pairs: Sequence[Pair], values: Sequence[float]) -> dict[str, A
     """
     numbers = np.asarray(values, float)
     networks = sorted({network for pair in pairs for network in pair})
-    without = [numbers[[network not in pair for pair in pairs]] for network in networks]
-    if not np.isfinite(numbers).all() or not all(len(rest) for rest in without):
-        mean = float(np.mean(numbers)) if np.isfinite(numbers).all() else None
+    rests = [numbers[[network not in pair for pair in pairs]] for network in networks]
+    mean = float(statistic(numbers))
+    means = np.array([statistic(rest) if len(rest) else np.nan for rest in rests])
+    if not np.isfinite([mean, *means]).all():
+        mean = mean if np.isfinite(mean) else None
         return {"mean": mean, "low": None, "high": None}
-    means = np.array([rest.mean() for rest in without])
     count = len(networks)
     spread = np.sqrt((count - 1) / count * np.sum((means - means.mean()) ** 2))
-    half = stats.t.ppf(0.975, count - 1) * spread
-    mean = float(numbers.mean())
-    return {"mean": mean, "low": mean - float(half), "high": mean + float(half)}
+    half = float(stats.t.ppf(0.975, count - 1) * spread)
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def interval_of(
@@ -84,6 +89,23 @@ def interval_of(
         metric: {"pairs": np.asarray(values, float), **over_networks(pairs, values)}
         for metric, values in found.items()
     }
+
+
+def rank_correlation(x: Any, y: Any) -> float:
+    """Return Spearman's correlation where both are finite; NaN if one is constant."""
+    x, y = (np.asarray(values, float).ravel() for values in (x, y))
+    kept = np.isfinite(x) & np.isfinite(y)
+    x, y = x[kept], y[kept]
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    found: Any = stats.spearmanr(x, y)
+    return float(found.statistic)
+
+
+def mean_rank_correlation(both: Iterable[Any]) -> float:
+    """Return the mean of those rank correlations of (x, y) that are numbers, or NaN."""
+    found = [value for x, y in both if np.isfinite(value := rank_correlation(x, y))]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def judged(

@@ -11,12 +11,17 @@ from benchmarks._options import (
     is_import_path,
 )
 
-Model = Literal["mlp", "resnet20", "resnet20_layernorm", "tiny10"]
-# Widths by model: hidden units of each layer, or a multiplier of the channels.
+Model = Literal[
+    "mlp", "resnet20", "resnet20_layernorm", "vgg", "vgg_layernorm", "tiny10"
+]
+# Widths by model: hidden units of each layer, a multiplier of the channels, or channels
+# of the first stage of a VGG.
 WIDTHS: dict[str, tuple[int, ...]] = {
     "mlp": (32, 128, 512),
     "resnet20": (1,),
     "resnet20_layernorm": (1,),
+    "vgg": (16,),
+    "vgg_layernorm": (16,),
     "tiny10": (1,),
 }
 
@@ -30,10 +35,11 @@ class Config(NetworkOptions):
     python -m benchmarks combinability --dataset mnist --widths 32 128
 
     Args:
-      model: "mlp" (three hidden layers), "resnet20_layernorm", or with BatchNorm
-        "resnet20", "tiny10"; or your own Linen or NNX module, package.module:Class.
-      widths: Hidden units of each layer of an MLP, or multiplier of a ResNet's
-        channels; by default 32, 128 and 512, or 1.
+      model: "mlp" (three hidden layers), "resnet20_layernorm", "vgg_layernorm", or
+        with BatchNorm "resnet20", "vgg", "tiny10"; or your own Linen or NNX module,
+        package.module:Class.
+      widths: Hidden units of each layer of an MLP, multiplier of a ResNet's channels,
+        or channels of the first stage of a VGG; by default 32, 128 and 512, 1, or 16.
       networks: Independently trained networks of each width, at least 3.
       steps: Training steps of Adam, under a cosine schedule.
       batch_size: Rows of a minibatch.

@@ -1,6 +1,7 @@
 """Building a model by name or import path for a dataset."""
 
 import dataclasses
+import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -30,6 +31,11 @@ def _cnn(dataset: Dataset, width: int | None, **options: Any) -> CNN:
     return CNN(dataset.classes, channels, features=64 * scale, **options)
 
 
+def _vgg(dataset: Dataset, width: int | None, **options: Any) -> VGG:
+    # By default a quarter of the original's width: a sixteenth of its work.
+    return VGG(dataset.classes, width=width or 16, **options)
+
+
 # By name, the kinds of data that it reads and `make(dataset, width, dtype=…)`.
 _BUILDERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "mlp": (("image", "vector"), _mlp),
@@ -44,8 +50,8 @@ _BUILDERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
             data.classes, width=width or 1, norm="layer", **more
         ),
     ),
-    # A quarter of the original's width: a sixteenth of its work.
-    "vgg": (("image",), lambda data, _, **more: VGG(data.classes, width=16, **more)),
+    "vgg": (("image",), _vgg),
+    "vgg_layernorm": (("image",), functools.partial(_vgg, norm="layer")),
     "vit": (("image",), lambda data, _, **more: ViT(data.classes, **more)),
     "tiny10": (("image",), lambda data, _, **more: Tiny10(data.classes, **more)),
     "transformer": (
@@ -71,14 +77,16 @@ def build(
 
     Args:
       name: One of `NAMES`: `"mlp"`, `"cnn"`, `"resnet20"` (BatchNorm),
-        `"resnet20_layernorm"`, `"vgg"` (BatchNorm), `"vit"` and `"tiny10"` (BatchNorm;
-        images of 27×27 or more) for images, `"transformer"` for text; or the import
-        path of your own Linen or NNX module, `package.module:Class`.
+        `"resnet20_layernorm"`, `"vgg"` (BatchNorm), `"vgg_layernorm"`, `"vit"` and
+        `"tiny10"` (BatchNorm; images of 27×27 or more) for images, `"transformer"` for
+        text; or the import path of your own Linen or NNX module,
+        `package.module:Class`.
       dataset: What it will be trained on; gives the number of classes and the sizes.
       dtype: What all layers but the last compute in; by default that of inputs and
         variables.
-      width: Hidden units of each of an MLP's three hidden layers, or multiplier of a
-        ResNet's channels; None for the usual model. Others have one size.
+      width: Hidden units of each of an MLP's three hidden layers, multiplier of a
+        ResNet's channels, or channels of the first stage of a VGG; None for the usual
+        model. Others have one size.
       options: Arguments of your own module, a mapping or JSON. Its arguments `classes`
         or `num_classes` and `dtype` are filled in if it has them.
 

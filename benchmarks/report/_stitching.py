@@ -1,6 +1,6 @@
 """The page of experiments on stitching."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,14 @@ _SIZES = (  # panel, method, kind of map, and the full map of that kind
     ("penalties", "direct", "sparse", LEAST_SQUARES),
     ("penalties", "task loss", "sparse", TASK_LOSS),
 )
-_SCORES = {"relative_accuracy": 100, "r_squared": 100, "CKA": 1, "CCA": 1}  # scales
+_SCORES = {  # drawn layer to layer, with their scales
+    "least squares": 100,
+    "task loss": 100,
+    "r_squared": 100,
+    "CKA": 1,
+    "CCA": 1,
+    "matched correlation": 1,
+}
 _CONTROLS = ("self_stitch", "shuffled", "noise", "untrained")
 
 
@@ -132,15 +139,15 @@ def _counted(pairs: int) -> str:
 
 
 def _in_percent(found: Any) -> Any:
-    """What `stitching.report.audit` returns, in percent."""
+    """Means of what `stitching.report.audit` returns, in percent."""
 
-    def measures(accuracy: float) -> Any:
-        return SimpleNamespace(relative_accuracy=100 * accuracy)
+    def measures(accuracy: Any) -> Any:
+        return SimpleNamespace(relative_accuracy=100 * accuracy.mean)
 
     controls = {name: measures(getattr(found.controls, name)) for name in _CONTROLS}
     return SimpleNamespace(
         measures=measures(found.relative_accuracy),
-        chance=100 * found.chance,
+        chance=100 * found.chance.mean,
         controls=SimpleNamespace(**controls),
     )
 
@@ -155,34 +162,72 @@ def _indices(result: Any) -> Figure:
         for name, look in looks("indices").items()
         if len(numbers.get(name, ())) == len(result.indices)
     ]
-    marks = looks("correlations")
-    rows = {
-        index: {m: interval(result.correlations[m][index], 1, -1, 1) for m in marks}
-        for index in result.correlations[TASK_LOSS]
-    }
-    bars = forest("correlations", rows, marks, limits=(-1.05, 1.05))
-    return figure("indices", [panel("indices", *draws), bars])
+    panels = [panel("indices", *draws), correlations("layers", result.correlations)]
+    if len(result.pairs) > 2:
+        panels.append(correlations("pairs", result.between_pairs))
+    if result.cross:
+        panels.append(correlations("all", result.cross.correlations))
+    return figure("indices", panels)
+
+
+def correlations(over: str, found: Mapping[str, Mapping[str, Any]]) -> Panel:
+    """A panel of rank correlations by what is predicted and index."""
+    rows: dict[str, dict[str, Any]] = {}
+    for predicted, by_index in found.items():
+        name = f"{predicted}: affine" if predicted == "task loss" else predicted
+        for index, number in by_index.items():
+            rows.setdefault(index, {})[name] = interval(number, 1, -1, 1)
+    name, limits = f"correlations_{over}", (-1.05, 1.05)
+    return forest(name, rows, looks("correlations"), limits=limits)
 
 
 def _crossed(result: Any) -> list[Figure]:
-    if not result.cross:
-        return []
-    panels, found = [], []
-    for score, scale in _SCORES.items():
-        values = scale * result.cross.matrices[score].clip(0)
-        panels.append(_matrix(f"cross_{score}", values, result, None, scale))
-        share = percent(result.cross.identification[score].mean, 0)
-        found.append(f"{panels[-1].title.removesuffix(', %')} {share} %")
-    pairs = _counted(len(result.cross.pairs))
-    return [figure("layer_to_layer", panels, pairs=pairs, found=", ".join(found))]
+    figures = []
+    if result.cross:
+        panels, found = [], []
+        for score, scale in _SCORES.items():
+            name = f"cross_{score.replace(' ', '_')}"
+            values = scale * result.cross.matrices[score].clip(0)
+            panels.append(_matrix(name, values, result.stitches, None, scale))
+            share = percent(result.cross.identification[score].mean, 0)
+            found.append(f"{panels[-1].title.removesuffix(', %')} {share} %")
+        pairs = _counted(len(result.cross.pairs))
+        shares = ", ".join(found)
+        figures.append(figure("layer_to_layer", panels, pairs=pairs, found=shares))
+    if result.other:
+        figures.append(_between_kinds(result, result.other))
+    return figures
+
+
+def _between_kinds(result: Any, other: Any) -> Figure:
+    kinds = (
+        (_kind(**result.config), list(result.stitches)),
+        (_kind(other.model, other.width), [layer.name for layer in other.layers]),
+    )
+    panels = []
+    for score in ("task loss", "least squares", "CKA"):
+        for found, (a, rows), (b, columns) in (
+            (other.ahead, *kinds),
+            (other.back, *kinds[::-1]),
+        ):
+            values = _SCORES[score] * found.matrices[score].clip(0)
+            words = {"score": score[0].upper() + score[1:], "a": a, "b": b}
+            drawn = values, rows, [*map(short, columns)], _SCORES[score]
+            panels.append(_matrix("between_kinds", *drawn, **words))
+    pairs = _counted(len(other.ahead.pairs))
+    (a, _), (b, _) = kinds
+    return figure("between_kinds", panels, a=a, b=b, pairs=pairs)
+
+
+def _kind(model: str, width: int | None = None, **_: Any) -> str:
+    return model if width is None else f"{model} {width}"
 
 
 def _matrix(
-    name: str, values: Any, result: Any, columns: Any, top: float, **words: Any
+    name: str, values: Any, rows: Iterable[str], columns: Any, top: float, **words: Any
 ) -> Panel:
     """A panel with a row for each layer; columns are layers too, or named."""
-    layers = [short(layer) for layer in result.stitches]
-    draw = partial(stitching.plot.layer_to_layer, values, layers, columns)
+    draw = partial(stitching.plot.layer_to_layer, values, [*map(short, rows)], columns)
     return panel(name, partial(draw, limits=(0, top)), **words)
 
 
@@ -199,7 +244,7 @@ def _sizes(result: Any) -> list[Figure]:
         sizes, words = list(table[0]), {"method": full.partition(":")[0]}
         if len(sizes) > 1 and all(list(row) == sizes for row in table):
             values = 100 * np.array([list(row.values()) for row in table])
-            panels.append(_matrix(name, values, result, sizes, 100, **words))
+            panels.append(_matrix(name, values, result.stitches, sizes, 100, **words))
     return [figure("sizes", panels)] if panels else []
 
 

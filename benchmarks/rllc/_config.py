@@ -49,6 +49,7 @@ Model = Literal[
     "resnet20",
     "resnet20_layernorm",
     "vgg",
+    "vgg_layernorm",
     "vit",
     "tiny10",
     "transformer",
@@ -70,9 +71,9 @@ class Config(Options):
     For instance: python -m benchmarks rllc --dataset fashion_mnist --steps 2000
 
     Args:
-      model: "mlp", "cnn", "resnet20" (BatchNorm), "resnet20_layernorm", "vgg"
-        (BatchNorm), "vit" or "tiny10" (BatchNorm) for images, "transformer" for text,
-        or your own Linen or NNX module, package.module:Class.
+      model: "mlp", "cnn", "resnet20_layernorm", "vgg_layernorm", "vit" or with
+        BatchNorm "resnet20", "vgg" or "tiny10" for images, "transformer" for text, or
+        your own Linen or NNX module, package.module:Class.
       methods: The optimizers compared: names, or package.module:optimizer, a function
         of learning_rate that returns an Optax transformation. Parts of a name stand in
         the order in which they act: rllc_sign takes the signs of RLLC's steps.

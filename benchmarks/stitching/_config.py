@@ -7,11 +7,21 @@ from typing import Any, ClassVar, Literal
 from benchmarks._options import (
     NetworkOptions,
     check_counts,
+    check_name,
     check_positive,
     is_import_path,
 )
 
-Model = Literal["mlp", "cnn", "tiny10", "resnet20", "resnet20_layernorm", "vgg", "vit"]
+Model = Literal[
+    "mlp",
+    "cnn",
+    "tiny10",
+    "resnet20",
+    "resnet20_layernorm",
+    "vgg",
+    "vgg_layernorm",
+    "vit",
+]
 # By model, the layers whose outputs are stitched: a pattern that names match whole.
 LAYERS: dict[str, str] = {
     "mlp": r"Dense_\d+",
@@ -20,6 +30,7 @@ LAYERS: dict[str, str] = {
     "resnet20": r"_Block_\d+",
     "resnet20_layernorm": r"_Block_\d+",
     "vgg": r"BatchNorm_\d+",
+    "vgg_layernorm": r"LayerNorm_\d+",
     "vit": r"_Block_\d+",
 }
 
@@ -37,10 +48,12 @@ class Config(NetworkOptions):
     --dataset cifar10 --model tiny10 --weights tiny10/seed0.npz tiny10/seed1.npz
 
     Args:
-      model: "mlp", "cnn", "vit", "resnet20_layernorm", or with BatchNorm "resnet20",
-        "vgg", "tiny10"; or your own Linen or NNX module, package.module:Class.
-      width: Hidden units of an MLP with three hidden layers, or multiplier of a
-        ResNet's channels; by default the model as other experiments have it.
+      model: "mlp", "cnn", "vit", "resnet20_layernorm", "vgg_layernorm", or with
+        BatchNorm "resnet20", "vgg", "tiny10"; or your own Linen or NNX module,
+        package.module:Class.
+      width: Hidden units of an MLP with three hidden layers, multiplier of a ResNet's
+        channels, or channels of the first stage of a VGG; by default the model as other
+        experiments have it.
       training_steps: Of each network, by Adam under a cosine schedule.
       training_batch_size: Rows of a minibatch.
       training_learning_rate: Adam's, at the start.
@@ -48,6 +61,12 @@ class Config(NetworkOptions):
       pairs: Ordered pairs of networks, spread over the networks.
       deep: Pairs, the first ones, on which everything is tried.
       cross: Pairs, the first ones, of which every layer is stitched to every layer.
+      cross_steps: Steps of task-loss matching there.
+      other_model: A second kind of networks, trained alike: every layer of one kind is
+        stitched to every layer of the other. By default none; with `other_width`, the
+        same model.
+      other_width: Their width.
+      between: How many networks of each kind are stitched to the other.
       audited: Pairs, the first ones, of which two ways of matching are audited.
       fit_rows: Training rows that maps are fitted on.
       test_rows: Test rows that they are scored on.
@@ -71,6 +90,10 @@ class Config(NetworkOptions):
     pairs: int = 10
     deep: int = 2
     cross: int = 2
+    cross_steps: int = 100
+    other_model: Model | str | None = None
+    other_width: int | None = None
+    between: int = 3
     audited: int = 1
     fit_rows: int = 5000
     test_rows: int = 2000
@@ -89,6 +112,7 @@ class Config(NetworkOptions):
         "pairs": 2,
         "deep": 0,
         "cross": 1,
+        "cross_steps": 20,
         "fit_rows": 500,
         "test_rows": 300,
         "cross_rows": 200,
@@ -97,9 +121,11 @@ class Config(NetworkOptions):
 
     def __post_init__(self):
         self.check(LAYERS)
-        check_counts(self, pairs=1, deep=0, cross=0, audited=0)
+        check_counts(self, pairs=1, deep=0, cross=0, audited=0, between=2)
         check_counts(self, training_steps=1, training_batch_size=1)
-        check_counts(self, steps=1, batch_size=1, fit_rows=self.batch_size)
+        check_counts(
+            self, steps=1, cross_steps=1, batch_size=1, fit_rows=self.batch_size
+        )
         check_counts(self, test_rows=2, cross_rows=4)
         check_positive(self, "training_learning_rate", "learning_rate")
         for name, largest in (
@@ -112,16 +138,41 @@ class Config(NetworkOptions):
                 raise ValueError(
                     f"{name}: expected numbers between 0 and {largest}, got {values}"
                 )
-        if self.width is not None:
-            check_counts(self, width=1)
-            if self.model in _ONE_SIZE or is_import_path(self.model):
-                raise ValueError(
-                    f"width: expected none, as {self.model!r} has one size, got "
-                    f"{self.width}"
-                )
+        self._check_width("width", self.model)
+        self._check_width("other_width", self.other_model or self.model)
+        if self.other_model and not is_import_path(self.other_model):
+            check_name("other_model", self.other_model, LAYERS)
+
+    def _check_width(self, name: str, model: str) -> None:
+        width = getattr(self, name)
+        if width is None:
+            return
+        check_counts(self, **{name: 1})
+        if model in _ONE_SIZE or is_import_path(model):
+            raise ValueError(
+                f"{name}: expected none, as {model!r} has one size, got {width}"
+            )
+
+    @property
+    def other(self) -> "Config | None":
+        """The same of the other kind of networks, if there is one."""
+        if self.other_model is None and self.other_width is None:
+            return None
+        return dataclasses.replace(
+            self,
+            model=self.other_model or self.model,
+            model_options="{}" if self.other_model else self.model_options,
+            width=self.other_width,
+            weights=(),
+            layers=None,
+            networks=self.between,
+            seed=self.seed + 1,
+            other_model=None,
+            other_width=None,
+        )
 
 
-_ONE_SIZE = ("cnn", "tiny10", "vgg", "vit")
+_ONE_SIZE = ("cnn", "tiny10", "vit")
 
 
 def spread_pairs(networks: int, count: int) -> list[tuple[int, int]]:

@@ -46,12 +46,19 @@ def run(
     )
     with computed_in(config.precision):
         task = configured_task(config, dataset, model, config.width)
-        found = _run(config, here, task, data_directory)
+        other = config.other
+        if other is not None:
+            other = other, configured_task(other, dataset, None, other.width)
+        found = _run(config, here, task, other, data_directory)
     return here.finish(Result, **found)
 
 
 def _run(
-    config: Config, here: Run, task: Task, data_directory: Folder
+    config: Config,
+    here: Run,
+    task: Task,
+    other: tuple[Config, Task] | None,
+    data_directory: Folder,
 ) -> dict[str, Any]:
     """Return the fields of a `Result`; each stage needs only the networks."""
     studies = Studies(config, task, here.advance)
@@ -61,19 +68,10 @@ def _run(
     pairs = spread_pairs(len(networks) or config.networks, config.pairs)
     crossed, audited = pairs[: config.cross], pairs[: config.audited]
     stages = len(pairs) * (1 + len(studies.layers)) + len(crossed) + len(audited)
+    stages += (1 + 2 * config.between) * (other is not None)
     here.expect(stages + 1 + (not networks))
     if not networks:
-        networks, _ = trained_networks(
-            here,
-            "train",
-            "trained.npz",
-            task,
-            config.networks,
-            steps=config.training_steps,
-            batch_size=config.training_batch_size,
-            learning_rate=config.training_learning_rate,
-            seed=config.seed,
-        )
+        networks, _ = _trained(config, here, task, "train", "trained.npz")
     own = here.stage("own", lambda: [studies.own_scores(each) for each in networks])
     maps: dict[str, list[Any]] = {layer.name: [] for layer in studies.layers}
     indices: dict[str, list[Any]] = {layer.name: [] for layer in studies.layers}
@@ -103,9 +101,10 @@ def _run(
     summary = {
         "stitches": {x: _summary.stitches(pairs, found) for x, found in maps.items()},
         "indices": {x: _summary.indices(pairs, found) for x, found in indices.items()},
-        "correlations": _summary.correlations(pairs, maps, indices),
+        **_summary.correlations(pairs, maps, indices),
         "cross": _summary.cross(crossed, crosses),
         "audit": _summary.audit(audited, audits),
+        "other": other and _between_kinds(here, studies, networks, *other),
     }
     return {
         "networks": {name: [scores[name] for scores in own] for name in own[0]},
@@ -113,4 +112,45 @@ def _run(
         "pairs": pairs,
         **summary,
         "claims": _summary.claims(pairs, maps, summary),
+    }
+
+
+def _trained(
+    config: Config, here: Run, task: Task, stage: str, file: str
+) -> tuple[list[Any], dict[str, list[float]]]:
+    return trained_networks(
+        here,
+        stage,
+        file,
+        task,
+        config.networks,
+        steps=config.training_steps,
+        batch_size=config.training_batch_size,
+        learning_rate=config.training_learning_rate,
+        seed=config.seed,
+    )
+
+
+def _between_kinds(
+    here: Run, studies: Studies, networks: list[Any], config: Config, task: Task
+) -> dict[str, Any]:
+    """Train networks of another kind; return the fields of an `Other`."""
+    ahead = Studies(config, task, here.advance, studies.layers)
+    back = Studies(studies.config, studies.task, here.advance, ahead.layers)
+    others, scores = _trained(config, here, task, "train-other", "other.npz")
+    pairs = [(i, i) for i in range(min(len(networks), len(others)))]
+    found: dict[str, list[Any]] = {"ahead": [], "back": []}
+    for i, _ in pairs:
+        for name, direction, a, b in (
+            ("ahead", ahead, networks[i], others[i]),
+            ("back", back, others[i], networks[i]),
+        ):
+            compute = functools.partial(direction.cross, a, b)
+            found[name].append(here.stage(f"other-{i}.{name}", compute))
+    return {
+        "model": config.model,
+        "width": config.width,
+        "layers": [{"name": x.name, "shape": x.shape} for x in ahead.layers],
+        "test_accuracy": scores["test_accuracy"],
+        **{name: _summary.cross(pairs, x, same=False) for name, x in found.items()},
     }

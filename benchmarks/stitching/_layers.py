@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 import stitching
 from benchmarks.networks import Advance, Data, Task
 from benchmarks.stitching._config import LAYERS, Config
+from stitching.layers import resize
 
 # Rows of one compiled call: it bounds the memory of activations.
 BATCH = 500
@@ -36,6 +38,17 @@ class Layer:
     def identity(self) -> stitching.Fit:
         """The map that changes nothing."""
         return stitching.Fit(jnp.eye(self.channels), jnp.zeros(self.channels))
+
+
+def resizing(source: Layer, layer: Layer) -> Callable[[Any], jax.Array] | None:
+    """Return what resizes the maps of a layer to those of another, if it must."""
+    same = source.shape[:-1] == layer.shape[:-1]
+    return None if same else _resizing(layer.shape[0], layer.shape[1])
+
+
+@functools.cache  # functions are compared by identity: compilations are shared
+def _resizing(height: int, width: int) -> Callable[[Any], jax.Array]:
+    return functools.partial(resize, size=(height, width), method="linear")
 
 
 def find_layers(config: Config, task: Task) -> tuple[Layer, ...]:

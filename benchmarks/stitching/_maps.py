@@ -11,7 +11,7 @@ import optax
 import stitching
 from benchmarks.networks import Advance, Data
 from benchmarks.stitching._config import Config
-from benchmarks.stitching._layers import BATCH, Layer
+from benchmarks.stitching._layers import BATCH, Layer, resizing
 from stitching import layers, targets
 
 DIRECT, TASK, CONTROL = "direct", "task loss", "control"
@@ -122,7 +122,7 @@ class TaskLoss:
 
         def train(module: Any, starts: Any, target: Any = None, **more: Any) -> Any:
             target = targets.hard(fit.targets) if target is None else target
-            given = layer, module, a, b, fit.inputs, target, activation, starts
+            given = layer, layer, module, a, b, fit.inputs, target, activation, starts
             return self._train(*given, progress=self._advance, **more)
 
         if not everything:
@@ -142,13 +142,11 @@ class TaskLoss:
         found = train(affine, started.values(), record=early)
         maps = [Map(x.fit, TASK, kind) for kind, x in zip(started, found, strict=True)]
         maps += _unstacked(found[-1].recorded, TASK, "early", early)
-        own = stitching.in_batches(self._apply, b, fit.inputs, batch_size=BATCH)
-        (soft,) = train(affine, [least_squares], targets.soft(own))
+        for kind, target in self._targets(layer, a, b, fit).items():
+            (trained,) = train(affine, [least_squares], target)
+            maps.append(Map(trained.fit, TASK, f"affine to {kind}"))
         (rotation,) = train(layers.Orthogonal(layer.channels), [kinds["Procrustes"]])
-        maps += [
-            Map(soft.fit, TASK, "affine to soft outputs"),
-            Map(rotation.fit, TASK, "orthogonal"),
-        ]
+        maps.append(Map(rotation.fit, TASK, "orthogonal"))
         for each in direct:
             if each.kind == "reduced rank":
                 rank = _rank(each.setting or 0.0, layer.channels)
@@ -168,19 +166,54 @@ class TaskLoss:
             ]
         return maps
 
+    def _targets(self, layer: Layer, a: Any, b: Any, fit: Data) -> dict[str, Any]:
+        """Return what affine maps are trained towards beside the labels, by name."""
+
+        def on_fit(compute: Callable[..., Any], variables: Any) -> jax.Array:
+            return stitching.in_batches(
+                compute, variables, fit.inputs, batch_size=BATCH
+            )
+
+        labels = targets.hard(fit.targets)
+        from_a, from_b = (on_fit(self._apply, variables) for variables in (a, b))
+        soft = targets.soft(from_b)
+        return {
+            "soft outputs": soft,
+            "soft outputs, temperature 4": targets.soft(from_b, 4.0),
+            "soft outputs of a": targets.soft(from_a),
+            "soft outputs of both": 0.5 * targets.soft(from_a) + 0.5 * soft,
+            "labels and soft outputs": labels + soft,
+            "logits": targets.squared_error(from_b),
+            "labels and CKA": labels + targets.cka(on_fit(layer.cut.front, b)),
+        }
+
     def affine(
-        self, layer: Layer, b: Any, fit: Data, activation: Any, start: stitching.Fit
+        self,
+        layer: Layer,
+        a: Any,
+        b: Any,
+        fit: Data,
+        activation: Any,
+        start: stitching.Fit,
+        source: Layer | None = None,
+        **options: Any,
     ) -> stitching.Fit:
-        """Return the affine map of any activations, trained on labels from a start."""
-        module, target = layers.Affine(layer.channels), targets.hard(fit.targets)
-        given = layer, module, b, b, fit.inputs, target, activation, [start]
-        return self._train(*given)[0].fit
+        """Return the affine map of any activations, trained on labels from a start.
+
+        They have the shape of those of network a at the same layer; or at the layer
+        `source`, and are then resized.
+        """
+        source = source or layer
+        module = layers.Affine(layer.channels, convert=resizing(source, layer))
+        target = targets.hard(fit.targets)
+        given = source, layer, module, a, b, fit.inputs, target, activation, [start]
+        return self._train(*given, **options)[0].fit
 
     def _train(
-        self, layer, module, a, b, inputs, target, activation, starts, **options
+        self, source, layer, module, a, b, inputs, target, activation, starts, **options
     ) -> list[Any]:
         found = stitching.train_many(
-            stitching.stitch(layer.cut, module, layer.cut),
+            stitching.stitch(source.cut, module, layer.cut),
             a,
             b,
             inputs,
@@ -189,7 +222,7 @@ class TaskLoss:
             activation=activation,
             initial=stitching.each(layers.from_fit(module, x) for x in starts),
             key=self._key,
-            steps=self._config.steps,
+            steps=options.pop("steps", self._config.steps),
             batch_size=self._config.batch_size,
             **options,
         )

@@ -52,36 +52,48 @@ class Stitch(Record):
 
 
 class Cross(Record):
-    """Least squares from every layer to every layer."""
+    """Maps and indices from every layer to every layer."""
 
     pairs: list[tuple[int, int]]
     # By score; rows are layers of network `a`, columns of network `b`.
-    matrices: dict[str, Float64[np.ndarray, "layer layer"]]
+    matrices: dict[str, Float64[np.ndarray, "front back"]]
     # By score, fraction of network `b`'s layers to which the same layer of network `a`
-    # scores highest.
+    # scores highest; none between two kinds of networks.
     identification: dict[str, PairInterval]
-    correlations: dict[str, PairInterval]  # of a score with the relative accuracy
+    # Of an index with the relative accuracy of a map; by map and index.
+    correlations: dict[str, dict[str, PairInterval]]
+
+
+class Other(Record):
+    """Networks of another kind, stitched to and from."""
+
+    model: str
+    width: int | None
+    layers: list[Layer]
+    test_accuracy: Float64[np.ndarray, " network"]
+    ahead: Cross  # fronts of the first kind, backs of the other
+    back: Cross  # fronts of the other kind, backs of the first
 
 
 class AuditControls(Record):
     """Relative accuracies of stitches that should succeed or fail."""
 
-    self_stitch: Number
-    shuffled: Number
-    noise: Number
-    untrained: Number
+    self_stitch: Interval
+    shuffled: Interval
+    noise: Interval
+    untrained: Interval
 
 
 class LayerAudit(Record):
-    """Whether a stitch can be trusted; means over pairs."""
+    """Whether a stitch can be trusted."""
 
-    relative_accuracy: Number  # of the stitch
-    chance: Number  # relative accuracy of the best constant answer
-    r_squared: Number  # at the layer
-    distance: Number  # Mahalanobis distance of stitched activations
-    own_distance: Number  # that of network `b`'s own, held out
-    distance_auroc: Number  # separates the two
-    energy_auroc: Number  # the same for the energies of the logits
+    relative_accuracy: Interval  # of the stitch
+    chance: Interval  # relative accuracy of the best constant answer
+    r_squared: Interval  # at the layer
+    distance: Interval  # Mahalanobis distance of stitched activations
+    own_distance: Interval  # that of network `b`'s own, held out
+    distance_auroc: Interval  # separates the two
+    energy_auroc: Interval  # the same for the energies of the logits
     controls: AuditControls
 
 
@@ -101,11 +113,13 @@ class Result(runs.Result):
     # By layer and map; some maps are of the first pairs alone.
     stitches: dict[str, dict[str, Stitch]]
     indices: dict[str, dict[str, PairInterval]]  # similarity indices by layer
-    # Spearman's, over the layers of a pair, of an index with the relative accuracy of a
-    # map; by map and index.
-    correlations: dict[str, dict[str, PairInterval]]
+    # Spearman's, of an index with the relative accuracy of a map, or with its
+    # "closeness" (minus the distance, task loss); by map and index.
+    correlations: dict[str, dict[str, PairInterval]]  # over the layers of a pair
+    between_pairs: dict[str, dict[str, Interval]]  # over pairs, mean over the layers
     cross: Cross | None  # layer to layer; None if no pair was asked for
     audit: Audit | None  # None if no pair was asked for
+    other: Other | None  # None if no other kind of networks was asked for
     claims: list[Claim]  # what the papers claim, judged
 
 

@@ -18,13 +18,11 @@ from benchmarks.stitching._layers import (
     find_layers,
     in_batches,
     moments,
+    resizing,
 )
 from benchmarks.stitching._maps import LEAST_SQUARES, Map, TaskLoss, direct_maps
 from stitching import report, similarity
-from stitching.layers import resize
 
-# Scores of each pair of layers, larger is better.
-CROSS_SCORES = ("r_squared", "relative_accuracy", "CKA", "CCA")
 _MEASURES = ("accuracy", "relative_accuracy", "agreement", "cross_entropy")
 _CONTROLS = ("self_stitch", "shuffled", "noise", "untrained")
 # Images whose Gram matrices are compared.
@@ -35,13 +33,21 @@ class Studies:
     """Studies of pairs of networks of one architecture; each program compiles once.
 
     In all of them `a` and `b` are the variables of the networks whose front and whose
-    back are used, and `advance(done, total)` is called with the progress.
+    back are used, and `advance(done, total)` is called with the progress. Layer to
+    layer, the front may be of another architecture, with the layers `fronts`.
     """
 
-    def __init__(self, config: Config, task: Task, advance: Advance = quiet):
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        advance: Advance = quiet,
+        fronts: Sequence[Layer] | None = None,
+    ):
         self.config, self.task, self.advance = config, task, advance
         self.rows = choose_rows(config, task)
         self.layers = find_layers(config, task)
+        self.fronts = self.layers if fronts is None else tuple(fronts)
         self._task_loss = TaskLoss(config, task.network.apply, advance)
         self._test = in_batches(self.rows.test)
         self._moments: tuple[Any, Any] = (None, None)
@@ -80,7 +86,7 @@ class Studies:
     def affine(self, layer: Layer, a: Any, b: Any, start: stitching.Fit) -> Any:
         """Return the affine map that is trained on labels from a start."""
         activation = layer.cut.front(a, self.rows.fit.inputs)
-        return self._task_loss.affine(layer, b, self.rows.fit, activation, start)
+        return self._task_loss.affine(layer, a, b, self.rows.fit, activation, start)
 
     def scores(
         self, layer: Layer, a: Any, b: Any, maps: Sequence[Map]
@@ -124,40 +130,48 @@ class Studies:
         for layer, seen in zip(self.layers, held_out, strict=True):
             x, y = (similarity.flattened(layer.cut.front(v, images)) for v in (a, b))
             values = _of_moments(seen) | _of_images(x, y)
-            values["matched correlation"] = similarity.matched_correlation(seen)
             found[layer.name] = {name: float(x) for name, x in values.items()}
         return found
 
     def cross(self, a: Any, b: Any) -> dict[str, np.ndarray]:
         """Return the scores of every layer of a with every layer of b.
 
-        Maps are least squares on few rows. Where activations differ in size, those of
-        network a are resized (linear) to network b's. Between maps and vectors there is
-        no stitch.
+        Maps are least squares on few rows, and for "task loss" trained from there.
+        Where activations differ in size, those of network a are resized (linear) to
+        network b's. Between maps and vectors there is no stitch.
 
         Returns:
-          For each of `CROSS_SCORES` a matrix, layers of a × layers of b; NaN where
-          there is no stitch.
+          For each score, larger is better, a matrix, layers of a × layers of b; NaN
+          where there is no stitch.
         """
         fit, test = self.rows.few_fit, self.rows.few_test
-        sources, goals = (activations(self.layers, v, fit) for v in (a, b))
-        held_sources, held_goals = (activations(self.layers, v, test) for v in (a, b))
-        count = len(self.layers)
-        found = {name: np.full((count, count), np.nan) for name in CROSS_SCORES}
+        sources, held_sources = (activations(self.fronts, a, x) for x in (fit, test))
+        goals, held_goals = (activations(self.layers, b, x) for x in (fit, test))
+        shape, steps = (len(self.fronts), len(self.layers)), self.config.cross_steps
+        found: dict[str, np.ndarray] = {}
         for j, layer in enumerate(self.layers):
             reference = _back(layer, b, layer.identity, held_goals[j])
-            for i, source in enumerate(self.layers):
+            for i, source in enumerate(self.fronts):
                 if len(source.shape) != len(layer.shape):
                     continue
-                map_ = stitching.least_squares(
-                    _moments(layer.shape, sources[i], goals[j])
+                convert = resizing(source, layer) or _unchanged
+                held_source = convert(held_sources[i])
+                fitted = stitching.least_squares(
+                    _moments(convert(sources[i]), goals[j])
                 )
-                held_out = _moments(layer.shape, held_sources[i], held_goals[j])
-                logits = _back(layer, b, map_, held_sources[i])
-                values = _cross_scores(map_, held_out, logits, reference, test.targets)
+                held_out = _moments(held_source, held_goals[j])
+                trained = self._task_loss.affine(
+                    layer, a, b, fit, sources[i], fitted, source, steps=steps
+                )
+                values = _of_moments(held_out)
+                values["r_squared"] = stitching.r_squared(fitted, held_out)
+                for name, map_ in (("least squares", fitted), ("task loss", trained)):
+                    logits = _back(layer, b, map_, held_source)
+                    given = logits, reference, test.targets
+                    values[name] = report.relative_accuracy(*given)
                 for name, value in values.items():
-                    found[name][i, j] = value
-            self.advance(j + 1, count)
+                    found.setdefault(name, np.full(shape, np.nan))[i, j] = value
+            self.advance(j + 1, len(self.layers))
         return found
 
     def audit(
@@ -182,7 +196,7 @@ class Studies:
             return stitching.least_squares(stitching.moments(x, y))
 
         def by_task_loss(x, y):
-            return self._task_loss.affine(layer, b, fit, x, least_squares(x, y))
+            return self._task_loss.affine(layer, b, b, fit, x, least_squares(x, y))
 
         def audited(method: Callable) -> dict[str, Any]:
             back = functools.partial(layer.cut.back, b)
@@ -212,11 +226,8 @@ def _joined(parts: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
 
 
-def _resized(shape: tuple[int, ...], activation: jax.Array) -> jax.Array:
-    """An activation in the spatial size of another layer."""
-    if len(shape) < 3 or activation.shape[1:-1] == shape[:-1]:
-        return activation
-    return resize(activation, (shape[0], shape[1]), method="linear")
+def _unchanged(activation: jax.Array) -> jax.Array:
+    return activation
 
 
 # Compiled once for each network, layer or shape.
@@ -241,18 +252,22 @@ def _measured(stitched, reference, labels):
     return measures, report.out_of_distribution(stitched[1], reference[1])
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _moments(shape, source, goal):
-    return stitching.moments(_resized(shape, source), goal)
+_moments = jax.jit(stitching.moments)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _back(layer, b, fit, source):
-    return layer.cut.back(b, fit(_resized(layer.shape, source)))
+    return layer.cut.back(b, fit(source))
+
+
+def _of_moments(moments):
+    return _compiled_indices(moments) | {
+        "matched correlation": similarity.matched_correlation(moments)
+    }
 
 
 @jax.jit
-def _of_moments(moments):
+def _compiled_indices(moments):
     return {
         "CKA": similarity.cka(moments),
         "CCA": similarity.cca(moments),
@@ -260,25 +275,23 @@ def _of_moments(moments):
         "PWCCA": similarity.pwcca(moments),
         "linear regression": similarity.linear_regression(moments),
         "1 − Procrustes distance": 1 - similarity.procrustes(moments),
+        "1 − shape distance, whitened": (
+            1 - similarity.shape_distance(moments, alpha=0) / (np.pi / 2)
+        ),
+        "highest correlation": similarity.max_correlation(moments),
     }
 
 
 @jax.jit
 def _of_images(x, y):
+    neighbours = min(10, len(x) - 1)
     return {
+        "CKA, images": similarity.cka(x, y),
         "debiased CKA, images": similarity.cka(x, y, debiased=True),
+        "CKA of RBF kernels, images": similarity.cka(x, y, kernel=similarity.RBF()),
         "RSA, images": similarity.rsa(x, y),
-        "mutual neighbours, images": similarity.mutual_neighbours(
-            x, y, k=min(10, len(x) - 1)
+        "RSA of distances, images": similarity.rsa(
+            x, y, distance=similarity.euclidean_distance, compare=similarity.pearson
         ),
-    }
-
-
-@jax.jit
-def _cross_scores(fit, held_out, logits, reference, labels):
-    return {
-        "r_squared": stitching.r_squared(fit, held_out),
-        "relative_accuracy": report.relative_accuracy(logits, reference, labels),
-        "CKA": similarity.cka(held_out),
-        "CCA": similarity.cca(held_out),
+        "mutual neighbours, images": similarity.mutual_neighbours(x, y, k=neighbours),
     }

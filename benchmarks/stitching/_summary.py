@@ -8,9 +8,9 @@ conservative.
 
 The first four are of Csiszárik et al., 2021: networks of one architecture match by one
 affine layer, task loss finds better maps than least squares, a low rank is enough, and
-indices disagree with performance. The last two are of Balogh and Jelasity, 2024: maps
+indices disagree with performance. The last three are of Balogh and Jelasity, 2024: maps
 trained on the task leave the distribution of the second network's activations, and
-direct matching identifies the same layer.
+direct matching identifies the same layer, where task loss may rate distant ones alike.
 """
 
 import math
@@ -18,11 +18,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from benchmarks.intervals import Pair, interval_of, judged, over_networks
+from benchmarks.intervals import (
+    Pair,
+    interval_of,
+    judged,
+    mean_rank_correlation,
+    over_networks,
+    rank_correlation,
+)
 from benchmarks.stitching._maps import LEAST_SQUARES, TASK_LOSS
-from benchmarks.stitching._studies import CROSS_SCORES
 from stitching import report
 
 # Matched: at least this relative accuracy.
@@ -36,6 +41,12 @@ AGREES = 0.5
 FOUND = 0.9
 # By layer, the value of each pair.
 Layers = Mapping[str, Sequence[Mapping[str, Any]]]
+# What an index may predict: a map, a measure of it, and the sign that makes it better.
+PREDICTED = {
+    LEAST_SQUARES: (LEAST_SQUARES, "relative_accuracy", 1),
+    TASK_LOSS: (TASK_LOSS, "relative_accuracy", 1),
+    "closeness": (TASK_LOSS, "distance", -1),
+}
 _MEASURES = ("accuracy", "agreement", "cross_entropy", "residual", "distance", "auroc")
 
 
@@ -69,44 +80,54 @@ def indices(
 def correlations(
     pairs: Sequence[Pair], maps: Layers, indices: Layers
 ) -> dict[str, Any]:
-    """Return rank correlations over layers of each index with performance."""
-
-    def of_pair(place: int, name: str, index: str) -> float:
-        performance = [x[place][name]["relative_accuracy"] for x in maps.values()]
-        similarity = [x[place][index] for x in indices.values()]
-        return rank_correlation(similarity, performance)
-
-    def of_map(name: str) -> dict[str, list[float]]:
-        names, places = next(iter(indices.values()))[0], range(len(pairs))
-        return {index: [of_pair(i, name, index) for i in places] for index in names}
-
-    return {n: interval_of(pairs, of_map(n)) for n in (LEAST_SQUARES, TASK_LOSS)}
+    """Return rank correlations of indices with performance: over layers, over pairs."""
+    layers, pairs_ = dict[str, Any](), dict[str, Any]()
+    for predicted, (name, measure, sign) in PREDICTED.items():
+        performance = [[sign * x[name][measure] for x in of] for of in maps.values()]
+        layers[predicted], pairs_[predicted] = {}, {}
+        for index in next(iter(indices.values()))[0]:
+            similarity = [[x[index] for x in found] for found in indices.values()]
+            # Pairs × the two × layers.
+            both = np.array([similarity, performance]).transpose(2, 0, 1)
+            of_pairs = {index: [rank_correlation(*pair) for pair in both]}
+            layers[predicted] |= interval_of(pairs, of_pairs)
+            pairs_[predicted][index] = over_networks(
+                pairs, both, lambda some: mean_rank_correlation(some.transpose(2, 1, 0))
+            )
+    return {"correlations": layers, "between_pairs": pairs_}
 
 
 def cross(
-    pairs: Sequence[Pair], found: Sequence[Mapping[str, Any]]
+    pairs: Sequence[Pair], found: Sequence[Mapping[str, Any]], same: bool = True
 ) -> dict[str, Any] | None:
-    """Return a `Cross`, or None if no pair was asked for."""
+    """Return a `Cross`, or None if no pair was asked for.
+
+    Layers are identified if they are the `same` in both networks.
+    """
     if not found:
         return None
-    matrices = {
-        name: [np.array(x[name], float) for x in found] for name in CROSS_SCORES
-    }
+    matrices = {name: [np.array(x[name], float) for x in found] for name in found[0]}
     # A row for each layer of network b: which layer of a scores highest with it?
     identified = {
         name: [float(report.identification(x.T).accuracy) for x in of_pairs]
         for name, of_pairs in matrices.items()
+        if same
     }
-    relative = matrices["relative_accuracy"]
-    related = {
-        index: list(map(rank_correlation, matrices[index], relative))
-        for index in ("CKA", "CCA", "r_squared")
-    }
+    maps = ("least squares", "task loss")
+
+    def related(performance: str) -> dict[str, list[float]]:
+        relative = matrices[performance]
+        return {
+            index: list(map(rank_correlation, similarity, relative))
+            for index, similarity in matrices.items()
+            if index not in maps
+        }
+
     return {
         "pairs": list(pairs),
         "matrices": {name: np.mean(x, axis=0) for name, x in matrices.items()},
         "identification": interval_of(pairs, identified),
-        "correlations": interval_of(pairs, related),
+        "correlations": {name: interval_of(pairs, related(name)) for name in maps},
     }
 
 
@@ -114,24 +135,13 @@ def audit(
     pairs: Sequence[Pair], found: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
     """Return an `Audit`, or None if no pair was asked for."""
-    return {"pairs": list(pairs), "layers": _mean(found)} if found else None
+    return {"pairs": list(pairs), "layers": _intervals(pairs, found)} if found else None
 
 
-def _mean(trees: Sequence[Any]) -> Any:
+def _intervals(pairs: Sequence[Pair], trees: Sequence[Any]) -> Any:
     if isinstance(trees[0], dict):
-        return {key: _mean([tree[key] for tree in trees]) for key in trees[0]}
-    return float(np.mean(trees))
-
-
-def rank_correlation(x: Any, y: Any) -> float:
-    """Return Spearman's correlation where both are finite; NaN if one is constant."""
-    x, y = (np.asarray(values, float).ravel() for values in (x, y))
-    kept = np.isfinite(x) & np.isfinite(y)
-    x, y = x[kept], y[kept]
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    found: Any = stats.spearmanr(x, y)
-    return float(found.statistic)
+        return {key: _intervals(pairs, [x[key] for x in trees]) for key in trees[0]}
+    return over_networks(pairs, trees)
 
 
 def claims(
@@ -196,7 +206,7 @@ def _rows(
         yield f"{index} disagrees with performance", measure, number, AGREES, "at most"
     crossed = summary["cross"]
     if crossed:
-        number = crossed["correlations"]["CKA"]
+        number = crossed["correlations"]["least squares"]["CKA"]
         measure = "rank correlation with relative accuracy, over all pairs of layers"
         yield "CKA disagrees, layer to layer", measure, number, AGREES, "at most"
 
@@ -210,3 +220,6 @@ def _rows(
         number = crossed["identification"]["r_squared"]
         measure = "share of layers that least squares explains best from the same layer"
         yield "direct matching finds the layer", measure, number, FOUND, "at least"
+        number = crossed["identification"]["task loss"]
+        measure = "share of layers that task loss matches best from the same layer"
+        yield "task loss does not find the layer", measure, number, FOUND, "at most"

@@ -269,6 +269,12 @@ def test_five_stages_of_vgg_halve_the_image():
     assert [layer.shape[1:] for layer in last] == sizes
 
 
+@pytest.mark.parametrize(("name", "width"), [("vgg", 8), ("vgg_layernorm", None)])
+def test_a_vgg_is_built_as_wide_as_asked_with_its_norm(name, width):
+    found = models.build(name, GREY, width=width)
+    assert (found.width, found.norm) == (width or 16, "batch" if width else "layer")
+
+
 def test_the_second_and_third_stage_halve_the_image():
     model = models.ResNet(10, depth=8)
     inputs = images((32, 32, 3))

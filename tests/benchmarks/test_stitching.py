@@ -1,5 +1,6 @@
 """The experiments on stitching: what they compute, keep, claim and draw."""
 
+import copy
 import dataclasses
 import json
 from typing import Any
@@ -9,18 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import stitching
-from benchmarks import data, models, weights
+from benchmarks import data, models, report, weights
 from benchmarks import stitching as experiment
 from benchmarks.__main__ import main
-from benchmarks.intervals import over_networks
+from benchmarks.intervals import over_networks, rank_correlation
 from benchmarks.networks import make_task
 from benchmarks.runs import encode, read_result
 from benchmarks.stitching import Config
 from benchmarks.stitching._config import spread_pairs
 from benchmarks.stitching._layers import even, find_layers
-from benchmarks.stitching._summary import claims, rank_correlation
+from benchmarks.stitching._summary import claims
 
 SMALL = Config(
     model="mlp",
@@ -31,6 +33,9 @@ SMALL = Config(
     pairs=3,
     deep=1,
     cross=1,
+    cross_steps=5,
+    other_width=6,
+    between=2,
     audited=1,
     fit_rows=200,
     test_rows=100,
@@ -50,6 +55,9 @@ OPTIONS = [
     "--pairs=3",
     "--deep=1",
     "--cross=1",
+    "--cross-steps=5",
+    "--other-width=6",
+    "--between=2",
     "--audited=1",
     "--fit-rows=200",
     "--test-rows=100",
@@ -82,8 +90,9 @@ def test_the_command_asks_what_the_options_say(found):
 
 def test_finished_stages_are_not_computed_again(run, found):
     stages = {path: path.stat().st_mtime for path in (run / "stages").iterdir()}
-    # Training, networks, three pairs at a layer and by indices, cross and audit.
-    assert len(stages) == 1 + 1 + 3 * (1 + 1) + 1 + 1
+    # Training, networks, three pairs at a layer and by indices, cross and audit; of the
+    # other kind training, and two networks in both directions.
+    assert len(stages) == 1 + 1 + 3 * (1 + 1) + 1 + 1 + (1 + 2 * 2)
     again = read_again(experiment.run(SMALL, folder=run))
     assert again["claims"] == found["claims"]
     assert again["stitches"] == found["stitches"]
@@ -100,6 +109,17 @@ def test_every_pair_has_the_main_maps_and_the_first_ones_all(found):
             assert len(maps[name]["relative_accuracy"]["pairs"]) == 3
         for name in ("sparse 0.1", "semi-matching", "task loss: orthogonal"):
             assert len(maps[name]["relative_accuracy"]["pairs"]) == 1
+
+
+def test_soft_outputs_of_a_network_bring_the_stitch_nearer_to_it(found):
+    for maps in found["stitches"].values():
+        towards = [n.partition("affine to ")[2] for n in maps if "affine to " in n]
+        assert len(towards) == 7
+        entropies = {
+            of: maps[f"task loss: affine to {of}"]["cross_entropy"]["mean"]
+            for of in ("soft outputs", "soft outputs of a", "soft outputs of both")
+        }
+        assert entropies["soft outputs"] == min(entropies.values())
 
 
 def test_a_constant_map_is_at_chance_with_the_variance_as_residual(found):
@@ -126,17 +146,37 @@ def test_densities_are_those_of_the_classes_of_maps(found):
 def test_a_network_is_matched_to_itself_but_noise_is_not(found):
     for methods in found["audit"]["layers"].values():
         controls = methods["least squares"]["controls"]
-        assert controls["self_stitch"] == pytest.approx(1, abs=0.02)
-        assert controls["noise"] < 0.5
+        assert controls["self_stitch"]["mean"] == pytest.approx(1, abs=0.02)
+        assert controls["noise"]["mean"] < 0.5
 
 
 def test_every_figure_is_drawn_and_the_page_holds_the_claims(run):
     drawn = {path.stem for path in run.glob("*.png")}
     expected = {"layers", "layer_to_layer", "sizes", "indices", "audit", "controls"}
-    assert drawn == expected
+    assert drawn == expected | {"between_kinds"}
     page = (run / "report.html").read_text()
     for claim in ("A low rank is enough", "CKA disagrees", "Can it be trusted?"):
         assert claim in page
+
+
+def test_runs_side_by_side_say_which_indices_rise_with_performance(found, tmp_path):
+    folders = [tmp_path / str(place) for place in range(3)]
+    for place, folder in enumerate(folders):
+        changed = copy.deepcopy(found)
+        maps, indices = (changed[name]["Dense_1"] for name in ("stitches", "indices"))
+        indices["CKA"]["pairs"] = [place, 2.0 * place, 5.0 - place]
+        maps["task loss: affine"]["relative_accuracy"]["pairs"] = [place + 1.0] * 3
+        maps["least squares"]["relative_accuracy"]["pairs"] = [1.0 - place] * 3
+        folder.mkdir()
+        (folder / "result.json").write_text(json.dumps(changed))
+    page = report.compare(folders)
+    (shown,) = (x.panels[0] for x in page.figures if x.name == "predictions")
+    cka = shown.draws[0].args[0]["CKA"]
+    # In two pairs of three the index rises with the runs.
+    assert cka["task loss: affine"].mean == pytest.approx(1 / 3)
+    assert cka["least squares"].mean == pytest.approx(-1 / 3)
+    two = report.compare(folders[:2])
+    assert all(figure.name != "predictions" for figure in two.figures)
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +206,70 @@ def test_layer_to_layer_has_least_squares_of_the_layer_itself(kept):
     for place, maps in enumerate(kept["stitches"].values()):
         residual = maps["least squares"]["residual"]["mean"]
         assert matrix[place, place] == pytest.approx(1 - residual, abs=0.2)
+
+
+def test_layer_to_layer_has_every_index_of_moments_and_both_ways_of_matching(kept):
+    matrices = kept["cross"]["matrices"]
+    assert {"least squares", "task loss", "r_squared"} < set(matrices)
+    indices = {name for name in kept["indices"]["Dense_0"] if "images" not in name}
+    assert indices < set(matrices)
+    assert set(kept["cross"]["correlations"]["task loss"]) == indices | {"r_squared"}
+
+
+def test_two_kinds_of_networks_are_stitched_in_both_directions(found):
+    other = found["other"]
+    assert (other["model"], other["width"]) == ("mlp", 6)
+    # The layers asked for are of the first kind.
+    assert [layer["name"] for layer in other["layers"]] == [
+        f"Dense_{i}" for i in range(3)
+    ]
+    assert len(other["test_accuracy"]) == 2
+    for direction, shape in (("ahead", (1, 3)), ("back", (3, 1))):
+        for matrix in other[direction]["matrices"].values():
+            assert np.shape(matrix) == shape
+        assert other[direction]["identification"] == {}
+        # Trained networks, so better than chance.
+        assert np.mean(other[direction]["matrices"]["task loss"]) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "width"),
+    [
+        ({}, None, None),
+        ({"other_width": 4}, "mlp", 4),
+        ({"other_model": "cnn"}, "cnn", None),
+        ({"model": "vgg", "width": 4, "other_model": "vgg"}, "vgg", None),
+    ],
+)
+def test_the_other_kind_is_what_the_options_say(options, model, width):
+    other = Config(**{"model": "mlp"} | options).other
+    found = (None, None) if other is None else (other.model, other.width)
+    assert found == (model, width)
+    assert other is None or other.other is None
+
+
+def test_fifteen_indices_predict_over_layers_and_over_pairs(found, kept):
+    assert len(kept["indices"]["Dense_0"]) == 15
+    # Over three pairs at one layer, against SciPy; over one layer there is none.
+    for predicted in ("least squares", "task loss: affine"):
+        maps, indices = (found[name]["Dense_1"] for name in ("stitches", "indices"))
+        performance = maps[predicted]["relative_accuracy"]["pairs"]
+        for name, index in indices.items():
+            ranks: Any = stats.spearmanr(index["pairs"], performance)
+            mean = found["between_pairs"][predicted][name]["mean"]
+            assert mean == pytest.approx(ranks.statistic, abs=1e-4)
+            assert found["correlations"][predicted][name]["mean"] is None
+    closeness = found["between_pairs"]["closeness"]
+    assert set(closeness) == set(found["indices"]["Dense_1"])
+
+
+def test_the_interval_of_a_statistic_leaves_out_one_network_at_a_time():
+    pairs, values = [(0, 1), (1, 2), (2, 3), (3, 0)], np.array([1.0, 5.0, 2.0, 4.0])
+    found = over_networks(pairs, values, np.max)
+    # Without network 0, 1, 2, 3 the largest are 5, 4, 4, 5.
+    half = stats.t.ppf(0.975, 3) * np.sqrt(3 / 4 * 4 * 0.5**2)
+    assert found["mean"] == 5
+    assert found["high"] - found["mean"] == pytest.approx(half)
 
 
 def _task(module):
