@@ -13,6 +13,7 @@ import optax
 
 from benchmarks import data, models, weights
 from benchmarks._options import module_dtype
+from benchmarks.changes import Change
 from benchmarks.models import Network, network
 from benchmarks.runs import Folder, Progress, Run
 from benchmarks.training import Optimizer, fit, for_each_run, unstacked
@@ -147,7 +148,8 @@ class History(NamedTuple):
         `curve_rows` rows, and "train_batch_loss", the mean loss of the minibatches
         since the evaluation before; (R, E).
       final: "train_loss" on the first `final_rows` rows, "validation_loss",
-        "validation_accuracy", "test_loss" and "test_accuracy" at the end; (R,).
+        "validation_accuracy", "test_loss" and "test_accuracy" at the end; (R,). Of a
+        task that changes, the first three are means over the evaluations.
       diverged: Whether a loss was not finite or training ended above its start; (R,).
       probes: What `probe` returned at each evaluation; (R, E, ...).
       seconds_per_step: As in `Fit`.
@@ -181,6 +183,7 @@ def train(
     eval_params: Callable[[Any, Any], Any] | None = None,
     probe: Callable[[Any], dict[str, jax.Array]] | None = None,
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    change: Change | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Advance | None = None,
 ) -> History:
@@ -204,6 +207,7 @@ def train(
         for methods that evaluate at another point than they step from.
       probe: `probe(opt_state)` returns small arrays to record at each evaluation.
       augment: `augment(key, inputs)` changes the inputs of each minibatch.
+      change: How the task changes; evaluations are of the task that it is then.
       checkpoint: As for `fit`.
       progress: As for `fit`.
 
@@ -216,7 +220,7 @@ def train(
     keys = split_seed(np.asarray(seeds))
     scoring = _Scoring(task.network, eval_params)
     found = fit(
-        _Loss(task.network, augment),
+        _Loss(task.network, augment, change),
         _initial(task.network, keys[:, 0], task.train.inputs[:1]),
         optimizer,
         task.train,
@@ -225,7 +229,7 @@ def train(
         batch_size=batch_size,
         hyper={name: jnp.asarray(value) for name, value in hyper.items()},
         points=(0, *points),
-        evaluate=_Curves(scoring, probe),
+        evaluate=_Curves(scoring, probe, change),
         evaluation_data=(
             task.train.first(curve_rows),
             task.validation.first(curve_rows),
@@ -234,23 +238,29 @@ def train(
         progress=progress,
     )
     runs = found.variables, found.opt_state
+    splits = task.train.first(final_rows), task.validation, task.test
+    if change is not None:
+        splits = [change(split, steps - 1) for split in splits]
     train_, validation, test = (
         for_each_run(scoring, runs, split, one_by_one=found.one_by_one)
-        for split in (task.train.first(final_rows), task.validation, task.test)
+        for split in splits
     )
     curves, probes = jax.tree.map(lambda x: x[:, 1:], found.measured)
     before, losses = found.measured[0]["train_loss"][:, 0], curves["train_loss"]
     finite = np.all(np.isfinite(losses), axis=1) & np.isfinite(train_.loss)
+    final = {
+        "train_loss": train_.loss,
+        "validation_loss": validation.loss,
+        "validation_accuracy": validation.accuracy,
+        "test_loss": test.loss,
+        "test_accuracy": test.accuracy,
+    }
+    if change is not None:
+        final |= {name: values.mean(axis=1) for name, values in curves.items()}
     return History(
         steps=np.array(points),
         curves={**curves, "train_batch_loss": found.batch_loss[:, 1:]},
-        final={
-            "train_loss": train_.loss,
-            "validation_loss": validation.loss,
-            "validation_accuracy": validation.accuracy,
-            "test_loss": test.loss,
-            "test_accuracy": test.accuracy,
-        },
+        final=final,
         diverged=~finite | (losses[:, -1] > before),
         probes=probes,
         seconds_per_step=found.seconds_per_step,
@@ -304,8 +314,11 @@ class _Loss:
 
     network: Network
     augment: Callable[[jax.Array, jax.Array], jax.Array] | None
+    change: Change | None
 
-    def __call__(self, params, statistics, batch, key):
+    def __call__(self, params, statistics, batch, key, step):
+        if self.change is not None:
+            batch = self.change(batch, step)
         variables, inputs = {"params": params, **statistics}, batch.inputs
         if self.augment is not None:
             inputs = self.augment(jax.random.fold_in(key, 1), inputs)
@@ -334,8 +347,11 @@ class _Curves:
 
     scoring: _Scoring
     probe: Callable[[Any], dict[str, jax.Array]] | None
+    change: Change | None
 
-    def __call__(self, variables, opt_state, train, validation):
+    def __call__(self, variables, opt_state, step, train, validation):
+        if self.change is not None:
+            train, validation = (self.change(x, step) for x in (train, validation))
         of_train = self.scoring(variables, opt_state, train)
         held_out = self.scoring(variables, opt_state, validation)
         curves = {

@@ -77,7 +77,7 @@ class _State(NamedTuple):
 
 
 def fit(
-    loss: Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Any]],
+    loss: Callable[[Any, Any, Any, jax.Array, Any], tuple[jax.Array, Any]],
     variables: Mapping[str, Any],
     optimizer: Optimizer,
     data: Any,
@@ -87,7 +87,7 @@ def fit(
     batch_size: int,
     hyper: Mapping[str, Any],
     points: Sequence[int] = (),
-    evaluate: Callable[..., Any] = lambda variables, opt_state: {},
+    evaluate: Callable[..., Any] = lambda variables, opt_state, step: {},
     evaluation_data: tuple = (),
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -102,7 +102,8 @@ def fit(
     shapes share their compilations.
 
     Args:
-      loss: `loss(params, statistics, batch, key)` returns the loss and new statistics.
+      loss: `loss(params, statistics, batch, key, step)` returns the loss and new
+        statistics; steps count from 0.
       variables: Parameters under "params", statistics under other names; leading axis
         R.
       optimizer: Makes the optimizer from a run's hyper-parameters, traced scalars.
@@ -112,8 +113,8 @@ def fit(
       batch_size: Rows of a minibatch.
       hyper: Hyper-parameters by name, arrays with a leading axis R.
       points: Steps after which the runs are evaluated, ascending; 0 is before training.
-      evaluate: `evaluate(variables, opt_state, *evaluation_data)` returns arrays; it is
-        compiled, and vmapped or called for each run.
+      evaluate: `evaluate(variables, opt_state, step, *evaluation_data)` returns arrays,
+        after that step; it is compiled, and vmapped or called for each run.
       evaluation_data: Arrays that it reads.
       checkpoint: A folder that unfinished training is kept in, and resumed from.
       progress: Called as `progress(done, total)`, in steps.
@@ -123,7 +124,7 @@ def fit(
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
-      >>> def loss(params, statistics, batch, key):
+      >>> def loss(params, statistics, batch, key, step):
       ...     return jnp.mean((params - batch) ** 2), statistics
       >>> found = fit(
       ...     loss, {"params": jnp.zeros(2)},
@@ -207,7 +208,7 @@ class _Recorder:
         shape = len(jax.tree.leaves(states)[0]), len(points)
         self.measured = jax.tree.map(
             lambda x: np.zeros((*shape, *x.shape), x.dtype),
-            jax.eval_shape(evaluate, *one, *evaluation_data),
+            jax.eval_shape(evaluate, *one, 0, *evaluation_data),
         )
         self.batch_loss = np.full(shape, np.nan, np.float32)
         # Of one step of one run, between each point and the one before.
@@ -227,8 +228,9 @@ class _Recorder:
         if done not in self._points or not (self._since or done == 0):
             return
         runs, place = self._runs, self._points.index(done)
+        given = max(done - 1, 0), *self._data
         found = for_each_run(
-            self._evaluate, runs.read(), *self._data, one_by_one=runs.one_by_one
+            self._evaluate, runs.read(), *given, one_by_one=runs.one_by_one
         )
         pairs = zip(*map(jax.tree.leaves, (self.measured, found)), strict=True)
         for curve, value in pairs:
@@ -339,7 +341,7 @@ def mode(
     """Return how runs are advanced whose loss is called with these arguments."""
     if jax.default_backend() != "cpu":
         return "vmapped"
-    jaxpr = jax.make_jaxpr(loss)(params, statistics, batch, key)
+    jaxpr = jax.make_jaxpr(loss)(params, statistics, batch, key, 0)
     if "conv_general_dilated" in str(jaxpr):
         return "stepped"
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -361,7 +363,7 @@ def _one_step(program, state, hyper, order, key, data, step, index):
     rows = jax.lax.dynamic_slice(order, (index * size,), (size,))
     batch = jax.tree.map(lambda x: x[rows], data)
     (loss, statistics), grads = jax.value_and_grad(program.loss, has_aux=True)(
-        state.params, state.statistics, batch, jax.random.fold_in(key, step)
+        state.params, state.statistics, batch, jax.random.fold_in(key, step), step
     )
     optimizer = program.optimizer(hyper)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -45,9 +45,11 @@ def sections(result: Any) -> list[Section]:
         list(_by_method(result, name)) for name in _FIGURES
     )
     texts = TEXTS["pages"]["rllc"]
-    untimed = [] if seconds else [texts["untimed"]]
+    notes = [] if seconds else [texts["untimed"]]
+    if result.config.get("changing"):
+        notes.insert(0, texts["changing"].format(**result.config))
     return [
-        Section("Learning curves", untimed, figures=curves + accuracy + seconds),
+        Section("Learning curves", notes, figures=curves + accuracy + seconds),
         Section("Paired differences", figures=_differences(result)),
         Section("Results", [texts["table"]], tables=[*_tables(result)]),
         Section("What was learned", figures=[*_laws(result)]),

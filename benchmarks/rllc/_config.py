@@ -55,6 +55,7 @@ Model = Literal[
     "transformer",
 ]
 Schedule = Literal["constant", "cosine", "warmup_stable_decay"]
+Changing = Literal["labels", "inputs"]
 Problem = Literal["quadratic", "rosenbrock"]
 # Laws are learned, then frozen: methods are trained in this order.
 DEFAULT_METHODS = (*get_args(Baseline), *get_args(Variant), *get_args(Frozen))
@@ -83,6 +84,11 @@ class Config(Options):
       seeds: Fresh seeds that the tuned methods are compared on.
       steps: Optimizer steps of a run.
       batch_size: Rows of a minibatch.
+      changing: A task that changes while it is learned: the "labels" of the classes, or
+        the "inputs" of images and vectors, are permuted anew, the same for all rows and
+        runs. Losses are then means over the evaluations, each of the task that it is at
+        that time, but for test losses.
+      change_every: Steps between two changes.
       evaluations: Points of the learning curves.
       curve_rows: Rows of each split that the curves are means over; final losses are
         means over all validation and test rows and the first `final_rows` of the
@@ -101,6 +107,8 @@ class Config(Options):
     seeds: int = 10
     steps: int = 1200
     batch_size: int = 128
+    changing: Changing | None = None
+    change_every: int = 200
     evaluations: int = 24
     curve_rows: int = 2000
     final_rows: int = 10_000
@@ -135,8 +143,11 @@ class Config(Options):
                     f"methods: {name!r} freezes the law that {source!r} learns: "
                     f"expected {source!r} too"
                 )
-        counts = ("trials", "seeds", "steps", "batch_size", "evaluations")
-        check_counts(self, **dict.fromkeys((*counts, "curve_rows", "final_rows"), 1))
+        counts = ("trials", "seeds", "steps", "batch_size", "change_every")
+        check_counts(self, **dict.fromkeys(counts, 1))
+        check_counts(self, evaluations=1, curve_rows=1, final_rows=1)
+        if self.changing is not None:
+            check_name("changing", self.changing, get_args(Changing))
         if self.evaluations > self.steps:
             raise ValueError(
                 f"evaluations: expected at most steps={self.steps}, got "

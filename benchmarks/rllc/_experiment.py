@@ -9,6 +9,7 @@ import rllc
 from benchmarks import data
 from benchmarks._options import computed_in
 from benchmarks.baselines import BASELINES, Maker, Method, own_method
+from benchmarks.changes import Change
 from benchmarks.networks import History, Task, configured_task, open_run, train
 from benchmarks.rllc import _tuning
 from benchmarks.rllc._compositions import COMPOSITIONS
@@ -205,10 +206,12 @@ def run_method(
             eval_params=method.eval_params,
             probe=law_probe,
             augment=augment,
+            change=change,
             checkpoint=here.checkpoint(),
             progress=here.advance,
         )
 
+    change = _change(config, task)
     schedules = sorted(config.schedules) if method.scheduled else ["constant"]
 
     def tune() -> dict[str, Any]:
@@ -235,6 +238,19 @@ def run_method(
     return {
         schedule: {**tuned[schedule], **measured[schedule]} for schedule in schedules
     }
+
+
+def _change(config: Config, task: Task) -> Change | None:
+    if config.changing is None:
+        return None
+    kind = task.train.inputs.dtype
+    if config.changing == "inputs" and not np.issubdtype(kind, np.floating):
+        raise ValueError(
+            f"changing: expected 'labels', as inputs of {task.name!r} are tokens, got "
+            "'inputs'"
+        )
+    classes = int(task.train.targets.max()) + 1
+    return Change(config.changing, config.change_every, classes)
 
 
 def _block(index: int, count: int) -> slice:

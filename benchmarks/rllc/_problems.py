@@ -122,7 +122,7 @@ def _run_method(
 class _Loss:
     problem: Problem
 
-    def __call__(self, params, statistics, batch, key):
+    def __call__(self, params, statistics, batch, key, step):
         return self.problem.loss(params), statistics
 
 
@@ -131,7 +131,7 @@ class _Evaluation:
     problem: Problem
     method: Method
 
-    def __call__(self, variables, opt_state):
+    def __call__(self, variables, opt_state, step):
         params = variables["params"]
         if self.method.eval_params is not None:
             params = self.method.eval_params(opt_state, params)

@@ -128,6 +128,8 @@ OPTIONS = [
     (STITCH, {"ranks": (0.0,)}, "ranks: expected numbers between 0 and 1"),
     (STITCH, {"penalties": (1.0,)}, "penalties: expected numbers between 0 and 1"),
     (STITCH, {"task_penalties": (-1.0,)}, "task_penalties: expected"),
+    (rllc.Config, {"changing": "weather"}, "changing: expected one of labels, inputs"),
+    (rllc.Config, {"change_every": 0}, "change_every: expected at least 1, got 0"),
     (STITCH, {"width": 2}, "width: expected none, as 'cnn' has one size, got 2"),
     (STITCH, {"other_width": 2}, "other_width: expected none, as 'cnn' has one size"),
     (STITCH, {"other_model": "x"}, "other_model: expected one of"),

@@ -151,7 +151,7 @@ class Kept(Network):
         return {"params": jnp.zeros(2)}
 
 
-def loss(params, statistics, batch, key):
+def loss(params, statistics, batch, key, step):
     return jnp.mean((params - batch) ** 2), statistics
 
 

@@ -103,6 +103,27 @@ def result(finished):
     return finished[0]
 
 
+def test_losses_of_a_task_that_changes_are_means_over_the_evaluations(digits):
+    config = dataclasses.replace(
+        CONFIG, methods=("sgd",), schedules=("constant",), problems=(), trials=1
+    )
+    config = dataclasses.replace(config, changing="labels", change_every=4)
+    result = run_rllc(config, dataset=digits)
+    found = result.methods["sgd"]["constant"]
+    curve = found.curves.validation_loss
+    np.testing.assert_allclose(found.validation_loss, curve.mean(axis=1), rtol=1e-4)
+    page = report.page(result)
+    assert "labels are permuted anew every 4 steps" in page.sections[0].text[0]
+
+
+def test_tokens_cannot_be_permuted():
+    config = dataclasses.replace(CONFIG, changing="inputs", model="transformer")
+    split = data.Split(np.zeros((9, 8), np.int32), np.zeros((9, 8), np.int32))
+    text = data.Dataset("zeros", split, split, split, classes=2, kind="text")
+    with pytest.raises(ValueError, match="inputs of 'zeros' are tokens"):
+        run_rllc(config, dataset=text)
+
+
 def test_a_result_has_what_was_asked_for(result):
     assert set(result.methods) == set(CONFIG.methods)
     for columns in result.methods.values():

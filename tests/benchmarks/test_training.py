@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from benchmarks import models, networks, training
+from benchmarks.changes import Change
 
 ROWS, BATCH = 44, 8  # 5 minibatches an epoch; 4 rows wait for the next
 PLAN: dict[str, Any] = {"steps": 13, "batch_size": BATCH, "evaluations": 3}
@@ -331,6 +332,42 @@ class Convolution(nn.Module):
         return nn.Conv(2, (3,))(inputs).mean(axis=1)
 
 
+@pytest.mark.parametrize("what", ["labels", "inputs"])
+def test_a_task_that_changes_is_trained_and_evaluated_as_it_is_then(task, what):
+    change = Change(what, every=5, classes=3)
+    found = train(task, change=change)
+    start_key, data_key = jax.random.split(jax.random.key(SEEDS[0]))
+    variables = jax.jit(task.init)(start_key)
+    rate = HYPER["learning_rate"][0]
+    state = optax.adam(rate).init(variables["params"])
+    measured = []
+    for step in range(PLAN["steps"]):
+        epoch, index = divmod(step, ROWS // BATCH)
+        order = jax.random.permutation(jax.random.fold_in(data_key, epoch), ROWS)
+        batch = task.train.taken(order[index * BATCH : (index + 1) * BATCH])
+        variables, state, _ = step_by_hand(
+            variables, state, rate, *by_hand(batch, what, step // 5)
+        )
+        if step + 1 in found.steps:
+            now = networks.Data(*by_hand(task.validation, what, step // 5))
+            measured.append(networks.score(task.network, variables, now).loss)
+    curve = found.curves["validation_loss"][0]
+    np.testing.assert_allclose(curve, measured, rtol=1e-4)
+    assert found.final["validation_loss"][0] == pytest.approx(np.mean(measured), 1e-4)
+    still = train(task)
+    assert not np.allclose(curve, still.curves["validation_loss"][0], rtol=1e-3)
+
+
+def by_hand(data, what, phase):
+    """The rows of a phase: after the first one their order is drawn anew."""
+    size = 3 if what == "labels" else 4
+    key = jax.random.fold_in(jax.random.key(0), phase)
+    order = np.asarray(jax.random.permutation(key, size)) if phase else np.arange(size)
+    if what == "labels":
+        return data.inputs, order[np.asarray(data.targets)]
+    return data.inputs[:, order], data.targets
+
+
 @pytest.mark.parametrize(
     ("module", "backend", "mode"),
     [
@@ -347,7 +384,7 @@ def test_how_runs_are_advanced_follows_from_program_and_platform(
     network, inputs = models.network(module), jnp.ones((2, 5, 4))
     variables = network.init(jax.random.key(0), inputs)
 
-    def loss(params, statistics, batch, key):
+    def loss(params, statistics, batch, key, step):
         logits, _ = network.train({"params": params}, batch, key)
         return jnp.sum(logits), statistics
 
