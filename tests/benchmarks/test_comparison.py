@@ -15,6 +15,7 @@ from benchmarks import report
 from benchmarks.__main__ import main
 from benchmarks.report import _rllc
 from benchmarks.report._numbers import over_seeds
+from benchmarks.runs import RESULTS as RESULTS_OF
 from benchmarks.runs import read
 
 COMMITTED = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -113,6 +114,10 @@ def test_runs_that_cannot_be_compared_are_rejected(runs, capsys):
         assert main(["report", *folders]) == 2
         assert said in capsys.readouterr().err
     assert not (runs[0] / "comparison.html").exists()
+
+
+def test_every_experiment_can_be_compared():
+    assert report._COMPARISONS.keys() == RESULTS_OF.keys()
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=[folder.name for folder in RESULTS])
