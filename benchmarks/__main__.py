@@ -187,22 +187,19 @@ def _speed(arguments: Sequence[str]) -> None:
         sys.exit(_unknown("measurement", name, SPEED))
     from benchmarks.speed._config import CONFIGS
 
-    def measure(config: Any, out: _Folder = None) -> tuple[Any, Path | None]:
-        return config, out
-
     kind = Annotated[CONFIGS[name], tyro.conf.arg(name="")]
-    measure.__annotations__["config"] = kind
-
-    program, text = f"{_PROGRAM} speed {name}", SPEED[name] + _SPEED_ABOUT
-    config, out = tyro.cli(
-        measure, prog=program, description=text, args=list(arguments)[1:]
+    asked = tyro.cli(
+        dataclasses.make_dataclass("Asked", [("config", kind), ("out", _Folder, None)]),
+        prog=f"{_PROGRAM} speed {name}",
+        description=SPEED[name] + _SPEED_ABOUT,
+        args=list(arguments)[1:],
     )
     from rich.console import Console
 
     from benchmarks.speed import runner
 
     module = importlib.import_module(f"benchmarks.speed.{name}")
-    folder, result = runner.run(module.BENCHMARK, config, out)
+    folder, result = runner.run(module.BENCHMARK, asked.config, asked.out)
     console = Console()
     runner.show(module.BENCHMARK, result, console)
     path = folder / "result.json"

@@ -104,12 +104,12 @@ def load_digits(directory: Path, download: bool) -> Dataset:
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Idx(Images):
     """28×28 grey images of ten classes in four gzipped IDX files."""
 
-    url: str = ""
-    sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    url: str  # the folder of the published files
+    sha256: Mapping[str, str]  # by file
     train: int = 60_000
     test: int = 10_000
 
@@ -153,16 +153,14 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Cifar(Images):
     """32×32 colour images in the binary CIFAR layout."""
 
-    archive: Remote = Remote("", "")  # the published archive
-    folder: str = ""  # the folder inside the archive
-    # The number of images in each training file.
-    train: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    # The same for the test file.
-    test: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    archive: Remote  # the published archive
+    folder: str  # the folder inside the archive
+    train: Mapping[str, int]  # the number of images in each training file
+    test: Mapping[str, int]  # in each test file
     labels: int = 1  # label bytes in front of an image, of which the last one is used
 
     def load(self, directory: Path, download: bool) -> Dataset:

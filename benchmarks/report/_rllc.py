@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +30,12 @@ _FIGURES = {  # of each figure of methods: metrics, what they are drawn over, it
     "learning_rate_sensitivity": (["validation_loss"], "rates", "learning rate"),
 }
 _MOST = 6  # curves in one panel
+# Of a method by the side of zero that its difference to others is on.
+_STANDINGS = {
+    -1: (HELD, "has a lower validation loss than"),
+    1: (FAILED, "has a higher validation loss than"),
+    0: (UNDECIDED, "shows no clear difference to"),
+}
 # The memories of older results, by their number of units.
 _MEMORIES = {3: rllc.decays(0.0, 0.9, 0.99), 4: rllc.decays(0.0, 0.9, 0.99, 0.999)}
 
@@ -117,40 +123,43 @@ def headlines(result: Any) -> list[tuple[str, str]]:
 def findings(result: Any) -> dict[str, list[str]]:
     """Sentences on the best learned law of each schedule by name, and on the others."""
     said: dict[str, list[str]] = {HELD: [], FAILED: [], UNDECIDED: []}
-    kinds = {
-        -1: (HELD, "has a lower validation loss than"),
-        1: (FAILED, "has a higher validation loss than"),
-        0: (UNDECIDED, "shows no clear difference to"),
-    }
     for schedule in schedules(result):
-        start, ranked = f"{schedule.capitalize()} rate: ", ranking(result, schedule)
-        for place, ours in enumerate(filter(is_learned, ranked)):
-            sides: dict[int, list[str]] = {-1: [], 0: [], 1: []}
-            for other in ranked:
-                if number := difference(result, schedule, ours, other):
-                    sides[number.side].append(_versus(ours, other, number))
-            ahead, count = len(sides[-1]), sum(map(len, sides.values()))
-            name, others = start + label(ours), f"of {count} other methods"
-            if place and count:
-                text = f"is ahead of {ahead} {others} and behind {len(sides[1])}"
-                said[HELD if ahead > len(sides[1]) else FAILED].append(
-                    f"{name} {text}."
-                )
-            for side, (heading, text) in kinds.items():
-                if sides[side] and not place:
-                    names = listed(sides[side], most=4)
-                    text = f"{name} {text} {len(sides[side])} {others}: {names}."
-                    said[heading].append(text)
-        every = entries(result, schedule).items()
-        counts = [(n, sum(e.diverged), len(e.diverged)) for n, e in every]
-        if diverged := [f"{label(n)} ({k} of {m})" for n, k, m in counts if k]:
-            text = "runs diverged at the selected setting"
-            said[FAILED].append(f"{start}{text}: {listed(diverged)}.")
-        if names := [label(name) for name, entry in every if entry.at_border]:
-            text = "the lowest or highest rate that was tried was selected for"
-            wider = "a wider search may do better"
-            said[UNDECIDED].append(f"{start}{text} {listed(names)}; {wider}.")
+        for found in (_standings(result, schedule), _doubts(result, schedule)):
+            for heading, text in found:
+                said[heading].append(f"{schedule.capitalize()} rate: {text}.")
     return said
+
+
+def _standings(result: Any, schedule: str) -> Iterator[tuple[str, str]]:
+    """How learned laws compare with all other methods, each under its heading."""
+    ranked = ranking(result, schedule)
+    for place, ours in enumerate(filter(is_learned, ranked)):
+        sides: dict[int, list[str]] = {-1: [], 1: [], 0: []}
+        for other in ranked:
+            if number := difference(result, schedule, ours, other):
+                sides[number.side].append(_versus(ours, other, number))
+        ahead, behind, _ = counts = [*map(len, sides.values())]
+        others = f"of {sum(counts)} other methods"
+        if place and any(counts):
+            text = f"{label(ours)} is ahead of {ahead} {others} and behind {behind}"
+            yield HELD if ahead > behind else FAILED, text
+        elif not place:
+            for side, names in sides.items():
+                if names:
+                    heading, text = _STANDINGS[side]
+                    text = f"{label(ours)} {text} {len(names)} {others}"
+                    yield heading, f"{text}: {listed(names, most=4)}"
+
+
+def _doubts(result: Any, schedule: str) -> Iterator[tuple[str, str]]:
+    """What diverged, and what was selected at the border of its range."""
+    every = entries(result, schedule).items()
+    counts = [(n, sum(e.diverged), len(e.diverged)) for n, e in every]
+    if diverged := [f"{label(n)} ({k} of {m})" for n, k, m in counts if k]:
+        yield FAILED, f"runs diverged at the selected setting: {listed(diverged)}"
+    if names := [label(name) for name, entry in every if entry.at_border]:
+        text = "the lowest or highest rate that was tried was selected for"
+        yield UNDECIDED, f"{text} {listed(names)}; a wider search may do better"
 
 
 def _versus(method: str, against: str, number: Interval) -> str:
@@ -260,18 +269,21 @@ def _laws(result: Any) -> Iterator[Figure]:
     last = schedules(result)[-1]
     for schedule in schedules(result)[::-1]:
         found = entries(result, schedule).items()
-        known = [(name, e.law) for name, e in found if e.law and _memory(e.law)]
+        known = [
+            (name, entry.law, memory)
+            for name, entry in found
+            if entry.law and (memory := _memory(entry.law))
+        ]
         for place in range(0, len(known), _MOST // 2):
             some = known[place : place + _MOST // 2]
             panels = [each for one in some for each in _law_panels(*one)]
-            gains = [each for one in some for each in _gain_panels(*one)]
+            gains = [each for name, law, _ in some for each in _gain_panels(name, law)]
             end = f"_{schedule}" * (schedule != last) + f"_{place}" * bool(place)
-            values: Any = {"folded": bool(end), "schedule": schedule}
-            yield figure("laws", panels + gains, end, **values)
+            yield figure("laws", panels + gains, end, bool(end), schedule=schedule)
 
 
-def _law_panels(name: str, law: Any) -> list[Any]:
-    look, memory = looks("responses"), cast(rllc.LinearMemory, _memory(law))
+def _law_panels(name: str, law: Any, memory: rllc.LinearMemory) -> list[Any]:
+    look = looks("responses")
     start = rllc.response(memory, law.law[:, 0], 60).mean(axis=0)
     paths = partial(rllc.plot.law, memory, law.law.swapaxes(0, 1), law.steps)
     responses = {"momentum": 0.9 ** np.arange(60), "start": start, "end": law.response}
