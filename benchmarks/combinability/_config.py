@@ -48,6 +48,8 @@ class Config(NetworkOptions):
       rows: Training rows, and as many test rows, that combinations are evaluated on.
       calibration: Other training rows, that REPAIR and temperatures are fitted on.
       samples: Combinations for each distribution, over all pairs together.
+      repaired: One of so many combinations of aligned networks is repaired, too; 0 is
+        none.
       points: Points of a segment between two networks.
       fractions: Parts of the matched units that are moved, for robustness.
       resolution: Points along a side of a plane of the landscape.
@@ -63,6 +65,7 @@ class Config(NetworkOptions):
     rows: int = 1000
     calibration: int = 500
     samples: int = 1000
+    repaired: int = 5
     points: int = 11
     fractions: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
     resolution: int = 17
@@ -81,7 +84,7 @@ class Config(NetworkOptions):
 
     def __post_init__(self):
         self.check(WIDTHS)
-        check_counts(self, points=3, resolution=5, samples=self.networks)
+        check_counts(self, repaired=0, points=3, resolution=5, samples=self.networks)
         check_counts(self, steps=1, batch_size=1, rows=1, calibration=1)
         check_counts(self, **({} if self.widths is None else {"widths": 1}))
         check_positive(self, "learning_rate")

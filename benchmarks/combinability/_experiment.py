@@ -11,6 +11,7 @@ from benchmarks._options import computed_in
 from benchmarks.combinability import _studies
 from benchmarks.combinability._config import Config
 from benchmarks.combinability._result import Result
+from benchmarks.combinability._variances import variances
 from benchmarks.intervals import judged
 from benchmarks.networks import (
     Task,
@@ -56,7 +57,7 @@ def run(
         "combinability", config, dataset, model, folder, progress, data_directory
     )
     widths = config.chosen_widths if model is None else (1,)
-    here.expect(len(widths) * (7 + len(_studies.CELLS)))
+    here.expect(len(widths) * (8 + len(_studies.CELLS)))
     found = {}
     with computed_in(config.precision):
         for width in widths:
@@ -119,6 +120,7 @@ def _run_width(
             cell.name: combine(number, cell)
             for number, cell in enumerate(_studies.CELLS)
         },
+        "variances": stage("variances", lambda: variances(study)),
         "robustness": stage("robustness", study.robustness),
         "difference": stage("difference", study.difference),
         "landscape": stage("landscape", study.landscape),

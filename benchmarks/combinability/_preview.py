@@ -20,7 +20,9 @@ from benchmarks.networks import (
 )
 
 WIDTH = 256
-CONFIG = Config(networks=2, steps=300, rows=300, calibration=100, samples=1000)
+CONFIG = Config(
+    networks=2, steps=300, rows=300, calibration=100, samples=1000, repaired=0
+)
 _CELLS = ("uniform [0, 1], element, not matched", "uniform [0, 1], element")
 
 

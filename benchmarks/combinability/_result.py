@@ -74,10 +74,26 @@ class Combinations(Record):
     """Random combinations of one kind."""
 
     cell: Cell
+    # Mean test error of repaired combinations minus their parents'; None of networks
+    # that are not aligned, and where it was not measured.
+    repaired: PairInterval | None
     train_loss: Spread
     train_error: Spread
     test_loss: Spread
     test_error: Spread
+
+
+class Variances(Record):
+    """The variance of a layer's outputs, summed over channels.
+
+    By cell, over a ring, relative to the mean of the two parents.
+    """
+
+    correlation: PairInterval  # of the outputs of two aligned networks
+    # From the correlation and the mean and variance of the coefficients.
+    predicted: dict[str, PairInterval]
+    signal: dict[str, PairInterval]  # the part that is the same in all combinations
+    measured: dict[str, PairInterval]
 
 
 class Perturbed(Record):
@@ -148,6 +164,7 @@ class Width(Record):
     transitivity: Transitivity
     controls: Controls
     hypercube: dict[str, Combinations]  # by name of the cell
+    variances: dict[str, Variances]  # by layer; of older results none
     robustness: Robustness
     difference: Difference
     landscape: Landscape

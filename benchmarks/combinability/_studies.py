@@ -66,6 +66,15 @@ class Metrics:
             )
         return self._scores(self.network.repaired(variables, a, b, rows))
 
+    def variances(self, variables: Any) -> Scores:
+        """Return the variances of layers on the calibration rows, by path.
+
+        Of dense and convolutional layers, summed over channels.
+        """
+        inputs = self.calibration.inputs
+        found = combinability.channel_statistics(self.network.apply, variables, inputs)
+        return {path: jnp.sum(of.deviation**2) for path, of in found.items()}
+
     def _training(self, variables: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
         return self.network.train(variables, inputs, jax.random.key(0))
 
@@ -245,18 +254,33 @@ class Study:
         }
 
     def combine(self, cell: Cell, key: jax.Array) -> dict[str, Any]:
-        """Evaluate random combinations of every pair, the same number of each."""
+        """Evaluate random combinations of every pair, the same number of each.
+
+        The first of aligned pairs are repaired, too.
+        """
         pairs, samples = self.ring, self.config.samples
-        each, found = samples // len(pairs), []
+        each, found, repaired = samples // len(pairs), [], []
         distribution = cell.make(granularity=cell.granularity, symmetry=self.symmetry)
         for number, pair in enumerate(pairs):
             a, aligned = self.aligned(pair)
+            drawn = jax.random.fold_in(key, number)
+            if cell.aligned and self.config.repaired:
+                error = combinability.evaluate(
+                    self.metrics.repaired,
+                    a,
+                    aligned,
+                    distribution,
+                    key=drawn,
+                    samples=-(-each // self.config.repaired),
+                    args=(a, aligned),
+                )["test_error"]
+                repaired.append(error.mean() - self._mean(pair, "test_error"))
             values = combinability.evaluate(
                 self.metrics.scores,
                 a,
                 aligned if cell.aligned else self.variables[pair[1]],
                 distribution,
-                key=jax.random.fold_in(key, number),
+                key=drawn,
                 samples=each,
                 progress=lambda done, _, n=number: self.advance(
                     n * each + done, samples
@@ -278,6 +302,7 @@ class Study:
         asked = ("distribution", "granularity", "aligned")
         return {
             "cell": {name: getattr(cell, name) for name in asked},
+            "repaired": interval_of(pairs, {"": repaired})[""] if repaired else None,
             **{metric: spread(metric) for metric in self.scores[0]},
         }
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import combinability.plot
-from benchmarks.report import _page
+from benchmarks.report import _page, plots
 from benchmarks.report._comparison import (
     OVER_PAIRS,
     Comparison,
@@ -43,6 +43,7 @@ def page(result: Any) -> Page:
                 figures=[*_claims(result.widths), hypercube(widths)],
             ),
             Section("From one network to another", figures=_segments(widths)),
+            Section("What becomes of the variance", figures=_variances(widths)),
             Section("Planes through the landscape", figures=[_planes(largest, last)]),
             Section("Transitivity", figures=_transitivity(widths, largest, last)),
             Section("Robustness of the matching", figures=[_robustness(widths)]),
@@ -143,6 +144,36 @@ def _segments(widths: Widths) -> list[Figure]:
 
 def _by_width(widths: Widths) -> dict[str, dict[str, Any]]:
     return {w: {"color": strong(i), "label": w} for i, w in enumerate(widths)}
+
+
+def _variances(widths: Widths) -> list[Figure]:
+    """Variances of layers, measured and predicted; and what predicts the excess."""
+    predicted, excess = [], []
+    for width, found in widths.items():
+        if not found.variances:  # an older result
+            continue
+        draws = []
+        for place, (layer, of) in enumerate(found.variances.items()):
+            pairs = [(of.predicted[c].mean, of.measured[c].mean) for c in of.measured]
+            look = {"label": layer, "color": strong(place)}
+            draws.append(partial(plots.points, *zip(*pairs, strict=True), **look))
+        predicted.append(panel("variances", *draws, plots.diagonal, width=width))
+        last = list(found.variances.values())[-1]
+        share = [last.signal[c].mean / last.predicted[c].mean for c in last.measured]
+        cells = [found.hypercube[cell] for cell in last.measured]
+        draws = []
+        for name, look in looks("excess").items():
+            errors = [
+                of.test_error.excess if name == "as they are" else of.repaired
+                for of in cells
+            ]
+            points = [100 * max(e.mean, 0.0) for e in errors if e is not None]
+            if len(points) == len(cells):
+                draws.append(partial(plots.points, share, points, **look))
+        excess.append(panel("excess", *draws, width=width))
+    if not predicted:
+        return []
+    return [figure("variances", predicted), figure("excess", excess)]
 
 
 def _planes(found: Any, width: str) -> Figure:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from benchmarks.report._numbers import Interval
 from benchmarks.report._style import COLOURS, FAINT, INK
 
-__all__ = ["curve", "forest", "over", "trials"]
+__all__ = ["curve", "diagonal", "forest", "over", "points", "trials"]
 
 
 def curve(
@@ -69,6 +69,31 @@ def trials(
     if kept:
         ax.set_xscale("log")
     return ax
+
+
+def points(
+    x: Float[ArrayLike, " points"],
+    y: Float[ArrayLike, " points"],
+    *,
+    ax: Axes | None = None,
+    **look: Any,
+) -> Axes:
+    """Plot points that are not joined.
+
+    Example:
+        >>> axes = points([1.0, 2.0], [3.0, 4.0], label="some")
+        >>> axes.lines[0].get_linestyle()
+        'None'
+    """
+    ax = plt.subplots()[1] if ax is None else ax
+    look = {"markersize": 5, "alpha": 0.8} | look | {"marker": "o", "linestyle": "none"}
+    ax.plot(np.asarray(x, float), np.asarray(y, float), **look)
+    return ax
+
+
+def diagonal(*, ax: Axes) -> None:
+    """Draw the line on which y is x."""
+    ax.axline((1.0, 1.0), slope=1.0, color=FAINT, linestyle=(0, (4, 2)), zorder=0)
 
 
 def over(

@@ -11,6 +11,7 @@ from benchmarks.combinability import (
     Config,
     _preview,
     _studies,
+    _variances,
     preview,
     rescaling,
     run,
@@ -105,6 +106,32 @@ def test_a_matching_that_is_not_perturbed_moves_and_loses_nothing(outcome):
     assert found.moved[0] == 0
     assert abs(found.lost[0]) < 1e-6
     assert found.lost[1] > 0
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-0.5, 1.5), (0.2, 0.5)])
+def test_the_predicted_variance_is_the_mean_over_coefficients(low, high):
+    a, b = np.random.default_rng(0).normal(size=(2, 1000))
+    b = 0.6 * a + 2 * b
+    coefficients = np.random.default_rng(1).uniform(low, high, 2000)
+    (own, shared), (_, other) = np.cov(a, b, bias=True)
+    moments = coefficients.mean(), coefficients.var()
+    expected = np.mean([np.var((1 - t) * a + t * b) for t in coefficients])
+    assert _variances._mixed(own, shared, other, *moments) == pytest.approx(expected)
+
+
+def test_first_layers_vary_as_predicted_and_combinations_are_repaired(outcome):
+    found = outcome[0].widths["8"]
+    first = found.variances["Dense_0"]
+    assert list(found.variances) == [f"Dense_{i}" for i in range(4)]
+    assert 0 < first.correlation.mean < 1
+    uniform, vertices = ("uniform [0, 1], element", "vertices, element")
+    for cell in (uniform, vertices):
+        predicted, measured = first.predicted[cell].mean, first.measured[cell].mean
+        assert measured == pytest.approx(predicted, rel=0.15)
+        assert found.hypercube[cell].repaired.pairs.shape == (3,)
+    assert first.signal[uniform].mean < first.predicted[uniform].mean
+    # The coefficients of vertices have the variance that keeps that of the layer.
+    assert first.predicted[vertices].mean == pytest.approx(1, abs=1e-3)
 
 
 def test_every_figure_is_drawn_and_the_page_holds_the_claims(outcome):
