@@ -173,12 +173,13 @@ def _indices(result: Any) -> Figure:
 def correlations(over: str, found: Mapping[str, Mapping[str, Any]]) -> Panel:
     """A panel of rank correlations by what is predicted and index."""
     rows: dict[str, dict[str, Any]] = {}
+    marks = {}
     for predicted, by_index in found.items():
         name = f"{predicted}: affine" if predicted == "task loss" else predicted
+        marks[name] = looks("correlations")[name]
         for index, number in by_index.items():
             rows.setdefault(index, {})[name] = interval(number, 1, -1, 1)
-    name, limits = f"correlations_{over}", (-1.05, 1.05)
-    return forest(name, rows, looks("correlations"), limits=limits)
+    return forest(f"correlations_{over}", rows, marks, limits=(-1.05, 1.05))
 
 
 def _crossed(result: Any) -> list[Figure]:

@@ -39,7 +39,8 @@ def _predictions(runs: Runs) -> Iterator[Figure]:
     if len(results) < 3 or len(same) > 1:
         return
     indices = [run.indices.values() for run in results]  # by layer
-    names = set.intersection(*(set(of) for run in indices for of in run))
+    first = next(iter(indices[0]))
+    names = [n for n in first if all(n in of for run in indices for of in run)]
 
     def correlated(predicted: str, index: str) -> Interval:
         """Over the runs, for each pair; means over the layers."""
@@ -55,7 +56,7 @@ def _predictions(runs: Runs) -> Iterator[Figure]:
         return Interval(**{k: np.nan if x is None else x for k, x in found.items()})
 
     found = {
-        predicted: {index: correlated(predicted, index) for index in sorted(names)}
+        predicted: {index: correlated(predicted, index) for index in names}
         for predicted in (_stitching.LEAST_SQUARES, _stitching.TASK_LOSS)
     }
     yield figure("predictions", [_stitching.correlations("runs", found)])
