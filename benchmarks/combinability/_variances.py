@@ -1,14 +1,16 @@
 r"""How much the layers of combinations vary, and what theory predicts of it.
 
-If combining the weights of two networks combined the outputs of each layer, by
-coefficients t of mean m and variance v, then the variance of a layer's outputs would be
+If the units of a layer have coefficients t of mean m and variance v, and the inputs of
+the layer are the networks' own, then the variance of its outputs is
 
 .. math::
 
     \bigl((1 - m)^2 + v\bigr) \sigma_a^2 + (m^2 + v) \sigma_b^2
     + 2 \bigl(m (1 - m) - v\bigr) \sigma_{ab}
 
-on average over t. At the middle of the segment (m = 1/2, v = 0) it collapses as far as
+on average over t. At the first layer this is exact where the weights of a unit share
+their coefficient; where each weight has its own, it assumes inputs that are not
+correlated, or else differences that inputs have in common average out. At the middle of the segment (m = 1/2, v = 0) it collapses as far as
 the outputs of the two networks are uncorrelated (Jordan et al., 2022, arXiv
 2211.08403); at the vertices of the hypercube (v = 1/4) not at all, and beyond them it
 grows. The part that v = 0 leaves is the signal: the variance of what the mean of the
