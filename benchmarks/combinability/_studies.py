@@ -71,8 +71,7 @@ class Metrics:
 
         Of dense and convolutional layers, summed over channels.
         """
-        inputs = self.calibration.inputs
-        found = combinability.channel_statistics(self.network.apply, variables, inputs)
+        found = self.network.statistics(variables, self.calibration.inputs)
         return {path: jnp.sum(of.deviation**2) for path, of in found.items()}
 
     def _training(self, variables: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:

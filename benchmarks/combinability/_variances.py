@@ -10,11 +10,12 @@ the layer are the networks' own, then the variance of its outputs is
 
 on average over t. At the first layer this is exact where the weights of a unit share
 their coefficient; where each weight has its own, it assumes inputs that are not
-correlated, or else differences that inputs have in common average out. At the middle of the segment (m = 1/2, v = 0) it collapses as far as
-the outputs of the two networks are uncorrelated (Jordan et al., 2022, arXiv
-2211.08403); at the vertices of the hypercube (v = 1/4) not at all, and beyond them it
-grows. The part that v = 0 leaves is the signal: the variance of what the mean of the
-coefficients gives. The rest differs from draw to draw.
+correlated, or else differences that inputs have in common average out. At the middle of
+the segment (m = 1/2, v = 0) it collapses as far as the outputs of the two networks are
+uncorrelated (Jordan et al., 2022, arXiv 2211.08403); at the vertices of the hypercube
+(v = 1/4) not at all, and beyond them it grows. The part that v = 0 leaves is the
+signal: the variance of what the mean of the coefficients gives. The rest differs from
+draw to draw.
 """
 
 import functools

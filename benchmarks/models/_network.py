@@ -68,6 +68,10 @@ class Network:
         """Return the logits of a combination of `a` and `b`, repaired on inputs."""
         return _repaired(self.apply, (variables, a, b), inputs)
 
+    def statistics(self, variables: Variables, inputs: jax.Array) -> dict[str, Any]:
+        """Return `combinability.channel_statistics`, in evaluation mode."""
+        return combinability.channel_statistics(self.apply, variables, inputs)
+
     def cut(self, path: str, example: Any) -> stitching.Cut:
         """Return `stitching.cut` at a layer, in evaluation mode."""
         return stitching.cut(self.module, path, example, **self._mode(False))
@@ -117,9 +121,13 @@ class NnxNetwork(Network):
     def repaired(
         self, variables: Variables, a: Variables, b: Variables, inputs: jax.Array
     ) -> Callable[[jax.Array], jax.Array]:
-        modules = [self._merged(each, False) for each in (variables, a, b)]
-        states = [nnx.state(module, nnx.Not(nnx.RngState)) for module in modules]
-        return _repaired(modules[0], states, inputs)
+        module, state = self._module_and_state(variables)
+        others = [self._module_and_state(each)[1] for each in (a, b)]
+        return _repaired(module, [state, *others], inputs)
+
+    def statistics(self, variables: Variables, inputs: jax.Array) -> dict[str, Any]:
+        module, state = self._module_and_state(variables)
+        return combinability.channel_statistics(module, state, inputs)
 
     def cut(self, path: str, example: Any) -> stitching.Cut:
         module = self.module(nnx.Rngs(0))
@@ -138,6 +146,10 @@ class NnxNetwork(Network):
         module = self.module(nnx.Rngs(0))
         module.eval()
         return stitching.cut_points(module, nnx.state(module), example)
+
+    def _module_and_state(self, variables: Variables) -> tuple[nnx.Module, Any]:
+        module = self._merged(variables, False)
+        return module, nnx.state(module, nnx.Not(nnx.RngState))
 
     def _merged(self, variables: Variables, train: bool) -> Any:
         graph, params, rest = _structure(self.module, train)

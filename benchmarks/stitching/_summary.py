@@ -81,20 +81,22 @@ def correlations(
     pairs: Sequence[Pair], maps: Layers, indices: Layers
 ) -> dict[str, Any]:
     """Return rank correlations of indices with performance: over layers, over pairs."""
-    layers, pairs_ = dict[str, Any](), dict[str, Any]()
+    layers, between = dict[str, Any](), dict[str, Any]()
     for predicted, (name, measure, sign) in PREDICTED.items():
-        performance = [[sign * x[name][measure] for x in of] for of in maps.values()]
-        layers[predicted], pairs_[predicted] = {}, {}
+        # None, where there is no number, becomes NaN.
+        found = [[x[name][measure] for x in of] for of in maps.values()]
+        performance = sign * np.array(found, float)
+        layers[predicted], between[predicted] = {}, {}
         for index in next(iter(indices.values()))[0]:
-            similarity = [[x[index] for x in found] for found in indices.values()]
+            found = [[x[index] for x in of] for of in indices.values()]
             # Pairs × the two × layers.
-            both = np.array([similarity, performance]).transpose(2, 0, 1)
+            both = np.array([found, performance], float).transpose(2, 0, 1)
             of_pairs = {index: [rank_correlation(*pair) for pair in both]}
             layers[predicted] |= interval_of(pairs, of_pairs)
-            pairs_[predicted][index] = over_networks(
+            between[predicted][index] = over_networks(
                 pairs, both, lambda some: mean_rank_correlation(some.transpose(2, 1, 0))
             )
-    return {"correlations": layers, "between_pairs": pairs_}
+    return {"correlations": layers, "between_pairs": between}
 
 
 def cross(
