@@ -178,7 +178,8 @@ def correlations(over: str, found: Mapping[str, Mapping[str, Any]]) -> Panel:
         name = f"{predicted}: affine" if predicted == "task loss" else predicted
         marks[name] = looks("correlations")[name]
         for index, number in by_index.items():
-            rows.setdefault(index, {})[name] = interval(number, 1, -1, 1)
+            row = rows.setdefault(index.replace("r_squared", "R² of the map"), {})
+            row[name] = interval(number, 1, -1, 1)
     return forest(f"correlations_{over}", rows, marks, limits=(-1.05, 1.05))
 
 
