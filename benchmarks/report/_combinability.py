@@ -157,7 +157,7 @@ def _variances(widths: Widths) -> list[Figure]:
             pairs = [(of.predicted[c].mean, of.measured[c].mean) for c in of.measured]
             look = {"label": layer, "color": strong(place)}
             draws.append(partial(plots.points, *zip(*pairs, strict=True), **look))
-        predicted.append(panel("variances", *draws, plots.diagonal, width=width))
+        predicted.append(panel("variances", *draws, partial(plots.diagonal), width=width))
         last = list(found.variances.values())[-1]
         share = [last.signal[c].mean / last.predicted[c].mean for c in last.measured]
         cells = [found.hypercube[cell] for cell in last.measured]

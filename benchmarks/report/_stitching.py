@@ -188,6 +188,8 @@ def _crossed(result: Any) -> list[Figure]:
     if result.cross:
         panels, found = [], []
         for score, scale in _SCORES.items():
+            if score not in result.cross.matrices:  # of an older result
+                continue
             name = f"cross_{score.replace(' ', '_')}"
             values = scale * result.cross.matrices[score].clip(0)
             panels.append(_matrix(name, values, result.stitches, None, scale))
