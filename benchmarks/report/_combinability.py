@@ -157,7 +157,8 @@ def _variances(widths: Widths) -> list[Figure]:
             pairs = [(of.predicted[c].mean, of.measured[c].mean) for c in of.measured]
             look = {"label": layer, "color": strong(place)}
             draws.append(partial(plots.points, *zip(*pairs, strict=True), **look))
-        predicted.append(panel("variances", *draws, partial(plots.diagonal), width=width))
+        draws.append(partial(plots.diagonal))
+        predicted.append(panel("variances", *draws, width=width))
         last = list(found.variances.values())[-1]
         share = [last.signal[c].mean / last.predicted[c].mean for c in last.measured]
         cells = [found.hypercube[cell] for cell in last.measured]
