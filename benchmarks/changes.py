@@ -10,15 +10,15 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """Labels or inputs are permuted anew whenever so many steps were taken.
+    """A new permutation of the labels or inputs in every phase of training.
 
-    Phase 0 is the task itself. The permutations are the same in every run.
+    Phase 0 is the task itself. The permutations are the same in every run (ours).
 
     Attributes:
       what: "labels" permutes the classes, "inputs" the entries of images and vectors,
         the same for all rows.
-      every: Steps of a phase.
-      classes: How many there are.
+      every: Steps per phase.
+      classes: The number of classes.
 
     Example:
       >>> from benchmarks.networks import Data
@@ -33,7 +33,7 @@ class Change:
     classes: int
 
     def __call__(self, data: Any, step: jax.typing.ArrayLike) -> Any:
-        """Return rows as they are at a step."""
+        """Return rows as they are in the phase of a step, counted from 0."""
         phase = jnp.asarray(step) // self.every
         shape = data.inputs.shape
         size = self.classes if self.what == "labels" else math.prod(shape[1:])

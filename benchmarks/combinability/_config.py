@@ -48,8 +48,8 @@ class Config(NetworkOptions):
       rows: Training rows, and as many test rows, that combinations are evaluated on.
       calibration: Other training rows, that REPAIR and temperatures are fitted on.
       samples: Combinations for each distribution, over all pairs together.
-      repaired: One of so many combinations of aligned networks is repaired, too; 0 is
-        none.
+      repaired: Repair one in this many combinations of aligned networks as well; 0
+        repairs none.
       points: Points of a segment between two networks.
       fractions: Parts of the matched units that are moved, for robustness.
       resolution: Points along a side of a plane of the landscape.

@@ -175,11 +175,10 @@ def correlations(over: str, found: Mapping[str, Mapping[str, Any]]) -> Panel:
     rows: dict[str, dict[str, Any]] = {}
     marks = {}
     for predicted, by_index in found.items():
-        name = f"{predicted}: affine" if predicted == "task loss" else predicted
-        marks[name] = looks("correlations")[name]
+        marks[predicted] = looks("correlations")[predicted]
         for index, number in by_index.items():
             row = rows.setdefault(index.replace("r_squared", "R² of the map"), {})
-            row[name] = interval(number, 1, -1, 1)
+            row[predicted] = interval(number, 1, -1, 1)
     return forest(f"correlations_{over}", rows, marks, limits=(-1.05, 1.05))
 
 

@@ -84,10 +84,10 @@ class Config(Options):
       seeds: Fresh seeds that the tuned methods are compared on.
       steps: Optimizer steps of a run.
       batch_size: Rows of a minibatch.
-      changing: A task that changes while it is learned: the "labels" of the classes, or
-        the "inputs" of images and vectors, are permuted anew, the same for all rows and
-        runs. Losses are then means over the evaluations, each of the task that it is at
-        that time, but for test losses.
+      changing: Change the task during training: permute "labels", the classes, or
+        "inputs", the entries of images and vectors, in the same way for all rows and
+        runs. Training and validation losses are then means over the evaluations, each
+        on the task of that time; test losses are of the last one.
       change_every: Steps between two changes.
       evaluations: Points of the learning curves.
       curve_rows: Rows of each split that the curves are means over; final losses are
