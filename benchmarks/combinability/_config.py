@@ -14,6 +14,7 @@ from benchmarks._options import (
 Model = Literal[
     "mlp", "resnet20", "resnet20_layernorm", "vgg", "vgg_layernorm", "tiny10"
 ]
+Matching = Literal["activations", "straight_through"]
 # Widths by model: hidden units of each layer, a multiplier of the channels, or channels
 # of the first stage of a VGG.
 WIDTHS: dict[str, tuple[int, ...]] = {
@@ -50,6 +51,8 @@ class Config(NetworkOptions):
       samples: Combinations for each distribution, over all pairs together.
       repaired: Repair one in this many combinations of aligned networks as well; 0
         repairs none.
+      matchings: Other ways to match than by weights, to compare with it: "activations",
+        "straight_through" (both on the calibration rows).
       points: Points of a segment between two networks.
       fractions: Parts of the matched units that are moved, for robustness.
       resolution: Points along a side of a plane of the landscape.
@@ -66,6 +69,7 @@ class Config(NetworkOptions):
     calibration: int = 500
     samples: int = 1000
     repaired: int = 5
+    matchings: tuple[Matching, ...] = ("activations", "straight_through")
     points: int = 11
     fractions: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
     resolution: int = 17
@@ -77,6 +81,7 @@ class Config(NetworkOptions):
         "rows": 200,
         "calibration": 100,
         "samples": 60,
+        "matchings": ("activations",),
         "points": 5,
         "fractions": (0.0, 0.2, 1.0),
         "resolution": 7,

@@ -10,6 +10,7 @@ from benchmarks import data
 from benchmarks._options import computed_in
 from benchmarks.combinability import _studies
 from benchmarks.combinability._config import Config
+from benchmarks.combinability._matchings import matched
 from benchmarks.combinability._result import Result
 from benchmarks.combinability._variances import variances
 from benchmarks.intervals import judged
@@ -57,7 +58,7 @@ def run(
         "combinability", config, dataset, model, folder, progress, data_directory
     )
     widths = config.chosen_widths if model is None else (1,)
-    here.expect(len(widths) * (8 + len(_studies.CELLS)))
+    here.expect(len(widths) * (8 + len(_studies.CELLS) + len(config.matchings)))
     found = {}
     with computed_in(config.precision):
         for width in widths:
@@ -98,9 +99,9 @@ def _run_width(
         config, metrics, variables, key, here.advance, here.checkpoint
     )
     study.scores = stage("parents", study.parents)
-    matched = stage("match", study.match)
-    for number, (i, j) in enumerate(matched["matching"]["pairs"]):
-        found = matched["permutations"].items()
+    by_weights = stage("match", study.match)
+    for number, (i, j) in enumerate(by_weights["matching"]["pairs"]):
+        found = by_weights["permutations"].items()
         indices = {group: jnp.asarray(index[number]) for group, index in found}
         study.permutations[i, j] = indices
 
@@ -113,12 +114,16 @@ def _run_width(
         "symmetry": str(study.symmetry),
         "networks": trained,
         "parents": study.scores,
-        "matching": matched["matching"],
-        "transitivity": matched["transitivity"],
+        "matching": by_weights["matching"],
+        "transitivity": by_weights["transitivity"],
         "controls": stage("controls", study.controls),
         "hypercube": {
             cell.name: combine(number, cell)
             for number, cell in enumerate(_studies.CELLS)
+        },
+        "matchings": {
+            name: stage(f"matching-{name}", lambda name=name: matched(study, name, key))
+            for name in config.matchings
         },
         "variances": stage("variances", lambda: variances(study)),
         "robustness": stage("robustness", study.robustness),

@@ -5,6 +5,7 @@ Metrics are "train_loss", "test_loss" (mean cross entropies in nats), "train_err
 are networks, each network in two of them.
 """
 
+import msgspec
 import numpy as np
 from jaxtyping import Float64
 
@@ -96,6 +97,14 @@ class Variances(Record):
     measured: dict[str, PairInterval]
 
 
+class Matched(Record):
+    """Networks that are matched otherwise than by weights; over a ring."""
+
+    moved: PairInterval  # fraction of units that are placed otherwise than by weights
+    controls: Controls  # "matched" and "matched, repaired"
+    combinations: Combinations  # uniform ones, a coefficient for each parameter
+
+
 class Perturbed(Record):
     """Networks whose matching is perturbed; by metric, over a ring."""
 
@@ -169,6 +178,8 @@ class Width(Record):
     difference: Difference
     landscape: Landscape
     claims: list[Claim]
+    # By way of matching; of older results none.
+    matchings: dict[str, Matched] = msgspec.field(default_factory=dict)
 
 
 class Result(runs.Result):

@@ -6,7 +6,7 @@ Each study returns a record of `_result`, as plain values.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,14 @@ Scores = dict[str, jax.Array]
 
 # Temperatures that logits are divided by, to find the best one.
 TEMPERATURES = np.geomspace(0.05, 5.0, 41)
+# What is measured along the segment between two networks.
+CONTROLS = (
+    "not matched",
+    "not matched, temperature",
+    "matched",
+    "matched, temperature",
+    "matched, repaired",
+)
 # Of each perturbed matching: combinations, and perturbations of each fraction.
 _PERTURBED_SAMPLES, _TRIALS = 12, 2
 # Combinations of each pair that are compared with their parents and in twos.
@@ -217,8 +225,8 @@ class Study:
             "transitivity": _transitivity(transitivity),
         }
 
-    def controls(self) -> dict[str, Any]:
-        """Measure the segments of pairs with and without matching and repairs."""
+    def controls(self, names: Sequence[str] = CONTROLS) -> dict[str, Any]:
+        """Measure the segments of matched pairs, of some or all `CONTROLS`."""
         metrics, pairs = self.metrics, sorted(self.permutations)
         barrier = functools.partial(combinability.barrier, points=self.config.points)
         found = []
@@ -232,10 +240,11 @@ class Study:
                 "matched, temperature": (metrics.tempered, aligned, ()),
                 "matched, repaired": (metrics.repaired, aligned, (a, aligned)),
             }
+            asked = {name: segments[name] for name in names}
             found.append(
                 {
                     name: barrier(metric, a, end, args=args)
-                    for name, (metric, end, args) in segments.items()
+                    for name, (metric, end, args) in asked.items()
                 }
             )
             self.advance(done + 1, len(pairs))

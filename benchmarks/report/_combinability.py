@@ -43,6 +43,7 @@ def page(result: Any) -> Page:
                 figures=[*_claims(result.widths), hypercube(widths)],
             ),
             Section("From one network to another", figures=_segments(widths)),
+            Section("Matched in other ways", figures=_matchings(widths)),
             Section("What becomes of the variance", figures=_variances(widths)),
             Section("Planes through the landscape", figures=[_planes(largest, last)]),
             Section("Transitivity", figures=_transitivity(widths, largest, last)),
@@ -144,6 +145,36 @@ def _segments(widths: Widths) -> list[Figure]:
 
 def _by_width(widths: Widths) -> dict[str, dict[str, Any]]:
     return {w: {"color": strong(i), "label": w} for i, w in enumerate(widths)}
+
+
+def _matchings(widths: Widths) -> list[Figure]:
+    """Pairs matched by weights and in other ways, as far as the result has any."""
+    widths = {width: found for width, found in widths.items() if found.matchings}
+    if not widths:
+        return []
+    cell = ", ".join(_UNIFORM)
+
+    def row(found: Any, of: Callable[[Any, Any], Any]) -> dict[str, Interval]:
+        numbers = {"weights": of(found.controls, found.hypercube[cell])}
+        for name, other in found.matchings.items():
+            numbers[name] = of(other.controls, other.combinations)
+        return {name: interval(x, 100, high=100) for name, x in numbers.items()}
+
+    def barrier(control: str) -> Callable[[Any, Any], Any]:
+        return lambda controls, _: controls.barriers[control]["test_error"]
+
+    numbers = {
+        "matchings_barrier": barrier("matched"),
+        "matchings_repaired": barrier("matched, repaired"),
+        "matchings_hypercube": lambda _, combinations: (
+            combinations.test_error.excess_95
+        ),
+    }
+    panels = []
+    for name, of in numbers.items():
+        rows = {width: row(found, of) for width, found in widths.items()}
+        panels.append(forest(name, rows, looks("matchings")))
+    return [figure("matchings", panels)]
 
 
 def _variances(widths: Widths) -> list[Figure]:

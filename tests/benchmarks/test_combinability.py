@@ -9,6 +9,7 @@ import pytest
 from benchmarks import data, report
 from benchmarks.combinability import (
     Config,
+    _matchings,
     _preview,
     _studies,
     _variances,
@@ -21,6 +22,7 @@ from benchmarks.combinability._experiment import claims
 from benchmarks.intervals import over_networks
 from benchmarks.runs import encode
 from benchmarks.weights import WeightsError
+from combinability import permutations
 
 SMALL = Config(
     widths=(8,),
@@ -138,7 +140,14 @@ def test_every_figure_is_drawn_and_the_page_holds_the_claims(outcome):
     folder = outcome[1]
     page = report.write(folder).read_text()
     drawn = {path.stem for path in folder.glob("*.png")}
-    assert {"hypercube", "barriers", "landscape", "robustness", "different"} < drawn
+    assert {
+        "hypercube",
+        "barriers",
+        "matchings",
+        "landscape",
+        "robustness",
+        "different",
+    } < drawn
     assert "Combinable in the hypercube: " in page
     assert "3 groups, 24 units" in page
 
@@ -167,6 +176,26 @@ def test_a_preview_combines_matched_and_not(previewed):
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize("name", _matchings.MATCHINGS)
+def test_every_way_of_matching_finds_copies_of_a_network(pair, name):
+    _, study = pair
+    keys = jax.random.split(jax.random.key(0), 2)
+    moves = [permutations.random(key, study.symmetry) for key in keys]
+    copies = [study.symmetry.apply(move, study.variables[0]) for move in moves]
+    # Straight-through matching starts at what is given, the others take no notice.
+    back = permutations.invert(study.symmetry, moves[1])
+    given = permutations.compose(study.symmetry, moves[0], back)
+    if name != "straight_through":
+        given = permutations.identity(study.symmetry)
+    copied = dataclasses.replace(study, variables=copies, permutations={(0, 1): given})
+    copied.scores = copied.parents()
+    found = _matchings.matched(copied, name, jax.random.key(1))
+    assert found["controls"]["barriers"]["matched"]["test_loss"]["mean"] < 1e-5
+    excess = found["combinations"]["test_loss"]["excess_95"]["mean"]
+    assert excess == pytest.approx(0, abs=1e-5)
+    assert (found["moved"]["mean"] == 0) == (name == "straight_through")
 
 
 def test_a_pair_computes_the_same_functions_after_its_alignment(pair, previewed):
