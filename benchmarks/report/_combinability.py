@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import combinability.plot
+from benchmarks.intervals import rank_correlation
 from benchmarks.report import _page, plots
 from benchmarks.report._comparison import (
     OVER_PAIRS,
@@ -17,7 +18,7 @@ from benchmarks.report._comparison import (
     numbers_of_claims,
 )
 from benchmarks.report._figure import Figure, Panel, figure, forest, panel
-from benchmarks.report._numbers import Interval, interval, percent
+from benchmarks.report._numbers import Interval, fixed, interval, percent
 from benchmarks.report._page import Page, Section, Table, judged
 from benchmarks.report._style import looks, strong
 from combinability import Barrier, Robustness
@@ -202,7 +203,8 @@ def _variances(widths: Widths) -> list[Figure]:
             points = [100 * max(e.mean, 0.0) for e in errors if e is not None]
             if len(points) == len(cells):
                 draws.append(partial(plots.points, share, points, **look))
-        excess.append(panel("excess", *draws, width=width))
+        rank = rank_correlation(share, [of.test_error.excess.mean for of in cells])
+        excess.append(panel("excess", *draws, width=width, correlation=fixed(rank, 2)))
     if not predicted:
         return []
     return [figure("variances", predicted), figure("excess", excess)]
