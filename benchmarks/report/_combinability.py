@@ -171,10 +171,14 @@ def _matchings(widths: Widths) -> list[Figure]:
             combinations.test_error.excess_95
         ),
     }
+    tried = {
+        name for found in widths.values() for name in ("weights", *found.matchings)
+    }
+    marks = {name: look for name, look in looks("matchings").items() if name in tried}
     panels = []
     for name, of in numbers.items():
         rows = {width: row(found, of) for width, found in widths.items()}
-        panels.append(forest(name, rows, looks("matchings")))
+        panels.append(forest(name, rows, marks))
     return [figure("matchings", panels)]
 
 
