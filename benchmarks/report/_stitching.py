@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import compress
 from types import SimpleNamespace
 from typing import Any
 
@@ -214,8 +215,13 @@ def _between_kinds(result: Any, other: Any) -> Figure:
             (other.back, *kinds[::-1]),
         ):
             values = _SCORES[score] * found.matrices[score].clip(0)
+            # A layer without positions is stitched to no layer that has some.
+            fits = np.isfinite(values)
+            fits |= not fits.any()
+            front, back = fits.any(axis=1), fits.any(axis=0)
             words = {"score": score[0].upper() + score[1:], "a": a, "b": b}
-            drawn = values, rows, [*map(short, columns)], _SCORES[score]
+            names = [*compress(rows, front)], [*map(short, compress(columns, back))]
+            drawn = values[front][:, back], *names, _SCORES[score]
             panels.append(_matrix("between_kinds", *drawn, **words))
     pairs = _counted(len(other.ahead.pairs))
     (a, _), (b, _) = kinds
