@@ -204,10 +204,12 @@ def _crossed(result: Any) -> list[Figure]:
 
 
 def _between_kinds(result: Any, other: Any) -> Figure:
-    kinds = (
-        (_kind(**result.config), list(result.stitches)),
-        (_kind(other.model, other.width), [layer.name for layer in other.layers]),
-    )
+    model, width = result.config["model"], result.config["width"]
+    names = [_kind(model, width), _kind(other.model, other.width)]
+    if model == other.model and None not in (width, other.width):
+        names = [f"width {width}", f"width {other.width}"]
+    layers = [*result.stitches], [layer.name for layer in other.layers]
+    kinds = tuple(zip(names, layers, strict=True))
     panels = []
     for score in ("task loss", "least squares", "CKA"):
         for found, (a, rows), (b, columns) in (
@@ -220,15 +222,15 @@ def _between_kinds(result: Any, other: Any) -> Figure:
             fits |= not fits.any()
             front, back = fits.any(axis=1), fits.any(axis=0)
             words = {"score": score[0].upper() + score[1:], "a": a, "b": b}
-            names = [*compress(rows, front)], [*map(short, compress(columns, back))]
-            drawn = values[front][:, back], *names, _SCORES[score]
+            labels = [*compress(rows, front)], [*map(short, compress(columns, back))]
+            drawn = values[front][:, back], *labels, _SCORES[score]
             panels.append(_matrix("between_kinds", *drawn, **words))
     pairs = _counted(len(other.ahead.pairs))
     (a, _), (b, _) = kinds
     return figure("between_kinds", panels, a=a, b=b, pairs=pairs)
 
 
-def _kind(model: str, width: int | None = None, **_: Any) -> str:
+def _kind(model: str, width: int | None) -> str:
     return model if width is None else f"{model} {width}"
 
 
