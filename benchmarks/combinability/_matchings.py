@@ -42,7 +42,7 @@ def matched(study: _studies.Study, name: str, key: jax.Array) -> dict[str, Any]:
     return {
         "moved": interval_of(study.ring, {"": np.asarray(moved)})[""],
         "controls": other.controls(("matched", "matched, repaired")),
-        "combinations": other.combine(_studies.CELLS[0], key),
+        "combinations": other.combine(_studies.UNIFORM, key),
     }
 
 

@@ -135,8 +135,10 @@ def _cell(
 
 
 _uniform = functools.partial(_cell, "uniform [0, 1]", combinability.uniform)
+UNIFORM = _uniform()
 CELLS = (
-    *(_uniform(by=by) for by in ("element", "neuron", "tensor", "module", "model")),
+    UNIFORM,
+    *(_uniform(by=by) for by in ("neuron", "tensor", "module", "model")),
     _cell("vertices", coefficients.bernoulli, 0.5),
     _cell("vertices", coefficients.bernoulli, 0.5, by="neuron"),
     _cell("beta(0.5, 0.5)", coefficients.beta, 0.5, 0.5),

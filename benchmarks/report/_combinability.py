@@ -150,35 +150,35 @@ def _by_width(widths: Widths) -> dict[str, dict[str, Any]]:
 
 def _matchings(widths: Widths) -> list[Figure]:
     """Pairs matched by weights and in other ways, as far as the result has any."""
-    widths = {width: found for width, found in widths.items() if found.matchings}
-    if not widths:
+    rows = {}
+    for width, found in widths.items():
+        if found.matchings:
+            by_weights = found.controls, found.hypercube[", ".join(_UNIFORM)]
+            others = found.matchings.items()
+            others = {name: (of.controls, of.combinations) for name, of in others}
+            rows[width] = {"weights": by_weights, **others}
+    if not rows:
         return []
-    cell = ", ".join(_UNIFORM)
-
-    def row(found: Any, of: Callable[[Any, Any], Any]) -> dict[str, Interval]:
-        numbers = {"weights": of(found.controls, found.hypercube[cell])}
-        for name, other in found.matchings.items():
-            numbers[name] = of(other.controls, other.combinations)
-        return {name: interval(x, 100, high=100) for name, x in numbers.items()}
-
-    def barrier(control: str) -> Callable[[Any, Any], Any]:
-        return lambda controls, _: controls.barriers[control]["test_error"]
-
-    numbers = {
-        "matchings_barrier": barrier("matched"),
-        "matchings_repaired": barrier("matched, repaired"),
-        "matchings_hypercube": lambda _, combinations: (
-            combinations.test_error.excess_95
-        ),
-    }
-    tried = {
-        name for found in widths.values() for name in ("weights", *found.matchings)
-    }
+    tried = set().union(*rows.values())
     marks = {name: look for name, look in looks("matchings").items() if name in tried}
-    panels = []
-    for name, of in numbers.items():
-        rows = {width: row(found, of) for width, found in widths.items()}
-        panels.append(forest(name, rows, marks))
+
+    def drawn(name: str, number: Callable[[Any, Any], Any]) -> Panel:
+        numbers = {
+            width: {
+                way: interval(number(*of), 100, high=100) for way, of in row.items()
+            }
+            for width, row in rows.items()
+        }
+        return forest(name, numbers, marks)
+
+    panels = [
+        drawn("matchings_barrier", lambda c, _: c.barriers["matched"]["test_error"]),
+        drawn(
+            "matchings_repaired",
+            lambda c, _: c.barriers["matched, repaired"]["test_error"],
+        ),
+        drawn("matchings_hypercube", lambda _, of: of.test_error.excess_95),
+    ]
     return [figure("matchings", panels)]
 
 
