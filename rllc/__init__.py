@@ -2,7 +2,7 @@
 
 from rllc._alias import momentum, nesterov, rllc, rllc_adam, scale_by_rllc_adam, sgd
 from rllc._diagnostics import Diagnostics, diagnostics, freeze, response
-from rllc._law import FixedLaw, LearningLaw
+from rllc._law import FixedLaw, LearningLaw, large_batch_law
 from rllc._memory import (
     LinearMemory,
     Memory,
@@ -32,6 +32,7 @@ __all__ = [
     "direct_sum",
     "freeze",
     "gradient_history",
+    "large_batch_law",
     "momentum",
     "nesterov",
     "real_block",

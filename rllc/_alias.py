@@ -38,6 +38,7 @@ def rllc(
         learning_rate: :math:`c_1`, a number or a schedule.
         memory: what is stored; by default ``decays(0.0, 0.9, 0.99)``.
         law: how it is combined; by default ``LearningLaw()``, which conserves the gain.
+            For large batches, :func:`rllc.large_batch_law`.
         weight_decay: λ, decoupled; None adds nothing to the chain.
         mask: which parameters decay, as in ``optax.add_decayed_weights``.
         memory_dtype: dtype of the stored units; by default that of the parameters.

@@ -2,7 +2,7 @@
 
 A change to them is to be deliberate. Where it is, write the list anew and look at it:
 
-    python tests/test_api.py
+    python -m tests.test_api
 """
 
 import importlib
@@ -92,7 +92,7 @@ def lines():
 def test_the_public_names_and_their_parameters_are_those_listed():
     assert list(lines()) == LISTED.read_text().splitlines(), (
         "the public interface is not as listed; if that is meant, run "
-        "`python tests/test_api.py`"
+        "`python -m tests.test_api`"
     )
 
 

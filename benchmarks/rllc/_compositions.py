@@ -78,10 +78,8 @@ def _around(name: str, wrap: Callable[[Any], Any]) -> list[Method]:
 
 
 def _large_batch(rate: Any, learn: bool = True) -> optax.GradientTransformation:
-    """RLLC with the law that its guide advises for large batches."""
-    initial = [1.0, 0.6, 0.03]
-    law = rllc.LearningLaw(0.01, initial) if learn else rllc.FixedLaw(initial)
-    return rllc.rllc(rate, law=law)
+    law = rllc.large_batch_law()
+    return rllc.rllc(rate, law=law if learn else rllc.FixedLaw(law.initial))
 
 
 COMPOSITIONS = {

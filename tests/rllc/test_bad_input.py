@@ -283,6 +283,13 @@ BAD = {
             "learning_rate: expected a finite number, at least 0, got 'fast'",
         ),
     ],
+    "large_batch_law": [
+        (
+            lambda: rllc.large_batch_law(-1.0),
+            ValueError,
+            "rate: expected a finite number, at least 0, got -1.0",
+        ),
+    ],
     "scale_by_rllc_adam": [
         (lambda: rllc.scale_by_rllc_adam(memory=3), TypeError, NO_MEMORY),
         (

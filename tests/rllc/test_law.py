@@ -349,6 +349,24 @@ def test_the_rate_may_be_a_schedule():
     np.testing.assert_allclose(path.law[-1, 0], initial, rtol=1e-12)
 
 
+@pytest.mark.parametrize("large_batch", [False, True])
+def test_the_large_batch_law_bears_more_curvature_at_the_same_gain(large_batch):
+    memory, large = rllc.decays(0.0, 0.9, 0.99), rllc.large_batch_law().initial
+    law = large if large_batch else memory.initial_law
+    assert law @ memory.spectrum.gain == pytest.approx(10, rel=0.01)
+    bound = 2 / np.sum(law / (1 + np.diag(memory.propagator)))
+    assert bound == pytest.approx(1.50 if large_batch else 0.88, abs=0.01)
+
+    def largest(relative):
+        """How far from its minimum a loss of curvature 1 ends."""
+        optimizer = rllc.rllc(relative * bound, law=rllc.FixedLaw(law))
+        path = trajectory(optimizer, lambda x: 0.5 * x @ x, jnp.ones(1), 2000)[0]
+        return np.abs(path[-10:]).max()
+
+    assert largest(0.99) < 1e-3
+    assert largest(1.01) > 1e3
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
