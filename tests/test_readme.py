@@ -7,9 +7,7 @@ import tomllib
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-READMES = sorted(
-    path for path in [ROOT / "README.md", *ROOT.glob("*/README.md")] if path.exists()
-)
+READMES = [ROOT / "README.md", *sorted(ROOT.glob("[!.]*/**/README.md"))]
 
 
 def blocks(path, language):
@@ -30,10 +28,19 @@ def test_the_test_command_is_the_one_that_is_run():
     assert tests[0] in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
+def sections(path):
+    """The names by which links go to the headings of a file."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings]
+
+
 @pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_linked_files_exist(path):
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
-        assert (path.parent / target).exists(), target
+def test_linked_files_and_sections_exist(path):
+    links = re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", path.read_text())
+    for target, section in links:
+        linked = path.parent / target if target else path
+        assert linked.exists(), target
+        assert not section or section in sections(linked), f"{target}#{section}"
 
 
 def test_a_package_index_shows_no_links_to_files():
