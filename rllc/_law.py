@@ -111,7 +111,7 @@ class LearningLaw:
 
 
 def large_batch_law(rate: ScalarOrSchedule = 1e-2) -> LearningLaw:
-    r"""A law for batches of about a thousand rows and more (ours).
+    r"""A law for large batches (ours).
 
     Under a fixed law L over decays β a step that changes sign every time does not grow
     where the loss has curvature h and
