@@ -113,18 +113,17 @@ class LearningLaw:
 def large_batch_law(rate: ScalarOrSchedule = 1e-2) -> LearningLaw:
     r"""A law for large batches (ours).
 
-    Under a fixed law L over decays β a step that changes sign every time does not grow
-    where the loss has curvature h and
+    With this law or the default one, held fixed, over decays β, a loss of curvature h
+    is minimized without growing oscillations if
 
     .. math::
 
         c_1 h \sum_i \frac{L_i}{1 + \beta_i} < 2
 
-    The default law gives the newest gradient, whose β is 0, twice the weight that this
-    one does, and the sum is 2.3 for 1.3: where curvature limits the learning rate,
-    as in large batches, this law bears larger ones. In small batches, where noise
-    limits it, the default is as good or better. Both have gain 10, so learning rates
-    carry over.
+    The sum is 1.3, and 2.3 for the default law, which gives the newest gradient twice
+    the weight. So this law is stable at higher learning rates where curvature limits
+    them, as it does in large batches; in small batches, where noise limits them, the
+    default is the safer choice. Both have gain 10, so learning rates carry over.
 
     Args:
         rate: :math:`c_2`, as in :class:`LearningLaw`.

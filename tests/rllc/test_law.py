@@ -353,7 +353,7 @@ def test_the_rate_may_be_a_schedule():
 def test_the_large_batch_law_bears_more_curvature_at_the_same_gain(large_batch):
     memory, large = rllc.decays(0.0, 0.9, 0.99), rllc.large_batch_law().initial
     law = large if large_batch else memory.initial_law
-    assert law @ memory.spectrum.gain == pytest.approx(10, rel=0.01)
+    assert law @ memory.spectrum.gain == pytest.approx(10, rel=1e-12)
     bound = 2 / np.sum(law / (1 + np.diag(memory.propagator)))
     assert bound == pytest.approx(1.50 if large_batch else 0.88, abs=0.01)
 
