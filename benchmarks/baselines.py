@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks._options import import_object
+from benchmarks.adaptive_memory import adaptive_memory, adaptive_memory_adam
 
 Hyper = Mapping[str, Any]
 
@@ -272,6 +273,8 @@ BASELINES = {
         Method("prodigy", _prodigy, {"estim_lr_coef": Range(3e-2, 3e1)}),
         # Updates have Adam's root mean square: vectors can follow Adam's rate.
         with_schedule("muon", optax.contrib.muon, ADAM_RATE, consistent_rms=0.2),
+        with_schedule("adaptive_memory", adaptive_memory, MOMENTUM_RATE),
+        with_schedule("adaptive_memory_adam", adaptive_memory_adam, ADAM_RATE),
     )
 }
 

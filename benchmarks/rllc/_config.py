@@ -19,6 +19,8 @@ Baseline = Literal[
     "schedule_free",
     "prodigy",
     "muon",
+    "adaptive_memory",
+    "adaptive_memory_adam",
 ]
 Variant = Literal["rllc", "rllc_free", "rllc_adam"]
 Frozen = Literal[
