@@ -121,7 +121,7 @@ def _tour(arguments: Sequence[str]) -> None:
         Takes two minutes on two cores.
 
         Args:
-          out: Folder to write; by default one under runs/ that follows from versions.
+            out: folder to write; by default one under runs/ that follows from versions.
         """
         return out
 
@@ -219,9 +219,9 @@ def _report(
     out, and writes that as comparison.html.
 
     Args:
-      folders: Run folders, each of which holds result.json.
-      out: Folder for comparison.html; by default the first run's.
-      format: File formats of the figures.
+        folders: run folders, each of which holds result.json.
+        out: folder for comparison.html; by default the first run's.
+        format: file formats of the figures.
     """
     from rich.console import Console
 

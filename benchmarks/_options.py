@@ -79,14 +79,15 @@ class Options:
     """What every experiment is asked.
 
     Args:
-      dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
-        or "tiny_shakespeare" (found in the data folder, else downloaded), or your own
-        .npz file.
-      model_options: Arguments of your own module, as JSON: '{"features": 64}'.
-      precision: Of float32 products of networks on accelerators: "default" (GPUs: TF32,
-        TPUs: bfloat16), "high" or "highest". CPUs compute in float32 whatever is asked.
-      dtype: What all layers of a network but the last compute in: "float32" or
-        "bfloat16". Parameters, losses, optimizers, moments and maps are float32.
+        dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
+            or "tiny_shakespeare" (found in the data folder, else downloaded), or your
+            own .npz file.
+        model_options: arguments of your own module, as JSON: '{"features": 64}'.
+        precision: of float32 products of networks on accelerators: "default" (GPUs:
+            TF32, TPUs: bfloat16), "high" or "highest". CPUs compute in float32 whatever
+            is asked.
+        dtype: what all layers of a network but the last compute in: "float32" or
+            "bfloat16". Parameters, losses, optimizers, moments and maps are float32.
     """
 
     dataset: Published | str = "digits"
@@ -110,14 +111,14 @@ class NetworkOptions(Options):
     """What experiments on trained networks are asked.
 
     Args:
-      weights: Trained networks of one width: files of published ones (.npz or
-        .safetensors), or one that an earlier run has written (networks/*.npz in its
-        folder). They are looked for from here, then in the data folder. By default,
-        networks are trained.
-      weights_mapping: Import path of a function that reads your own files of weights:
-        it takes a path and returns nested dicts of arrays.
-      networks: How many networks are trained.
-      seed: Of all that is drawn.
+        weights: trained networks of one width: files of published ones (.npz or
+            .safetensors), or one that an earlier run has written (networks/*.npz in its
+            folder). They are looked for from here, then in the data folder. By default,
+            networks are trained.
+        weights_mapping: import path of a function that reads your own files of weights:
+            it takes a path and returns nested dicts of arrays.
+        networks: how many networks are trained.
+        seed: of all that is drawn.
     """
 
     weights: tuple[str, ...] = ()

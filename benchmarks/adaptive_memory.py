@@ -22,10 +22,10 @@ The minimizer mixes both planes by a decay β, which is the dual variable:
 clipped to [0, `max_decay`]. The memory's plane passes through the loss before the last
 step, of rate h₋: to first order the gap is h₋ gᵀP⁻¹d. The new memory is u.
 
-Source: Topollai and Choromanska, "Adaptive memory momentum via a model-based framework
-for deep learning optimization", 2025 (arXiv 2510.04988); λ and the largest decays are
-theirs for deep networks. Between steps of different rates the gap has the ratio of the
-two here.
+References:
+    Topollai and Choromanska, "Adaptive memory momentum via a model-based framework for
+    deep learning optimization", 2025 (arXiv 2510.04988); λ and the largest decays are
+    theirs for deep networks.
 """
 
 from typing import NamedTuple
@@ -48,9 +48,9 @@ def adaptive_memory(
     """Return Adaptive Memory with P = I and one decay for all parameters.
 
     Args:
-      learning_rate: h by step.
-      max_decay: The largest β.
-      penalty: λ.
+        learning_rate: h by step.
+        max_decay: the largest β.
+        penalty: λ.
     """
 
     def init(params: optax.Params) -> AdaptiveMemoryState:
@@ -103,11 +103,11 @@ def adaptive_memory_adam(
     The memory starts at zero, and the first decay is the largest.
 
     Args:
-      learning_rate: h by step.
-      max_decay: The largest β.
-      b2: Decay of the second moment v.
-      eps: Added to its root.
-      penalty: λ.
+        learning_rate: h by step.
+        max_decay: the largest β.
+        b2: decay of the second moment v.
+        eps: added to its root.
+        penalty: λ.
     """
 
     def init(params: optax.Params) -> AdaptiveMemoryAdamState:

@@ -40,7 +40,7 @@ class Range:
         return self.low + (self.high - self.low) * fraction
 
     def widened(self, factor: float) -> "Range":
-        """Returns the log interval that reaches a factor further on both sides."""
+        """Return the log interval that reaches a factor further on both sides."""
         return Range(self.low / factor, self.high * factor)
 
 
@@ -53,7 +53,7 @@ class Horizon:
     kind: Any
 
     def schedule(self, peak: Any) -> optax.Schedule:
-        """Returns the rate at each step count."""
+        """Return the rate at each step count."""
 
         def rate(count: Any) -> jax.Array:
             progress = jnp.minimum(count / self.steps, 1.0)
@@ -123,8 +123,9 @@ def scale_by_aggmo(
 
       v_i \leftarrow \beta_i v_i + g, \qquad u = \frac{1}{K} \sum_{i=1}^K v_i
 
-    Source: Lucas, Sun, Zemel, Grosse, "Aggregated momentum: stability through passive
-    damping", 2019 (arXiv 1804.00325), section 3.
+    References:
+        Lucas, Sun, Zemel, Grosse, "Aggregated momentum: stability through passive
+        damping", 2019 (arXiv 1804.00325), section 3.
     """
 
     def init(params: optax.Params) -> ScaleByAggMoState:
@@ -150,8 +151,8 @@ def half_life_schedule(first: float, last: float, steps: int) -> optax.Schedule:
       \frac{1}{\ln \beta_t} = \Bigl(1 - \frac{t}{T}\Bigr) \frac{1}{\ln \beta_0}
         + \frac{t}{T} \frac{1}{\ln \beta_T}
 
-    Source: Pagliardini, Ablin, Grangier, "The AdEMAMix optimizer", 2024 (arXiv
-    2409.03137).
+    References:
+        Pagliardini, Ablin, Grangier, "The AdEMAMix optimizer", 2024 (arXiv 2409.03137).
     """
 
     def decay(count: Any) -> jax.Array:
@@ -172,12 +173,12 @@ def with_schedule(
     """Return a method whose learning rate follows the schedule.
 
     Args:
-      name: As in `Method`.
-      make: `make(rate, **others)` returns the optimizer from the rate as a schedule and
-        the other hyper-parameters.
-      space: As in `Method`, with a `learning_rate`.
-      eval_params: As in `Method`.
-      **fixed: Hyper-parameters that are not tuned.
+        name: as in `Method`.
+        make: `make(rate, **others)` returns the optimizer from the rate as a schedule
+            and the other hyper-parameters.
+        space: as in `Method`, with a `learning_rate`.
+        eval_params: as in `Method`.
+        **fixed: hyper-parameters that are not tuned.
     """
 
     def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
@@ -209,9 +210,9 @@ def schedule_free(
     """Return a method whose rate is constant after a short warm-up.
 
     Args:
-      name: As in `Method`.
-      make: `make(learning_rate, warmup)` returns an optimizer with the state of
-        `optax.contrib.schedule_free`, whose rate rises for `warmup` steps.
+        name: as in `Method`.
+        make: `make(learning_rate, warmup)` returns an optimizer with the state of
+            `optax.contrib.schedule_free`, whose rate rises for `warmup` steps.
     """
 
     def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
@@ -288,16 +289,16 @@ def own_method(optimizer: str | Callable[..., optax.GradientTransformation]) -> 
     to 10⁻¹. The learning rate, whose range decides on `at_border`, comes first.
 
     Args:
-      optimizer: A function of the names in its space, by default of `learning_rate`,
-        that returns an Optax transformation; or its import path.
+        optimizer: a function of the names in its space, by default of `learning_rate`,
+            that returns an Optax transformation; or its import path.
 
     Raises:
-      ValueError: If there is no such function, or its space is not as described.
+        ValueError: if there is no such function, or its space is not as described.
 
     Example:
-      >>> method = own_method(optax.adamax)
-      >>> method.name, list(method.space)
-      ('adamax', ['learning_rate'])
+        >>> method = own_method(optax.adamax)
+        >>> method.name, list(method.space)
+        ('adamax', ['learning_rate'])
     """
     make: Any = optimizer
     name = getattr(optimizer, "__name__", type(optimizer).__name__)

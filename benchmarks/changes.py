@@ -15,17 +15,17 @@ class Change:
     Phase 0 is the task itself. The permutations are the same in every run (ours).
 
     Attributes:
-      what: "labels" permutes the classes, "inputs" the entries of images and vectors,
-        the same for all rows.
-      every: Steps per phase.
-      classes: The number of classes.
+        what: "labels" permutes the classes, "inputs" the entries of images and vectors,
+            the same for all rows.
+        every: steps per phase.
+        classes: the number of classes.
 
     Example:
-      >>> from benchmarks.networks import Data
-      >>> data = Data(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([2]))
-      >>> change = Change("labels", every=100, classes=10)
-      >>> [int(change(data, step).targets[0]) for step in (0, 99, 100, 199, 200)]
-      [2, 2, 9, 9, 3]
+        >>> from benchmarks.networks import Data
+        >>> data = Data(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([2]))
+        >>> change = Change("labels", every=100, classes=10)
+        >>> [int(change(data, step).targets[0]) for step in (0, 99, 100, 199, 200)]
+        [2, 2, 9, 9, 3]
     """
 
     what: Literal["labels", "inputs"]

@@ -55,17 +55,17 @@ def over_networks(
         \bar x_{(j)}\Bigr)^2, \qquad \bar x \pm t_{0.975,\,n-1}\, s
 
     Args:
-      pairs: The two networks of each value.
-      values: A number for each pair; or an array, for another statistic.
-      statistic: What is in the place of the mean: a number, from the values.
+        pairs: the two networks of each value.
+        values: a number for each pair; or an array, for another statistic.
+        statistic: what is in the place of the mean: a number, from the values.
 
     Returns:
-      "mean", "low" and "high"; None where there is no number.
+        "mean", "low" and "high"; None where there is no number.
 
     Example:
-      >>> found = over_networks([(0, 1), (0, 2), (1, 2)], [1.0, 2.0, 3.0])
-      >>> found["mean"], found["low"] < 1.0
-      (2.0, True)
+        >>> found = over_networks([(0, 1), (0, 2), (1, 2)], [1.0, 2.0, 3.0])
+        >>> found["mean"], found["low"] < 1.0
+        (2.0, True)
     """
     numbers = np.asarray(values, float)
     networks = sorted({network for pair in pairs for network in pair})

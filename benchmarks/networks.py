@@ -143,19 +143,19 @@ class History(NamedTuple):
     """What happened to R runs at E evaluations; losses are means in nats.
 
     Attributes:
-      steps: Steps taken at each evaluation.
-      curves: "train_loss", "validation_loss" and "validation_accuracy" on the first
-        `curve_rows` rows, and "train_batch_loss", the mean loss of the minibatches
-        since the evaluation before; (R, E).
-      final: "train_loss" on the first `final_rows` rows, "validation_loss",
-        "validation_accuracy", "test_loss" and "test_accuracy" at the end; (R,). Of a
-        task that changes, the first three are means over the evaluations.
-      diverged: Whether a loss was not finite or training ended above its start; (R,).
-      probes: What `probe` returned at each evaluation; (R, E, ...).
-      seconds_per_step: As in `Fit`.
-      seconds: As in `Fit`.
-      bytes_per_parameter: Of the optimizer's state.
-      variables: At the end, of each run.
+        steps: steps taken at each evaluation.
+        curves: "train_loss", "validation_loss" and "validation_accuracy" on the first
+            `curve_rows` rows, and "train_batch_loss", the mean loss of the minibatches
+            since the evaluation before; (R, E).
+        final: "train_loss" on the first `final_rows` rows, "validation_loss",
+            "validation_accuracy", "test_loss" and "test_accuracy" at the end; (R,). Of
+            a task that changes, the first three are means over the evaluations.
+        diverged: whether a loss was not finite or training ended above its start; (R,).
+        probes: what `probe` returned at each evaluation; (R, E, ...).
+        seconds_per_step: as in `Fit`.
+        seconds: as in `Fit`.
+        bytes_per_parameter: of the optimizer's state.
+        variables: at the end, of each run.
     """
 
     steps: np.ndarray
@@ -193,27 +193,27 @@ def train(
     of different optimizers with one seed are paired.
 
     Args:
-      task: What is trained.
-      optimizer: As for `fit`.
-      hyper: Hyper-parameters by name, arrays with a leading axis R.
-      seeds: A seed for each run.
-      steps: Optimizer steps.
-      batch_size: Rows of a minibatch.
-      evaluations: How many, evenly spaced, the last at the end; at most `steps`.
-      curve_rows: Rows, the first of each split, that learning curves are means over.
-      final_rows: Training rows that the final training loss is a mean over; validation
-        and test data are used whole at the end.
-      eval_params: `eval_params(opt_state, params)` returns the parameters to evaluate,
-        for methods that evaluate at another point than they step from.
-      probe: `probe(opt_state)` returns small arrays to record at each evaluation.
-      augment: `augment(key, inputs)` changes the inputs of each minibatch.
-      change: How the task changes; evaluations are of the task that it is then.
-      checkpoint: As for `fit`.
-      progress: As for `fit`.
+        task: what is trained.
+        optimizer: as for `fit`.
+        hyper: hyper-parameters by name, arrays with a leading axis R.
+        seeds: a seed for each run.
+        steps: optimizer steps.
+        batch_size: rows of a minibatch.
+        evaluations: how many, evenly spaced, the last at the end; at most `steps`.
+        curve_rows: rows, the first of each split, that learning curves are means over.
+        final_rows: training rows that the final training loss is a mean over;
+            validation and test data are used whole at the end.
+        eval_params: `eval_params(opt_state, params)` returns the parameters to
+            evaluate, for methods that evaluate at another point than they step from.
+        probe: `probe(opt_state)` returns small arrays to record at each evaluation.
+        augment: `augment(key, inputs)` changes the inputs of each minibatch.
+        change: how the task changes; evaluations are of the task that it is then.
+        checkpoint: as for `fit`.
+        progress: as for `fit`.
 
     Raises:
-      ValueError: If a minibatch is larger than the training data.
-      CheckpointError: If the checkpoint is damaged or of another training.
+        ValueError: if a minibatch is larger than the training data.
+        CheckpointError: if the checkpoint is damaged or of another training.
     """
     points = tuple(round((i + 1) * steps / evaluations) for i in range(evaluations))
     split_seed = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))

@@ -112,26 +112,26 @@ class Run:
     removes it again.
 
     Args:
-      experiment: A name in `RESULTS`.
-      config: A dataclass with every option.
-      folder: The run folder; by default a temporary one.
-      progress: Informed of stages and their progress.
+        experiment: a name in `RESULTS`.
+        config: a dataclass with every option.
+        folder: the run folder; by default a temporary one.
+        progress: informed of stages and their progress.
 
     Raises:
-      RunError: If the folder cannot be used: it holds something else, or a run with
-        another configuration, other versions or another device.
+        RunError: if the folder cannot be used: it holds something else, or a run with
+            another configuration, other versions or another device.
 
     Example:
-      >>> import dataclasses, tempfile
-      >>> Config = dataclasses.make_dataclass("Config", [("steps", int)])
-      >>> folder = tempfile.TemporaryDirectory()
-      >>> run = Run("rllc", Config(100), folder.name)
-      >>> run.stage("one", lambda: {"loss": 0.5})
-      {'loss': 0.5}
-      >>> again = Run("rllc", Config(100), folder.name)
-      >>> again.stage("one", lambda: 1 / 0)  # stored: not computed again
-      {'loss': 0.5}
-      >>> folder.cleanup()
+        >>> import dataclasses, tempfile
+        >>> Config = dataclasses.make_dataclass("Config", [("steps", int)])
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> run = Run("rllc", Config(100), folder.name)
+        >>> run.stage("one", lambda: {"loss": 0.5})
+        {'loss': 0.5}
+        >>> again = Run("rllc", Config(100), folder.name)
+        >>> again.stage("one", lambda: 1 / 0)  # stored: not computed again
+        {'loss': 0.5}
+        >>> folder.cleanup()
     """
 
     def __init__(
@@ -179,11 +179,12 @@ class Run:
         """Return the value of a stage as it is stored; compute it if it is not.
 
         Args:
-          name: The name of a file.
-          compute: Returns structs, dicts with string keys, lists, numbers, strings,
-            None or arrays. It may read the configuration and values of earlier stages.
-          type: What the stored JSON is read as; by default plain JSON, in which arrays
-            and tuples are lists and numbers that are not finite are None.
+            name: the name of a file.
+            compute: returns structs, dicts with string keys, lists, numbers, strings,
+                None or arrays. It may read the configuration and values of earlier
+                stages.
+            type: what the stored JSON is read as; by default plain JSON, in which
+                arrays and tuples are lists and numbers that are not finite are None.
         """
         path = self.folder / "stages" / f"{name}.json"
         self._current = name

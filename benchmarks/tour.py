@@ -58,9 +58,9 @@ def augment(key: jax.Array, images: jax.Array) -> jax.Array:
     """Rotate and shift each image at random, with bilinear interpolation; add noise.
 
     Args:
-      key: Of the draws: angles up to 15°, shifts up to one pixel along each axis,
-        normal noise of deviation 0.3 (pixels have 1).
-      images: (n, height, width, 1).
+        key: of the draws: angles up to 15°, shifts up to one pixel along each axis,
+            normal noise of deviation 0.3 (pixels have 1).
+        images: (n, height, width, 1).
     """
     count, height, width, _ = images.shape
     angles, shifts, noise = jax.random.split(key, 3)
@@ -91,9 +91,9 @@ def run(
     """Train small networks on digits, with RLLC and others; combine and stitch two.
 
     Args:
-      config: The comparison.
-      folder: The run folder.
-      progress: Informed of stages.
+        config: the comparison.
+        folder: the run folder.
+        progress: informed of stages.
     """
     here = Run("tour", config, folder, progress)
     here.expect(STAGES * len(config.methods) + 2)

@@ -102,38 +102,39 @@ def fit(
     shapes share their compilations.
 
     Args:
-      loss: `loss(params, statistics, batch, key, step)` returns the loss and new
-        statistics; steps count from 0.
-      variables: Parameters under "params", statistics under other names; leading axis
-        R.
-      optimizer: Makes the optimizer from a run's hyper-parameters, traced scalars.
-      data: Arrays with a common leading axis of rows.
-      key: R keys: of the order of rows and of what `loss` draws.
-      steps: Optimizer steps.
-      batch_size: Rows of a minibatch.
-      hyper: Hyper-parameters by name, arrays with a leading axis R.
-      points: Steps after which the runs are evaluated, ascending; 0 is before training.
-      evaluate: `evaluate(variables, opt_state, step, *evaluation_data)` returns arrays,
-        after that step; it is compiled, and vmapped or called for each run.
-      evaluation_data: Arrays that it reads.
-      checkpoint: A folder that unfinished training is kept in, and resumed from.
-      progress: Called as `progress(done, total)`, in steps.
+        loss: `loss(params, statistics, batch, key, step)` returns the loss and new
+            statistics; steps count from 0.
+        variables: parameters under "params", statistics under other names; leading axis
+            R.
+        optimizer: makes the optimizer from a run's hyper-parameters, traced scalars.
+        data: arrays with a common leading axis of rows.
+        key: R keys: of the order of rows and of what `loss` draws.
+        steps: optimizer steps.
+        batch_size: rows of a minibatch.
+        hyper: hyper-parameters by name, arrays with a leading axis R.
+        points: steps after which the runs are evaluated, ascending; 0 is before
+            training.
+        evaluate: `evaluate(variables, opt_state, step, *evaluation_data)` returns
+            arrays, after that step; it is compiled, and vmapped or called for each run.
+        evaluation_data: arrays that it reads.
+        checkpoint: a folder that unfinished training is kept in, and resumed from.
+        progress: called as `progress(done, total)`, in steps.
 
     Raises:
-      CheckpointError: If the checkpoint is damaged or of another training.
+        CheckpointError: if the checkpoint is damaged or of another training.
 
     Example:
-      >>> import jax, jax.numpy as jnp, optax
-      >>> def loss(params, statistics, batch, key, step):
-      ...     return jnp.mean((params - batch) ** 2), statistics
-      >>> found = fit(
-      ...     loss, {"params": jnp.zeros(2)},
-      ...     lambda hyper: optax.sgd(hyper["learning_rate"]), jnp.ones((8, 1)),
-      ...     key=jax.random.split(jax.random.key(0), 2), steps=10, batch_size=4,
-      ...     hyper={"learning_rate": jnp.array([0.0, 0.5])},
-      ... )
-      >>> found.variables["params"].tolist()
-      [0.0, 1.0]
+        >>> import jax, jax.numpy as jnp, optax
+        >>> def loss(params, statistics, batch, key, step):
+        ...     return jnp.mean((params - batch) ** 2), statistics
+        >>> found = fit(
+        ...     loss, {"params": jnp.zeros(2)},
+        ...     lambda hyper: optax.sgd(hyper["learning_rate"]), jnp.ones((8, 1)),
+        ...     key=jax.random.split(jax.random.key(0), 2), steps=10, batch_size=4,
+        ...     hyper={"learning_rate": jnp.array([0.0, 0.5])},
+        ... )
+        >>> found.variables["params"].tolist()
+        [0.0, 1.0]
     """
     rows = len(jax.tree.leaves(data)[0])
     if not 1 <= batch_size <= rows:

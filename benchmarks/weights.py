@@ -70,8 +70,8 @@ def save(path: str | os.PathLike[str], variables: Mapping[str, Any]) -> None:
     slashes. What `to_pytorch` returns is written by its names.
 
     Args:
-      path: The file; a name that ends in `.npz` makes it a NumPy archive.
-      variables: Nested dicts of arrays.
+        path: the file; a name that ends in `.npz` makes it a NumPy archive.
+        variables: nested dicts of arrays.
     """
     arrays = {n: np.require(x, None, "C") for n, x in _named(variables).items()}
     path = Path(path)
@@ -93,28 +93,28 @@ def load(path: str | os.PathLike[str], module: Any, inputs: Any) -> Variables:
     """Load the variables of a network.
 
     Args:
-      path: A safetensors file, NumPy archive or Orbax checkpoint; see
-        `benchmarks.weights`.
-      module: The network, what `benchmarks.models.network` accepts. PyTorch's names are
-        known for `Tiny10` and for `ResNet` with BatchNorm.
-      inputs: An example of its inputs, or its shape as a `jax.ShapeDtypeStruct`.
+        path: a safetensors file, NumPy archive or Orbax checkpoint; see
+            `benchmarks.weights`.
+        module: the network, what `benchmarks.models.network` accepts. PyTorch's names
+            are known for `Tiny10` and for `ResNet` with BatchNorm.
+        inputs: an example of its inputs, or its shape as a `jax.ShapeDtypeStruct`.
 
     Returns:
-      The variables, of the dtypes in the file.
+        The variables, of the dtypes in the file.
 
     Raises:
-      WeightsError: If the file is missing or damaged, or of another network.
+        WeightsError: if the file is missing or damaged, or of another network.
 
     Example:
-      >>> import tempfile, jax, jax.numpy as jnp
-      >>> from benchmarks import models, weights
-      >>> module, x = models.MLP(classes=3), jnp.ones((1, 4))
-      >>> variables = module.init(jax.random.key(0), x)
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     weights.save(f"{folder}/mlp.safetensors", variables)
-      ...     again = weights.load(f"{folder}/mlp.safetensors", module, x)
-      >>> bool((module.apply(again, x) == module.apply(variables, x)).all())
-      True
+        >>> import tempfile, jax, jax.numpy as jnp
+        >>> from benchmarks import models, weights
+        >>> module, x = models.MLP(classes=3), jnp.ones((1, 4))
+        >>> variables = module.init(jax.random.key(0), x)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     weights.save(f"{folder}/mlp.safetensors", variables)
+        ...     again = weights.load(f"{folder}/mlp.safetensors", module, x)
+        >>> bool((module.apply(again, x) == module.apply(variables, x)).all())
+        True
     """
     found = load_all(path, module, inputs)
     if len(found) > 1:
@@ -131,14 +131,14 @@ def load_all(
     """Load the variables of the networks in a file, one or several.
 
     Args:
-      path: As for `load`, or what `save_networks` wrote.
-      module: As for `load`.
-      inputs: As for `load`.
-      mapping: Reads the file instead: `mapping(path)` returns nested dicts of arrays
-        with the structure that the module initialises.
+        path: as for `load`, or what `save_networks` wrote.
+        module: as for `load`.
+        inputs: as for `load`.
+        mapping: reads the file instead: `mapping(path)` returns nested dicts of arrays
+            with the structure that the module initialises.
 
     Raises:
-      WeightsError: As `load`.
+        WeightsError: as `load`.
     """
     path = Path(path)
     like = jax.eval_shape(network(module).init, jax.random.key(0), inputs)
@@ -265,13 +265,13 @@ def from_pytorch(state: Mapping[str, Any], module: Any, inputs: Any) -> Variable
     """Make Flax variables of a PyTorch state dict.
 
     Args:
-      state: Arrays by PyTorch's names, in PyTorch's layouts.
-      module: The network, a `Tiny10` or a `ResNet` with BatchNorm.
-      inputs: An example of its inputs, or its shape.
+        state: arrays by PyTorch's names, in PyTorch's layouts.
+        module: the network, a `Tiny10` or a `ResNet` with BatchNorm.
+        inputs: an example of its inputs, or its shape.
 
     Raises:
-      WeightsError: If names or shapes are not those of the network, or its names in
-        PyTorch are not known.
+        WeightsError: if names or shapes are not those of the network, or its names in
+            PyTorch are not known.
     """
     like = jax.eval_shape(network(module).init, jax.random.key(0), inputs)
     leaves = _named(like)

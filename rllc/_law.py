@@ -55,9 +55,9 @@ class LearningLaw:
             memory's ``initial_law``.
         conserve_gain: whether the gain is kept; False is the paper's free law.
         solver: :class:`Ridge` or :class:`PseudoInverse`.
-        groups: None for one law, ``"leaf"`` for one a parameter array, or labels as in
-            ``optax.partition`` (a tree, a prefix of it, or a function of the
-            parameters) for one a label; laws are ordered by sorted label.
+        groups: None for one law, ``"leaf"`` for one per parameter array, or labels as
+            in ``optax.partition`` (a tree, a prefix of it, or a function of the
+            parameters) for one per label; laws are ordered by sorted label.
         trust_region: if given, no correction changes the last step by more than this
             fraction of its length, :math:`\|M \Delta L\| \le r \|M L\|` (ours).
         refresh: the Gram matrix of a linear memory is carried by recursion and measured

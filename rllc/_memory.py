@@ -122,7 +122,7 @@ class LinearMemory:
             law = _finite_array("initial_law", initial_law, ndim=1)
             if law.shape != (size,):
                 raise ValueError(
-                    f"initial_law: expected shape ({size},), one coefficient a unit, "
+                    f"initial_law: expected shape ({size},), one coefficient per unit, "
                     f"got {law.shape}"
                 )
         object.__setattr__(self, "initial_law", law)
@@ -325,7 +325,7 @@ def at_least_float32(tree: Any) -> Any:
 
 
 def decays(*rates: float) -> LinearMemory:
-    r"""One exponentially decaying sum of gradients a rate.
+    r"""One exponentially decaying sum of gradients per rate.
 
     .. math::
 
@@ -344,7 +344,7 @@ def decays(*rates: float) -> LinearMemory:
         *rates: the decay rates βᵢ, each in (-1, 1), all different.
 
     Returns:
-        The memory, with one unit a rate.
+        The memory, with one unit per rate.
 
     Raises:
         ValueError: without rates, or for a rate outside (-1, 1).
@@ -578,7 +578,7 @@ def units(*transformations: optax.GradientTransformation) -> TransformationUnits
             ``update`` are passed on to each.
 
     Returns:
-        A memory with one unit a transformation.
+        A memory with one unit per transformation.
 
     Raises:
         ValueError: without transformations.

@@ -31,7 +31,7 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(propagator: np.ndarray, input: np.ndarray) -> Spectrum:
-    """Computes the spectrum, in float64.
+    """Compute the spectrum, in float64.
 
     Raises:
         ValueError: if the spectral radius of A is 1 or more, or (Aᵀ, b) is not

@@ -452,7 +452,7 @@ def _check_complex(units: tuple[Any, ...], params: Any) -> None:
 
 
 def _check_axes(axis_name: AxisName, trees: Any, law: Array) -> None:
-    """Raises where devices of a `shard_map` would each learn a law of their own."""
+    """Raise where devices of a `shard_map` would each learn a law of their own."""
     given = axis_names(axis_name)
     varying = frozenset().union(*map(varying_axes, jax.tree.leaves(trees)))
     missing = varying - varying_axes(law) - set(given)

@@ -36,27 +36,28 @@ class Config(NetworkOptions):
     python -m benchmarks combinability --dataset mnist --widths 32 128
 
     Args:
-      model: "mlp" (three hidden layers), "resnet20_layernorm", "vgg_layernorm", or
-        with BatchNorm "resnet20", "vgg", "tiny10"; or your own Linen or NNX module,
-        package.module:Class.
-      widths: Hidden units of each layer of an MLP, multiplier of a ResNet's channels,
-        or channels of the first stage of a VGG; by default 32, 128 and 512, 1, or 16.
-      networks: Independently trained networks of each width, at least 3.
-      steps: Training steps of Adam, under a cosine schedule.
-      batch_size: Rows of a minibatch.
-      learning_rate: Adam's, at the start.
-      weight_decay: AdamW's; 0 is Adam.
-      rows: Training rows, and as many test rows, that combinations are evaluated on.
-      calibration: Other training rows, that REPAIR and temperatures are fitted on.
-      samples: Combinations for each distribution, over all pairs together.
-      repaired: Repair one in this many combinations of aligned networks as well; 0
-        repairs none.
-      matchings: Other ways to match than by weights, to compare with it: "activations",
-        "straight_through" (both on the calibration rows; the second takes minutes for
-        a pair of width 1,024).
-      points: Points of a segment between two networks.
-      fractions: Parts of the matched units that are moved, for robustness.
-      resolution: Points along a side of a plane of the landscape.
+        model: "mlp" (three hidden layers), "resnet20_layernorm", "vgg_layernorm", or
+            with BatchNorm "resnet20", "vgg", "tiny10"; or your own Linen or NNX module,
+            package.module:Class.
+        widths: hidden units of each layer of an MLP, multiplier of a ResNet's channels,
+            or channels of the first stage of a VGG; by default 32, 128 and 512, 1, or
+            16.
+        networks: independently trained networks of each width, at least 3.
+        steps: training steps of Adam, under a cosine schedule.
+        batch_size: rows of a minibatch.
+        learning_rate: Adam's, at the start.
+        weight_decay: AdamW's; 0 is Adam.
+        rows: training rows, and as many test rows, that combinations are evaluated on.
+        calibration: other training rows, that REPAIR and temperatures are fitted on.
+        samples: combinations for each distribution, over all pairs together.
+        repaired: repair one in this many combinations of aligned networks as well; 0
+            repairs none.
+        matchings: other ways to match than by weights, to compare with it:
+            "activations", "straight_through" (both on the calibration rows; the second
+            takes minutes for a pair of width 1,024).
+        points: points of a segment between two networks.
+        fractions: parts of the matched units that are moved, for robustness.
+        resolution: points along a side of a plane of the landscape.
     """
 
     model: Model | str = "mlp"

@@ -44,13 +44,13 @@ def run(
     """Train or read networks of each width, match them, and combine them.
 
     Args:
-      config: What to train and how much to evaluate.
-      dataset: A dataset in place of the one that the configuration names.
-      model: A network in its place, of one width: what `benchmarks.models.network`
-        accepts.
-      folder: The run folder, in which an interrupted run continues.
-      progress: Informed of stages.
-      data_directory: Where datasets are, and weights that are not found from here.
+        config: what to train and how much to evaluate.
+        dataset: a dataset in place of the one that the configuration names.
+        model: a network in its place, of one width: what `benchmarks.models.network`
+            accepts.
+        folder: the run folder, in which an interrupted run continues.
+        progress: informed of stages.
+        data_directory: where datasets are, and weights that are not found from here.
     """
     if not config.weights:
         _check_count("networks", config.networks)

@@ -27,9 +27,9 @@ def matched(study: _studies.Study, name: str, key: jax.Array) -> dict[str, Any]:
     """Return a `Matched` of the pairs of a ring.
 
     Args:
-      study: Networks that have been matched by weights.
-      name: A name in `MATCHINGS`.
-      key: Of the combinations that are drawn.
+        study: networks that have been matched by weights.
+        name: a name in `MATCHINGS`.
+        key: of the combinations that are drawn.
     """
     find, found = MATCHINGS[name](study), {}
     for done, pair in enumerate(study.ring):

@@ -15,10 +15,10 @@ class Split:
     """One part of a dataset.
 
     Attributes:
-      inputs: Images, float32 of shape (n, height, width, channels); vectors, float32
-        (n, features); or token ids, int32 (n, length).
-      targets: Int32, a class (n,); for text, the next token at each position (n,
-        length).
+        inputs: images, float32 of shape (n, height, width, channels); vectors, float32
+            (n, features); or token ids, int32 (n, length).
+        targets: int32, a class (n,); for text, the next token at each position (n,
+            length).
     """
 
     inputs: np.ndarray
@@ -30,13 +30,13 @@ class Dataset:
     """A dataset in three parts that share no example.
 
     Attributes:
-      name: The name it was loaded by.
-      train: What is trained on.
-      validation: What choices are made on.
-      test: What is reported.
-      classes: The number of classes, or of distinct tokens.
-      kind: "image", "vector", "text" (a target for each token) or "tokens" (one class
-        for all).
+        name: the name it was loaded by.
+        train: what is trained on.
+        validation: what choices are made on.
+        test: what is reported.
+        classes: the number of classes, or of distinct tokens.
+        kind: "image", "vector", "text" (a target for each token) or "tokens" (one class
+            for all).
     """
 
     name: str

@@ -52,20 +52,20 @@ def load(name: str, directory: Folder = None, *, download: bool = True) -> Datas
     The CIFAR folders may be in `cifar10/` and `cifar100/`, where downloads go.
 
     Args:
-      name: One of `NAMES`, or a `.npz` file, looked for from here and in the data
-        folder.
-      directory: The data folder; by default the one that the environment variable
-        BENCHMARKS_DATA names, or else a cache folder of the user.
-      download: Whether missing files may be downloaded.
+        name: one of `NAMES`, or a `.npz` file, looked for from here and in the data
+            folder.
+        directory: the data folder; by default the one that the environment variable
+            BENCHMARKS_DATA names, or else a cache folder of the user.
+        download: whether missing files may be downloaded.
 
     Raises:
-      ValueError: If the name is unknown.
-      DataError: If a file is missing, damaged, or could not be downloaded.
+        ValueError: if the name is unknown.
+        DataError: if a file is missing, damaged, or could not be downloaded.
 
     Example:
-      >>> digits = load("digits")
-      >>> digits.train.inputs.shape, digits.validation.inputs.shape, digits.classes
-      ((1197, 8, 8, 1), (300, 8, 8, 1), 10)
+        >>> digits = load("digits")
+        >>> digits.train.inputs.shape, digits.validation.inputs.shape, digits.classes
+        ((1197, 8, 8, 1), (300, 8, 8, 1), 10)
     """
     check(name, directory)
     if name not in _LOADERS:

@@ -76,31 +76,32 @@ def build(
     """Build a model that fits a dataset.
 
     Args:
-      name: One of `NAMES`: `"mlp"`, `"cnn"`, `"resnet20"` (BatchNorm),
-        `"resnet20_layernorm"`, `"vgg"` (BatchNorm), `"vgg_layernorm"`, `"vit"` and
-        `"tiny10"` (BatchNorm; images of 27×27 or more) for images, `"transformer"` for
-        text; or the import path of your own Linen or NNX module,
-        `package.module:Class`.
-      dataset: What it will be trained on; gives the number of classes and the sizes.
-      dtype: What all layers but the last compute in; by default that of inputs and
-        variables.
-      width: Hidden units of each of an MLP's three hidden layers, multiplier of a
-        ResNet's channels, or channels of the first stage of a VGG; None for the usual
-        model. Others have one size.
-      options: Arguments of your own module, a mapping or JSON. Its arguments `classes`
-        or `num_classes` and `dtype` are filled in if it has them.
+        name: one of `NAMES`: `"mlp"`, `"cnn"`, `"resnet20"` (BatchNorm),
+            `"resnet20_layernorm"`, `"vgg"` (BatchNorm), `"vgg_layernorm"`, `"vit"` and
+            `"tiny10"` (BatchNorm; images of 27×27 or more) for images, `"transformer"`
+            for text; or the import path of your own Linen or NNX module,
+            `package.module:Class`.
+        dataset: what it will be trained on; gives the number of classes and the sizes.
+        dtype: what all layers but the last compute in; by default that of inputs and
+            variables.
+        width: hidden units of each of an MLP's three hidden layers, multiplier of a
+            ResNet's channels, or channels of the first stage of a VGG; None for the
+            usual model. Others have one size.
+        options: arguments of your own module, a mapping or JSON. Its arguments
+            `classes` or `num_classes` and `dtype` are filled in if it has them.
 
     Returns:
-      A Linen module: `apply(variables, inputs, train=False)` gives logits; or a
-      function of `nnx.Rngs` that returns an NNX module.
+        A Linen module: `apply(variables, inputs, train=False)` gives logits; or a
+        function of `nnx.Rngs` that returns an NNX module.
 
     Raises:
-      ValueError: If the name is unknown, or the model does not read this kind of data.
+        ValueError: if the name is unknown, or the model does not read this kind of
+            data.
 
     Example:
-      >>> from benchmarks import data
-      >>> build("mlp", data.load("digits")).features
-      (64, 64)
+        >>> from benchmarks import data
+        >>> build("mlp", data.load("digits")).features
+        (64, 64)
     """
     check(name, options)
     if is_import_path(name):
@@ -148,7 +149,7 @@ def _hashable(value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Make:
-    """Makes an NNX module; equal for equal arguments."""
+    """Make an NNX module; equal for equal arguments."""
 
     module: Callable[..., Any]
     options: tuple[tuple[str, Any], ...]

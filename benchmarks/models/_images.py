@@ -23,15 +23,15 @@ class MLP(nn.Module):
     """Dense layers with ReLU between them, on the flattened input.
 
     Attributes:
-      classes: the number of logits.
-      features: the width of each hidden layer.
+        classes: the number of logits.
+        features: the width of each hidden layer.
 
     Example:
-      >>> import jax, jax.numpy as jnp
-      >>> x = jnp.zeros((2, 8, 8, 1))
-      >>> variables = MLP(classes=10).init(jax.random.key(0), x)
-      >>> MLP(classes=10).apply(variables, x).shape
-      (2, 10)
+        >>> import jax, jax.numpy as jnp
+        >>> x = jnp.zeros((2, 8, 8, 1))
+        >>> variables = MLP(classes=10).init(jax.random.key(0), x)
+        >>> MLP(classes=10).apply(variables, x).shape
+        (2, 10)
     """
 
     classes: int
@@ -52,12 +52,13 @@ class CNN(nn.Module):
     """Twice a convolution (3×3, ReLU) and a 2×2 maximum, then two dense layers.
 
     Attributes:
-      classes: the number of logits.
-      channels: the width of each convolution.
-      features: the width of the hidden dense layer.
+        classes: the number of logits.
+        channels: the width of each convolution.
+        features: the width of the hidden dense layer.
 
-    Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to
-    document recognition", 1998, for the order of the layers.
+    References:
+        LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document
+        recognition", 1998, for the order of the layers.
     """
 
     classes: int
@@ -87,17 +88,18 @@ class ResNet(nn.Module):
     convolution with a normalisation.
 
     Attributes:
-      classes: the number of logits.
-      depth: 6n + 2.
-      width: multiplies every number of channels.
-      norm: `"batch"` (running statistics in the collection `batch_stats`) or
-        `"layer"` (over the channels at each position; no statistics).
+        classes: the number of logits.
+        depth: 6n + 2.
+        width: multiplies every number of channels.
+        norm: `"batch"` (running statistics in the collection `batch_stats`) or
+            `"layer"` (over the channels at each position; no statistics).
 
     Raises:
-      ValueError: the depth is not 6n + 2, or the norm is neither.
+        ValueError: the depth is not 6n + 2, or the norm is neither.
 
-    Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", 2016,
-    section 4.2, with shortcuts of option B.
+    References:
+        He, Zhang, Ren, Sun, "Deep residual learning for image recognition", 2016,
+        section 4.2, with shortcuts of option B.
     """
 
     classes: int
@@ -160,16 +162,18 @@ class VGG(nn.Module):
     the mean over positions.
 
     Attributes:
-      classes: the number of logits.
-      depth: 11, 13, 16 or 19, as the networks are called.
-      width: the number of channels of the first stage; 64 in the original.
-      norm: as in `ResNet`.
+        classes: the number of logits.
+        depth: 11, 13, 16 or 19, as the networks are called.
+        width: the number of channels of the first stage; 64 in the original.
+        norm: as in `ResNet`.
 
     Raises:
-      ValueError: the depth is none of the four, or the norm is neither.
+        ValueError: the depth is none of the four, or the norm is neither.
 
-    Source: Simonyan, Zisserman, "Very deep convolutional networks for large-scale image
-    recognition", 2015; normalisation and the single dense layer are usual for CIFAR.
+    References:
+        Simonyan, Zisserman, "Very deep convolutional networks for large-scale image
+        recognition", 2015; normalisation and the single dense layer are usual for
+        CIFAR.
     """
 
     classes: int

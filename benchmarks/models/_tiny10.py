@@ -25,13 +25,14 @@ class Tiny10(nn.Module):
     CIFAR-10 as `benchmarks.data.load` standardises it.
 
     Attributes:
-      classes: the number of logits.
+        classes: the number of logits.
 
     Raises:
-      ValueError: when called on images smaller than 27×27.
+        ValueError: when called on images smaller than 27×27.
 
-    Source: Csiszárik, Kőrösi-Szabó, Matszangosz, Papp, Varga, "Similarity and matching
-    of neural network representations", 2021.
+    References:
+        Csiszárik, Kőrösi-Szabó, Matszangosz, Papp, Varga, "Similarity and matching of
+        neural network representations", 2021.
     """
 
     classes: int = 10

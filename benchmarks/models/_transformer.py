@@ -15,17 +15,18 @@ class CharTransformer(nn.Module):
     (GELU, four times as wide); positions are learned; there is no dropout.
 
     Attributes:
-      classes: the number of distinct characters.
-      width: the width of the residual stream.
-      layers: the number of blocks.
-      heads: the number of attention heads; divides the width.
-      context: the longest input.
+        classes: the number of distinct characters.
+        width: the width of the residual stream.
+        layers: the number of blocks.
+        heads: the number of attention heads; divides the width.
+        context: the longest input.
 
     Raises:
-      ValueError: the heads do not divide the width, or an input is too long.
+        ValueError: the heads do not divide the width, or an input is too long.
 
-    Source: Radford et al., "Language models are unsupervised multitask learners",
-    2019, for the order of the layers.
+    References:
+        Radford et al., "Language models are unsupervised multitask learners", 2019, for
+        the order of the layers.
     """
 
     classes: int
@@ -70,17 +71,18 @@ class ViT(nn.Module):
     reads the mean over patches.
 
     Attributes:
-      classes: the number of logits.
-      patch: the height and width of a patch in pixels.
-      width: the width of the residual stream.
-      layers: the number of blocks.
-      heads: the number of attention heads; divides the width.
+        classes: the number of logits.
+        patch: the height and width of a patch in pixels.
+        width: the width of the residual stream.
+        layers: the number of blocks.
+        heads: the number of attention heads; divides the width.
 
     Raises:
-      ValueError: the heads do not divide the width, or patches do not tile an image.
+        ValueError: the heads do not divide the width, or patches do not tile an image.
 
-    Source: Dosovitskiy et al., "An image is worth 16x16 words: transformers for image
-    recognition at scale", 2021, with the mean in place of a class token.
+    References:
+        Dosovitskiy et al., "An image is worth 16x16 words: transformers for image
+        recognition at scale", 2021, with the mean in place of a class token.
     """
 
     classes: int

@@ -116,7 +116,7 @@ def hypercube(widths: Widths, name: str = "hypercube") -> Figure:
 
 
 def _segment(controls: Any, control: str, metric: str, scale: float, **look: Any):
-    """Draws a curve along the segment between two networks."""
+    """Draw a curve along the segment between two networks."""
     losses = scale * controls.curves[control][metric]
     found = Barrier(np.nan, np.array(controls.fractions), losses)
     return partial(combinability.plot.barrier, found, **look)

@@ -203,7 +203,7 @@ def _by_method(result: Any, name: str) -> Iterator[Figure]:
 
 
 def _drawn(entry: Any, name: str, metric: str, over: str):
-    """Draws a metric of a method over steps, seconds or rates, if the result has it."""
+    """Draw a metric of a method over steps, seconds or rates, if the result has it."""
     if over == "rates":
         return trials(entry, name)
     at, values = (getattr(entry.curves, key) for key in (over, metric))
@@ -214,7 +214,7 @@ def _drawn(entry: Any, name: str, metric: str, over: str):
 
 
 def trials(entry: Any, name: str):
-    """Draws the trials of a method's search, over its learning rate if it has one."""
+    """Draw the trials of a method's search, over its learning rate if it has one."""
     hypers, rate = [trial.hyper for trial in entry.trials], next(iter(entry.space))
     rate = "learning_rate" if "learning_rate" in entry.selected else rate
     rates = np.array([hyper[rate] for hyper in hypers])

@@ -89,7 +89,7 @@ def over_layers(
     low: float = 0,
     high: float = np.inf,
 ):
-    """Draws means by layer, for a solid line with their intervals as a band."""
+    """Draw means by layer, for a solid line with their intervals as a band."""
     found = [interval(number, scale, low, high) for number in numbers.values()]
     known = all(number.known for number in found) and look["linestyle"] == "solid"
     band = ([n.low for n in found], [n.high for n in found]) if known else None

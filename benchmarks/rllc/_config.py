@@ -74,30 +74,30 @@ class Config(Options):
     For instance: python -m benchmarks rllc --dataset fashion_mnist --steps 2000
 
     Args:
-      model: "mlp", "cnn", "resnet20_layernorm", "vgg_layernorm", "vit" or with
-        BatchNorm "resnet20", "vgg" or "tiny10" for images, "transformer" for text, or
-        your own Linen or NNX module, package.module:Class.
-      methods: The optimizers compared: names, or package.module:optimizer, a function
-        of learning_rate that returns an Optax transformation. Parts of a name stand in
-        the order in which they act: rllc_sign takes the signs of RLLC's steps.
-      schedules: Learning-rate schedules, of "constant", "cosine" (to zero) and
-        "warmup_stable_decay" (linearly up for 5 % and to zero in the last 20 %).
-      trials: Hyper-parameters tried for each method and schedule.
-      seeds: Fresh seeds that the tuned methods are compared on.
-      steps: Optimizer steps of a run.
-      batch_size: Rows of a minibatch.
-      changing: Change the task during training: permute "labels", the classes, or
-        "inputs", the entries of images and vectors, in the same way for all rows and
-        runs. Training and validation losses are then means over the evaluations, each
-        on the task of that time; test losses are of the last one.
-      change_every: Steps between two changes.
-      evaluations: Points of the learning curves.
-      curve_rows: Rows of each split that the curves are means over; final losses are
-        means over all validation and test rows and the first `final_rows` of the
-        training rows.
-      final_rows: Training rows that the final training loss is a mean over.
-      problems: Deterministic problems to compare on besides, of "quadratic" and
-        "rosenbrock".
+        model: "mlp", "cnn", "resnet20_layernorm", "vgg_layernorm", "vit" or with
+            BatchNorm "resnet20", "vgg" or "tiny10" for images, "transformer" for text,
+            or your own Linen or NNX module, package.module:Class.
+        methods: the optimizers compared: names, or package.module:optimizer, a function
+            of learning_rate that returns an Optax transformation. Parts of a name stand
+            in the order in which they act: rllc_sign takes the signs of RLLC's steps.
+        schedules: learning-rate schedules, of "constant", "cosine" (to zero) and
+            "warmup_stable_decay" (linearly up for 5 % and to zero in the last 20 %).
+        trials: hyper-parameters tried for each method and schedule.
+        seeds: fresh seeds that the tuned methods are compared on.
+        steps: optimizer steps of a run.
+        batch_size: rows of a minibatch.
+        changing: change the task during training: permute "labels", the classes, or
+            "inputs", the entries of images and vectors, in the same way for all rows
+            and runs. Training and validation losses are then means over the
+            evaluations, each on the task of that time; test losses are of the last one.
+        change_every: steps between two changes.
+        evaluations: points of the learning curves.
+        curve_rows: rows of each split that the curves are means over; final losses are
+            means over all validation and test rows and the first `final_rows` of the
+            training rows.
+        final_rows: training rows that the final training loss is a mean over.
+        problems: deterministic problems to compare on besides, of "quadratic" and
+            "rosenbrock".
     """
 
     model: Model | str = "mlp"

@@ -60,22 +60,22 @@ def run(
     had on average in the second half of training, and has its own trials for the rate.
 
     Args:
-      config: What to compare, and on what.
-      dataset: A dataset in place of the one that the configuration names.
-      model: A network in its place: what `benchmarks.models.network` accepts.
-      methods: More optimizers: instances of `benchmarks.baselines.Method`, or what
-        `benchmarks.baselines.own_method` accepts.
-      folder: The run folder, in which an interrupted run continues.
-      progress: Informed of stages.
-      data_directory: Where datasets are, as for `benchmarks.data.load`.
+        config: what to compare, and on what.
+        dataset: a dataset in place of the one that the configuration names.
+        model: a network in its place: what `benchmarks.models.network` accepts.
+        methods: more optimizers: instances of `benchmarks.baselines.Method`, or what
+            `benchmarks.baselines.own_method` accepts.
+        folder: the run folder, in which an interrupted run continues.
+        progress: informed of stages.
+        data_directory: where datasets are, as for `benchmarks.data.load`.
 
     Example:
-      >>> config = Config(
-      ...     methods=("sgd",), schedules=("constant",), trials=2, seeds=2, steps=10,
-      ...     evaluations=2,
-      ... )
-      >>> run(config).methods["sgd"]["constant"].curves.steps
-      [5, 10]
+        >>> config = Config(
+        ...     methods=("sgd",), schedules=("constant",), trials=2, seeds=2, steps=10,
+        ...     evaluations=2,
+        ... )
+        >>> run(config).methods["sgd"]["constant"].curves.steps
+        [5, 10]
     """
     compared = _methods(config, methods)
     here, dataset = open_run(

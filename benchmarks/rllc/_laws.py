@@ -44,9 +44,9 @@ def linear_memory(
     its first state.
 
     Args:
-      optimizer: One whose state `law_probe` reads.
-      params: Parameters that it takes, or their shapes.
-      size: The number of units that the law combines.
+        optimizer: one whose state `law_probe` reads.
+        params: parameters that it takes, or their shapes.
+        size: the number of units that the law combines.
     """
     caught = []
     original = rllc.LinearMemory.init

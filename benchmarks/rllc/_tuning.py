@@ -32,10 +32,10 @@ def stacked(
     """Return what `Maker` is given in each run, as arrays.
 
     Args:
-      trials: The hyper-parameters of each run.
-      schedules: The schedule of each run; it is traced, so that all runs of a method
-        share one compilation.
-      laws: By schedule, if the method freezes a learned law.
+        trials: the hyper-parameters of each run.
+        schedules: the schedule of each run; it is traced, so that all runs of a method
+            share one compilation.
+        laws: by schedule, if the method freezes a learned law.
     """
     found = {n: np.array([t[n] for t in trials], np.float32) for n in trials[0]}
     found["schedule"] = np.array([SCHEDULES.index(name) for name in schedules])

@@ -15,8 +15,8 @@ class Rllc:
     """What is timed.
 
     Args:
-      parameters: How many float32 parameters.
-      rounds: How often each optimizer is timed, all in turns.
+        parameters: how many float32 parameters.
+        rounds: how often each optimizer is timed, all in turns.
     """
 
     parameters: int = 10_000_000
@@ -31,13 +31,13 @@ class Combinability:
     """What is timed: matching of ResNet-20, and combinations.
 
     Args:
-      widths: ResNet-20 with LayerNorm and 16, 32 and 64 channels times each of these is
-        matched to a permuted and noisy copy.
-      rounds: How often each program is timed, in turns; first calls 3 times.
-      samples: Numbers of combinations that are evaluated.
-      seed: Of weights, permutations, noise and the order of the groups.
-      large: Large networks with random weights that are matched once: "MLP 512",
-        "MLP 2048", "GPT-2-small" (minutes, and 4 GB of memory).
+        widths: ResNet-20 with LayerNorm and 16, 32 and 64 channels times each of these
+            is matched to a permuted and noisy copy.
+        rounds: how often each program is timed, in turns; first calls 3 times.
+        samples: numbers of combinations that are evaluated.
+        seed: of weights, permutations, noise and the order of the groups.
+        large: large networks with random weights that are matched once: "MLP 512",
+            "MLP 2048", "GPT-2-small" (minutes, and 4 GB of memory).
     """
 
     widths: tuple[int, ...] = (4, 16)
@@ -59,12 +59,12 @@ class Stitching:
     """What is timed: task-loss matching of Tiny-10, and measures from moments.
 
     Args:
-      rounds: How often each program is timed, in turns.
-      seconds: How long each training takes in a round, about.
-      batch_size: Images per step.
-      samples: Of the activations whose CKA and least squares are timed.
-      features: Of each of these.
-      seed: Of these.
+        rounds: how often each program is timed, in turns.
+        seconds: how long each training takes in a round, about.
+        batch_size: images per step.
+        samples: of the activations whose CKA and least squares are timed.
+        features: of each of these.
+        seed: of these.
     """
 
     rounds: int = 7

@@ -84,7 +84,7 @@ def match_by_loop(
     may lie within another or on two axes of one array.
 
     Returns:
-      The permutation of b, and the inner product of the aligned weights.
+        The permutation of b, and the inner product of the aligned weights.
     """
     blocks_a, blocks_b = symmetry.split(a), symmetry.split(b)
     permutation: dict[str, Any] = {

@@ -74,8 +74,8 @@ def in_place(
     """Compile a function that overwrites its first argument.
 
     Returns:
-      A program that calls it on its own last value, and the bytes that it needs besides
-      arguments and results, as the compiler plans them.
+        A program that calls it on its own last value, and the bytes that it needs
+        besides arguments and results, as the compiler plans them.
     """
     compiled = jax.jit(function, donate_argnums=0).lower(carried, *fixed).compile()
 

@@ -118,8 +118,8 @@ def interleaved(programs: Mapping[str, Program], rounds: int) -> dict[str, np.nd
     Each is called once before, which compiles it.
 
     Example:
-      >>> interleaved({"nothing": lambda: None}, rounds=3)["nothing"].shape
-      (3,)
+        >>> interleaved({"nothing": lambda: None}, rounds=3)["nothing"].shape
+        (3,)
     """
     times = {name: np.empty(rounds) for name in programs}
     for index in range(-1, rounds):

@@ -48,37 +48,37 @@ class Config(NetworkOptions):
     --dataset cifar10 --model tiny10 --weights tiny10/seed0.npz tiny10/seed1.npz
 
     Args:
-      model: "mlp", "cnn", "vit", "resnet20_layernorm", "vgg_layernorm", or with
-        BatchNorm "resnet20", "vgg", "tiny10"; or your own Linen or NNX module,
-        package.module:Class.
-      width: Hidden units of an MLP with three hidden layers, multiplier of a ResNet's
-        channels, or channels of the first stage of a VGG; by default the model as other
-        experiments have it.
-      training_steps: Of each network, by Adam under a cosine schedule.
-      training_batch_size: Rows of a minibatch.
-      training_learning_rate: Adam's, at the start.
-      layers: Layers to stitch at, by path; by default those that suit the model.
-      pairs: Ordered pairs of networks, spread over the networks.
-      deep: Pairs, the first ones, on which everything is tried.
-      cross: Pairs, the first ones, of which every layer is stitched to every layer.
-      cross_steps: Steps of task-loss matching there.
-      other_model: A second kind of networks, trained alike: every layer of one kind is
-        stitched to every layer of the other. By default none; with `other_width`, the
-        same model.
-      other_width: Their width.
-      between: How many networks of each kind are stitched to the other.
-      audited: Pairs, the first ones, of which two ways of matching are audited.
-      fit_rows: Training rows that maps are fitted on.
-      test_rows: Test rows that they are scored on.
-      cross_rows: Rows for fits of layer to layer and in audits; at most half as many
-        test rows score them.
-      steps: Steps of task-loss matching, by Adam.
-      batch_size: Rows of its minibatches.
-      learning_rate: Adam's, there.
-      ranks: Shares of the full rank.
-      penalties: Of sparse maps: shares of the penalty from which on all is zero.
-      task_penalties: L1 penalties of sparse maps trained on the task. Adam takes steps
-        of about the learning rate; a penalty of 1 takes off as much.
+        model: "mlp", "cnn", "vit", "resnet20_layernorm", "vgg_layernorm", or with
+            BatchNorm "resnet20", "vgg", "tiny10"; or your own Linen or NNX module,
+            package.module:Class.
+        width: hidden units of an MLP with three hidden layers, multiplier of a ResNet's
+            channels, or channels of the first stage of a VGG; by default the model as
+            other experiments have it.
+        training_steps: of each network, by Adam under a cosine schedule.
+        training_batch_size: rows of a minibatch.
+        training_learning_rate: Adam's, at the start.
+        layers: layers to stitch at, by path; by default those that suit the model.
+        pairs: ordered pairs of networks, spread over the networks.
+        deep: pairs, the first ones, on which everything is tried.
+        cross: pairs, the first ones, of which every layer is stitched to every layer.
+        cross_steps: steps of task-loss matching there.
+        other_model: a second kind of networks, trained alike: every layer of one kind
+            is stitched to every layer of the other. By default none; with
+            `other_width`, the same model.
+        other_width: their width.
+        between: how many networks of each kind are stitched to the other.
+        audited: pairs, the first ones, of which two ways of matching are audited.
+        fit_rows: training rows that maps are fitted on.
+        test_rows: test rows that they are scored on.
+        cross_rows: rows for fits of layer to layer and in audits; at most half as many
+            test rows score them.
+        steps: steps of task-loss matching, by Adam.
+        batch_size: rows of its minibatches.
+        learning_rate: Adam's, there.
+        ranks: shares of the full rank.
+        penalties: of sparse maps: shares of the penalty from which on all is zero.
+        task_penalties: L1 penalties of sparse maps trained on the task. Adam takes
+            steps of about the learning rate; a penalty of 1 takes off as much.
     """
 
     model: Model | str = "cnn"
@@ -179,8 +179,8 @@ def spread_pairs(networks: int, count: int) -> list[tuple[int, int]]:
     """Return at most `count` ordered pairs of networks, spread evenly over them.
 
     Example:
-      >>> spread_pairs(4, 6)
-      [(0, 1), (2, 3), (1, 2), (3, 0), (0, 2), (2, 0)]
+        >>> spread_pairs(4, 6)
+        [(0, 1), (2, 3), (1, 2), (3, 0), (0, 2), (2, 0)]
     """
     order = [*range(0, networks, 2), *range(1, networks, 2)]
     pairs = [

@@ -34,12 +34,12 @@ def run(
     """Train or read networks, and stitch pairs of them at every layer.
 
     Args:
-      config: Which networks, pairs and maps.
-      dataset: A dataset in place of the one that the configuration names.
-      model: A network in its place: what `benchmarks.models.network` accepts.
-      folder: The run folder, in which an interrupted run continues.
-      progress: Informed of stages.
-      data_directory: Where datasets are, and weights that are not found from here.
+        config: which networks, pairs and maps.
+        dataset: a dataset in place of the one that the configuration names.
+        model: a network in its place: what `benchmarks.models.network` accepts.
+        folder: the run folder, in which an interrupted run continues.
+        progress: informed of stages.
+        data_directory: where datasets are, and weights that are not found from here.
     """
     here, dataset = open_run(
         "stitching", config, dataset, model, folder, progress, data_directory

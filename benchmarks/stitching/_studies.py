@@ -141,8 +141,8 @@ class Studies:
         network b's. Between maps and vectors there is no stitch.
 
         Returns:
-          For each score, larger is better, a matrix, layers of a × layers of b; NaN
-          where there is no stitch.
+            For each score, larger is better, a matrix, layers of a × layers of b; NaN
+            where there is no stitch.
         """
         fit, test = self.rows.few_fit, self.rows.few_test
         sources, held_sources = (activations(self.fronts, a, x) for x in (fit, test))

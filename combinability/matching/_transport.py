@@ -255,7 +255,7 @@ def transport(
 
 
 def _check_alike(symmetry: Symmetry, other: Symmetry) -> None:
-    """Raises a ValueError unless two networks differ only in the sizes of groups."""
+    """Raise a ValueError unless two networks differ only in the sizes of groups."""
     if symmetry is other:
         return
     kinds = [

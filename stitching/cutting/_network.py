@@ -281,7 +281,7 @@ class Nnx:
         return nnx.merge(self._graph, state, random)
 
     def _check_frozen(self, inputs: tuple[PyTree, ...]) -> None:
-        """Raises a ValueError if the output depends on a state that changes."""
+        """Raise a ValueError if the output depends on a state that changes."""
         kinds = _named(nnx.merge_state(self._state, self._random))
 
         def run(state, random, inputs):

@@ -94,7 +94,7 @@ BAD = {
         (
             lambda: rllc.LinearMemory(np.eye(2) / 2, [1, 1], [1]),
             ValueError,
-            "initial_law: expected shape (2,), one coefficient a unit, got (1,)",
+            "initial_law: expected shape (2,), one coefficient per unit, got (1,)",
         ),
     ],
     "PseudoInverse": [
