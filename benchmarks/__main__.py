@@ -139,7 +139,7 @@ def _experiment(name: str, arguments: Sequence[str]) -> None:
         default = dataclasses.replace(default, **default.quick)
     docs = [inspect.getdoc(kind) or "" for kind in reversed(package.Config.__mro__)]
     helps = "\n".join(doc.partition("Args:\n")[2] for doc in docs[1:])
-    helps = re.sub(r"\n {4}", " ", helps)
+    helps = re.sub(r"\n {8}", " ", helps)
     members: list[Any] = []
     left = {field.name: field.type for field in dataclasses.fields(default)}
     for group, (about, options) in _GROUPS.items():
@@ -167,14 +167,14 @@ def _experiment(name: str, arguments: Sequence[str]) -> None:
 
 _OUT = tyro.conf.arg(
     metavar="DIR",
-    help="Folder to write; by default one under runs/ that follows from the options.",
+    help="folder to write; by default one under runs/ that follows from the options.",
 )
 _DATA = tyro.conf.arg(
     metavar="DIR",
-    help="Folder with datasets and weights; by default $BENCHMARKS_DATA or the user's "
+    help="folder with datasets and weights; by default $BENCHMARKS_DATA or the user's "
     "cache.",
 )
-_QUICK = tyro.conf.arg(help="Small defaults, for a first look in about a minute.")
+_QUICK = tyro.conf.arg(help="small defaults, for a first look in about a minute.")
 
 
 def _speed(arguments: Sequence[str]) -> None:

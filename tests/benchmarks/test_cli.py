@@ -1,5 +1,7 @@
 """`python -m benchmarks`: what it prints, what it returns, and how it goes on."""
 
+import dataclasses
+import importlib
 import json
 import shutil
 import signal
@@ -136,6 +138,18 @@ def test_help_teaches(arguments, taught, capsys):
     assert code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert [word for word in taught if word not in text] == []
+
+
+@pytest.mark.parametrize("experiment", ["rllc", "combinability", "stitching"])
+def test_every_option_has_a_text_of_its_own(experiment, capsys):
+    with pytest.raises(SystemExit):
+        main([experiment, "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    config = importlib.import_module(f"benchmarks.{experiment}").Config
+    for field in dataclasses.fields(config):
+        assert f"--{field.name.replace('_', '-')} " in text
+        if "_" in field.name:  # a name that is no word of a text
+            assert f"{field.name}: " not in text
 
 
 def test_an_unknown_option_is_a_usage_error(capsys):
