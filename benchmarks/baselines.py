@@ -234,6 +234,7 @@ def _prodigy(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
 
 
 ADAM_RATE = {"learning_rate": Range(1e-4, 1e-1)}
+SGD_RATE = {"learning_rate": Range(1e-2, 1e1)}
 MOMENTUM_RATE = {"learning_rate": Range(1e-3, 1e0)}
 SIGN_RATE = {"learning_rate": Range(1e-5, 1e-2)}
 _DECAY = {"decay": Range(0.8, 0.99, "linear")}
@@ -241,7 +242,7 @@ _DECAY = {"decay": Range(0.8, 0.99, "linear")}
 BASELINES = {
     method.name: method
     for method in (
-        with_schedule("sgd", optax.sgd, {"learning_rate": Range(1e-2, 1e1)}),
+        with_schedule("sgd", optax.sgd, SGD_RATE),
         with_schedule(
             "momentum",
             lambda rate, decay: optax.sgd(rate, decay),
@@ -274,7 +275,8 @@ BASELINES = {
         Method("prodigy", _prodigy, {"estim_lr_coef": Range(3e-2, 3e1)}),
         # Updates have Adam's root mean square: vectors can follow Adam's rate.
         with_schedule("muon", optax.contrib.muon, ADAM_RATE, consistent_rms=0.2),
-        with_schedule("adaptive_memory", adaptive_memory, MOMENTUM_RATE),
+        # Its direction is a mean of gradients, not a sum: rates are those of SGD.
+        with_schedule("adaptive_memory", adaptive_memory, SGD_RATE),
         with_schedule("adaptive_memory_adam", adaptive_memory_adam, ADAM_RATE),
     )
 }
