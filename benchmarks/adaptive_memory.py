@@ -28,7 +28,7 @@ References:
     theirs for deep networks.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,21 +58,21 @@ def adaptive_memory(
             jnp.zeros([], jnp.int32), optax.tree.zeros_like(params)
         )
 
-    def update(gradient, state, params=None):
+    def update(updates, state, params=None):
         del params
         rate, ratio = _rates(learning_rate, state.count)
         memory = jax.tree.map(
-            lambda g, d: jnp.where(state.count == 0, g, d), gradient, state.direction
+            lambda g, d: jnp.where(state.count == 0, g, d), updates, state.direction
         )
         terms = jax.tree.map(
-            lambda g, d: _terms(g, d, 1.0, ratio, penalty), gradient, memory
+            lambda g, d: _terms(g, d, 1.0, ratio, penalty), updates, memory
         )
         decay = _decay(sum(jax.tree.leaves(terms)), max_decay)
         direction = jax.tree.map(
-            lambda g, d: _mixed(g, d, 1.0, decay, penalty), gradient, memory
+            lambda g, d: _mixed(g, d, 1.0, decay, penalty), updates, memory
         )
-        updates = optax.tree.scale(-rate, direction)
-        return updates, AdaptiveMemoryState(state.count + 1, direction)
+        steps = optax.tree.scale(-rate, direction)
+        return steps, AdaptiveMemoryState(state.count + 1, direction)
 
     return optax.GradientTransformation(init, update)
 
@@ -115,11 +115,11 @@ def adaptive_memory_adam(
         ones = jax.tree.map(lambda p: jnp.ones([], p.dtype), params)
         return AdaptiveMemoryAdamState(jnp.zeros([], jnp.int32), zeros, zeros, ones)
 
-    def update(gradient, state, params=None):
+    def update(updates, state, params=None):
         del params
         count = state.count + 1
         rate, ratio = _rates(learning_rate, state.count)
-        second = optax.tree.update_moment(gradient, state.second_moment, b2, 2)
+        second = optax.tree.update_moment(updates, state.second_moment, b2, 2)
         scale = jax.tree.map(
             lambda v, product: (1 - max_decay * product) * (jnp.sqrt(v) + eps),
             optax.tree.bias_correction(second, b2, count),
@@ -130,24 +130,24 @@ def adaptive_memory_adam(
             chosen = _decay(_terms(g, d, p, ratio, penalty), max_decay)
             return jnp.where(count == 1, max_decay, chosen)
 
-        decays = jax.tree.map(choose, gradient, state.direction, scale)
+        decays = jax.tree.map(choose, updates, state.direction, scale)
         direction = jax.tree.map(
             lambda g, d, p, decay: _mixed(g, d, p, decay, penalty),
-            gradient,
+            updates,
             state.direction,
             scale,
             decays,
         )
         product = jax.tree.map(jnp.multiply, state.product, decays)
-        updates = jax.tree.map(lambda u, p: -rate * u / p, direction, scale)
-        return updates, AdaptiveMemoryAdamState(count, direction, second, product)
+        steps = jax.tree.map(lambda u, p: -rate * u / p, direction, scale)
+        return steps, AdaptiveMemoryAdamState(count, direction, second, product)
 
     return optax.GradientTransformation(init, update)
 
 
-def _rates(learning_rate, count):
+def _rates(learning_rate: optax.Schedule, count: jax.Array) -> tuple[Any, Any]:
     """The rate, and the last one in units of it."""
-    rate = learning_rate(count)
+    rate: Any = learning_rate(count)
     return rate, learning_rate(jnp.maximum(count - 1, 0)) / rate
 
 
