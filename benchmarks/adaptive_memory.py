@@ -19,8 +19,9 @@ The minimizer mixes both planes by a decay β, which is the dual variable:
     {\|d - g\|_M^2},
   \qquad M = P^{-1} (I + \lambda P)^{-1},
 
-clipped to [0, `max_decay`]. The memory's plane passes through the loss before the last
-step, of rate h₋: to first order the gap is h₋ gᵀP⁻¹d. The new memory is u.
+clipped to [0, `max_decay`]. At the current parameters the memory's plane has the loss
+from before the last step, whose rate was h₋: to first order the gap is h₋ gᵀP⁻¹d. The
+new memory is u.
 
 References:
     Topollai and Choromanska, "Adaptive memory momentum via a model-based framework for
@@ -47,10 +48,19 @@ def adaptive_memory(
 ) -> optax.GradientTransformation:
     """Return Adaptive Memory with P = I and one decay for all parameters.
 
+    The memory starts as the first gradient.
+
     Args:
-        learning_rate: h by step.
-        max_decay: the largest β.
-        penalty: λ.
+        learning_rate: h by step, positive.
+        max_decay: the largest β, in [0, 1].
+        penalty: λ, at least 0.
+
+    Example:
+        >>> optimizer = adaptive_memory(optax.constant_schedule(0.1))
+        >>> state = optimizer.init(jnp.zeros(2))
+        >>> updates, state = optimizer.update(jnp.array([1.0, -2.0]), state)
+        >>> bool(jnp.allclose(updates, jnp.array([-0.1, 0.2])))  # that of SGD
+        True
     """
 
     def init(params: optax.Params) -> AdaptiveMemoryState:
@@ -103,11 +113,18 @@ def adaptive_memory_adam(
     The memory starts at zero, and the first decay is the largest.
 
     Args:
-        learning_rate: h by step.
-        max_decay: the largest β.
+        learning_rate: h by step, positive.
+        max_decay: the largest β, in [0, 1).
         b2: decay of the second moment v.
         eps: added to its root.
-        penalty: λ.
+        penalty: λ, at least 0.
+
+    Example:
+        >>> optimizer = adaptive_memory_adam(optax.constant_schedule(0.1), penalty=0.0)
+        >>> state = optimizer.init(jnp.zeros(2))
+        >>> updates, state = optimizer.update(jnp.array([1.0, -2.0]), state)
+        >>> bool(jnp.allclose(updates, jnp.array([-0.1, 0.1])))  # Adam's first step
+        True
     """
 
     def init(params: optax.Params) -> AdaptiveMemoryAdamState:
@@ -146,7 +163,7 @@ def adaptive_memory_adam(
 
 
 def _rates(learning_rate: optax.Schedule, count: jax.Array) -> tuple[Any, Any]:
-    """The rate, and the last one in units of it."""
+    """The rate, and the last step's rate divided by it."""
     rate: Any = learning_rate(count)
     return rate, learning_rate(jnp.maximum(count - 1, 0)) / rate
 

@@ -148,7 +148,7 @@ def test_every_option_has_a_text_of_its_own(experiment, capsys):
     config = importlib.import_module(f"benchmarks.{experiment}").Config
     for field in dataclasses.fields(config):
         assert f"--{field.name.replace('_', '-')} " in text
-        if "_" in field.name:  # a name that is no word of a text
+        if "_" in field.name:  # such names do not occur in prose
             assert f"{field.name}: " not in text
 
 
