@@ -20,12 +20,14 @@ def launch(
     experiment: str,
     config: Any,
     folder: Folder = None,
-    console: Console | None = None,
     **options: Any,
 ) -> tuple[Path, Result]:
     """Run an experiment into a run folder, or continue it."""
-    console = console or Console(stderr=True)
-    folder = default_folder(experiment, config) if folder is None else Path(folder)
+    console = Console(stderr=True)
+    if folder is None:
+        data_directory = options.get("data_directory")
+        folder = default_folder(experiment, config, data_directory)
+    folder = Path(folder)
     finished = (folder / "result.json").exists()
     state = "finished before: shown from" if finished else "writing to"
     console.print(f"{experiment}: {state} {folder}", markup=False, highlight=False)

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import msgspec
 
+from benchmarks.data._load import Folder, places
+
 _LIBRARIES = ("jax", "jaxlib", "optax", "flax", "numpy", "jax-between")
 _PACKAGES = ("rllc", "combinability", "stitching", "benchmarks")
 # What presents numbers, and does not change them.
@@ -41,8 +43,11 @@ def machine() -> Machine:
     )
 
 
-def versions(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return versions of Python, of libraries, and digests of code and files."""
+def versions(config: Mapping[str, Any], directory: Folder = None) -> dict[str, str]:
+    """Return versions of Python, of libraries, and digests of code and files.
+
+    Files that options name are looked for from here, then in the data folder.
+    """
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -51,14 +56,14 @@ def versions(config: Mapping[str, Any]) -> dict[str, str]:
             found[name] = "not installed"
     found["source"] = _source_digest()
     for name in _strings(config):
-        path = _own_file(name)
+        path = _own_path(name, directory, name in config.get("weights", ()))
         if path is not None:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+            found[name] = _digest(path)
     return found
 
 
-def _own_file(name: str) -> Path | None:
-    """The file that an option names, by its path or an import path."""
+def _own_path(name: str, directory: Folder, may_be_folder: bool) -> Path | None:
+    """The file or folder that an option names, by its path or an import path."""
     module, colon, _ = name.partition(":")
     if colon:
         try:
@@ -66,8 +71,22 @@ def _own_file(name: str) -> Path | None:
         except (ImportError, ValueError):
             return None
         return Path(spec.origin) if spec and spec.origin else None
-    path = Path(name).expanduser()
-    return path if path.suffix and path.is_file() else None
+    for path in places(name, directory):
+        # Not `path.is_file`, which raises for a long text that is no path.
+        file = path.suffix and os.path.isfile(path)
+        if file or (may_be_folder and path.is_dir()):
+            return path
+    return None
+
+
+def _digest(path: Path) -> str:
+    """Digest a file, or a folder with all that is in it."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) or [path]:
+        if file != path:
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -97,7 +97,7 @@ def open_run(
         models.check(config.model, config.model_options)
     if hasattr(config, "weights"):
         weights.check_files(config.weights, data_directory, config.weights_mapping)
-    here = Run(experiment, config, folder, progress)
+    here = Run(experiment, config, folder, progress, data_directory)
     return here, dataset or data.load(config.dataset, data_directory)
 
 
@@ -132,6 +132,12 @@ def trained_networks(
         return scores
 
     scores = here.stage(stage, train)
+    lost = scores["test_loss"].count(None)
+    if lost:
+        raise ValueError(
+            f"training diverged: {lost} of {networks} networks have no finite loss; "
+            "choose a lower learning rate and another run folder"
+        )
     found = weights.load_all(path, task.network, task.example)
     return [jax.tree.map(jnp.asarray, variables) for variables in found], scores
 

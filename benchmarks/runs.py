@@ -116,6 +116,7 @@ class Run:
         config: a dataclass with every option.
         folder: the run folder; by default a temporary one.
         progress: informed of stages and their progress.
+        data_directory: where files that the configuration names may lie.
 
     Raises:
         RunError: if the folder cannot be used: it holds something else, or a run with
@@ -140,12 +141,13 @@ class Run:
         config: Any,
         folder: Folder = None,
         progress: Progress | None = None,
+        data_directory: Folder = None,
     ):
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory()
             folder = self._temporary.name
         self.folder = Path(folder)
-        self.header = header(experiment, config)
+        self.header = header(experiment, config, data_directory)
         progress = progress or Progress()
         self.expect, self.advance = progress.expect, progress.advance
         self._progress = progress
@@ -238,7 +240,7 @@ class _Stage(msgspec.Struct):
     value: msgspec.Raw
 
 
-def header(experiment: str, config: Any) -> Header:
+def header(experiment: str, config: Any, data_directory: Folder = None) -> Header:
     """Return the header of a run that starts now."""
     options = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     options = msgspec.json.decode(encode(options))
@@ -248,15 +250,15 @@ def header(experiment: str, config: Any) -> Header:
         experiment=experiment,
         command=shlex.join(["python", *sys.orig_argv[1:]]),
         config=options,
-        versions=versions(options),
+        versions=versions(options, data_directory),
         machine=machine(),
         started=now,
     )
 
 
-def default_folder(experiment: str, config: Any) -> Path:
+def default_folder(experiment: str, config: Any, data_directory: Folder = None) -> Path:
     """Return `runs/EXPERIMENT-DIGEST`; options, versions and device give the digest."""
-    asked = header(experiment, config)
+    asked = header(experiment, config, data_directory)
     parts = [experiment, asked.config, asked.versions, asked.machine.device]
     question = json.dumps(parts, sort_keys=True)
     digest = hashlib.sha256(question.encode()).hexdigest()[:8]

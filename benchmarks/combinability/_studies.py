@@ -269,7 +269,7 @@ class Study:
         The first of aligned pairs are repaired, too.
         """
         pairs, samples = self.ring, self.config.samples
-        each, found, repaired = samples // len(pairs), [], []
+        each, found, repaired = max(1, samples // len(pairs)), [], []
         distribution = cell.make(granularity=cell.granularity, symmetry=self.symmetry)
         for number, pair in enumerate(pairs):
             a, aligned = self.aligned(pair)

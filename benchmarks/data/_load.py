@@ -75,7 +75,7 @@ def load(name: str, directory: Folder = None, *, download: bool = True) -> Datas
 
 
 def check(name: str, directory: Folder = None) -> None:
-    """Raise if `load` could not begin: an unknown name, a missing file or folder."""
+    """Raise early if the name is unknown, or a file or folder is missing."""
     if directory is not None and not Path(directory).expanduser().is_dir():
         raise DataError(f"data: there is no folder '{directory}'")
     if name.endswith(".npz"):
@@ -86,17 +86,20 @@ def check(name: str, directory: Folder = None) -> None:
 
 def find_file(option: str, name: str, directory: Folder = None) -> Path:
     """Return a file or folder that is found from here or in the data folder."""
-    places = [Path(name).expanduser()]
-    chosen = _named(directory)
-    if chosen:
-        places.append(chosen / name)
-    for place in places:
+    tried = places(name, directory)
+    for place in tried:
         if place.exists():
             return place
     raise DataError(
-        f"{option}: there is no file {' nor '.join(f'{str(p)!r}' for p in places)}; "
+        f"{option}: there is no file {' or '.join(f'{str(p)!r}' for p in tried)}; "
         "give a path from here or from the data folder"
     )
+
+
+def places(name: str, directory: Folder = None) -> list[Path]:
+    """Return where a file is looked for: from here, then in the data folder."""
+    chosen = _named(directory)
+    return [Path(name).expanduser(), *([chosen / name] if chosen else [])]
 
 
 def _named(directory: Folder) -> Path | None:

@@ -63,6 +63,7 @@ _BUILDERS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
 }
 
 NAMES = tuple(_BUILDERS)
+_ONE_SIZE = ("cnn", "vit", "tiny10", "transformer")
 
 
 def build(
@@ -86,7 +87,7 @@ def build(
             variables.
         width: hidden units of each of an MLP's three hidden layers, multiplier of a
             ResNet's channels, or channels of the first stage of a VGG; None for the
-            usual model. Others have one size.
+            usual model. Others have one size: None or 1.
         options: arguments of your own module, a mapping or JSON. Its arguments
             `classes` or `num_classes` and `dtype` are filled in if it has them.
 
@@ -95,8 +96,8 @@ def build(
         function of `nnx.Rngs` that returns an NNX module.
 
     Raises:
-        ValueError: if the name is unknown, or the model does not read this kind of
-            data.
+        ValueError: if the name is unknown, the model does not read this kind of data,
+            or has one size where another is asked for.
 
     Example:
         >>> from benchmarks import data
@@ -104,6 +105,8 @@ def build(
         (64, 64)
     """
     check(name, options)
+    if width not in (None, 1) and (is_import_path(name) or name in _ONE_SIZE):
+        raise ValueError(f"width: expected none, as {name!r} has one size, got {width}")
     if is_import_path(name):
         model = _own(name, _parsed(options), dataset, dtype)
     else:

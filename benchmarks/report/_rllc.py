@@ -19,7 +19,15 @@ from benchmarks.report._numbers import (
     with_unit,
 )
 from benchmarks.report._page import FAILED, HELD, UNDECIDED, Page, Section, Table
-from benchmarks.report._style import INK, is_learned, label, looks, method, strong
+from benchmarks.report._style import (
+    INK,
+    is_baseline,
+    is_learned,
+    label,
+    looks,
+    method,
+    strong,
+)
 
 _LOSSES = {"validation_loss": "Validation loss", "train_loss": "Training loss"}
 _METRICS = _LOSSES | {"validation_accuracy": "Validation accuracy, %"}
@@ -105,7 +113,7 @@ def headlines(result: Any) -> list[tuple[str, str]]:
     loss = result.methods[ranked[0]][schedule].validation_loss.mean()
     text = f"lowest validation loss, {schedule} rate: {label(ranked[0])}"
     found = [(significant(loss), text)]
-    theirs = next((name for name in ranked if not name.startswith("rllc")), "")
+    theirs = next(filter(is_baseline, ranked), "")
     for end, what in (
         ("", f"against the best baseline, {label(theirs)}"),
         ("_frozen_initial", "against itself with its initial law frozen"),
@@ -176,8 +184,7 @@ def shown(result: Any) -> list[str]:
     ranked = ranking(result, schedules(result)[-1])
     learned = [name for name in ranked if is_learned(name)][:3]
     frozen = [n for n in ranked if n == f"{(learned or [''])[0]}_frozen_initial"]
-    others = [name for name in ranked if not name.startswith("rllc")]
-    return [*learned, *frozen, *others][:_MOST]
+    return [*learned, *frozen, *filter(is_baseline, ranked)][:_MOST]
 
 
 def _by_method(result: Any, name: str) -> Iterator[Figure]:

@@ -68,12 +68,19 @@ def _place(name: str, known: list[str], places: int) -> int:
 
 def is_learned(method: str) -> bool:
     """Whether a method corrects its law while it trains; a frozen law does not."""
-    return "rllc" in method.split("_") and "frozen" not in method
+    return not is_baseline(method) and "frozen" not in method
+
+
+def is_baseline(method: str) -> bool:
+    """Whether a method has no part of RLLC."""
+    return "rllc" not in method.rpartition(".")[2].split("_")
 
 
 def label(method: str) -> str:
-    """A method's name as readers know it."""
-    source, frozen, kind = method.rpartition(":")[2].partition("_frozen_")
+    """A method's name as readers know it; one of your own as it was given."""
+    if "." in method:
+        return method
+    source, frozen, kind = method.partition("_frozen_")
     words = [_STYLE["words"].get(word, word) for word in source.split("_")]
     joined = ("-" if words[0] == "RLLC" else " ").join(words)
     joined = joined[:1].upper() + joined[1:]

@@ -159,16 +159,18 @@ def _rows(
     """Claim, measure, number, bound and side of each."""
 
     def compared(
-        one: str, other: str, measure: str, how: Callable[[float, float], float]
+        one: str, other: str, measure: str, how: Callable[[Any, Any], Any]
     ) -> dict[str, Any]:
         """Two maps compared in each pair that has them; means over layers."""
         having, values = [], []
         for place, pair in enumerate(pairs):
             maps = [of[place] for of in layers.values()]
             if all(one in of_layer for of_layer in maps):
-                each = [how(m[one][measure], m[other][measure]) for m in maps]
+                # None, where there is no number, becomes NaN.
+                both = [[m[name][measure] for m in maps] for name in (one, other)]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    values.append(np.mean(how(*np.array(both, float))))
                 having.append(pair)
-                values.append(sum(each) / len(each))
         return over_networks(having, values)
 
     for name, how in ((TASK_LOSS, "task loss"), (LEAST_SQUARES, "least squares")):
@@ -213,7 +215,7 @@ def _rows(
         yield "CKA disagrees, layer to layer", measure, number, AGREES, "at most"
 
     number = compared(
-        TASK_LOSS, LEAST_SQUARES, "distance", lambda x, y: math.log10(x / y)
+        TASK_LOSS, LEAST_SQUARES, "distance", lambda x, y: np.log10(x / y)
     )
     measure = "orders of magnitude farther from network 2's own than least squares"
     yield "task loss leaves what network 2 knows", measure, number, 0.0, "at least"

@@ -79,6 +79,12 @@ def test_given_networks_are_combined_as_those_that_were_trained(
         assert encode(getattr(again, name)) == encode(getattr(first, name))
 
 
+def test_networks_that_diverged_are_not_combined():
+    config = dataclasses.replace(SMALL, learning_rate=1e20)
+    with pytest.raises(ValueError, match=r"diverged: 3 of 3 .* lower learning rate"):
+        run(config)
+
+
 def test_given_networks_must_be_of_the_model_and_width(outcome):
     file = str(outcome[1] / "networks" / "width-8.npz")
     with pytest.raises(WeightsError, match="weights of another network"):

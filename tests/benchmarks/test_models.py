@@ -334,6 +334,7 @@ def test_a_model_for_the_other_kind_of_data_is_rejected(name):
     ("make", "said"),
     [
         (lambda: models.build("resnet_20", DIGITS), "did you mean 'resnet20'"),
+        (lambda: models.build("cnn", DIGITS, width=8), "width: .* 'cnn' has one size"),
         (lambda: models.ResNet(10, depth=18), r"depth: expected 6n \+ 2 .* got 18"),
         (lambda: models.ResNet(10, **GROUP), "norm: expected 'batch' or 'layer'"),
         (lambda: models.VGG(10, **GROUP), "norm: expected 'batch' or 'layer'"),

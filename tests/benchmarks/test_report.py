@@ -12,6 +12,7 @@ import pytest
 
 import benchmarks
 from benchmarks import report
+from benchmarks.baselines import own_method
 from benchmarks.report import _figure, _rllc, _style, plots
 from benchmarks.report._figure import figure, forest
 from benchmarks.report._numbers import (
@@ -356,7 +357,7 @@ def test_a_folder_without_a_result_is_rejected(tmp_path):
 
 
 def test_a_method_looks_the_same_on_every_page():
-    names = [*_style.LEARNED, *_style.BASELINES, "package.module:optimizer"]
+    names = [*_style.LEARNED, *_style.BASELINES, "package.module.optimizer"]
     names += ["rllc_frozen_initial", "rllc_frozen_learned"]
     looks = [_style.method(name) for name in names]
     assert looks == [_style.method(name) for name in reversed(names)][::-1]
@@ -366,6 +367,24 @@ def test_a_method_looks_the_same_on_every_page():
     assert looks[0] == {**looks[0], "label": "RLLC", "linestyle": "solid"}
     assert _style.label("rllc_adam_frozen_initial") == "RLLC-Adam, frozen initial law"
     assert _style.label("schedule_free") == "Schedule free"
+
+
+def test_your_own_method_has_the_name_that_it_was_given_by():
+    method = own_method("optax:adamax").name
+    assert _style.label(method) == "optax.adamax"
+    assert _style.is_baseline(method)
+    assert _style.is_learned("mine.rllc_steps")
+    assert _style.is_baseline("my_rllc.adam")
+
+
+def test_a_method_with_a_part_of_rllc_is_no_baseline():
+    result = read(RESULTS / "mnist_mlp_compositions")
+    shown = _rllc.shown(result)
+    assert len(set(shown)) == len(shown)
+    for method in ("nadam_rllc", "sign_rllc", "muon_rllc", "schedule_free_rllc_adam"):
+        assert not _style.is_baseline(method)
+    (text,) = [text for _, text in _rllc.headlines(result) if "best baseline" in text]
+    assert "the best baseline, Muon" in text
 
 
 @hypothesis.given(st.floats(allow_nan=False, allow_infinity=False, width=32))

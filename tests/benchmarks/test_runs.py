@@ -128,7 +128,8 @@ def test_another_configuration_is_rejected_and_the_difference_named(tmp_path):
 def test_other_versions_are_not_mixed_into_a_run(tmp_path, monkeypatch):
     Run("rllc", CONFIG, tmp_path).stage("one", lambda: 1)
     versions = runs.versions
-    monkeypatch.setattr(runs, "versions", lambda c: versions(c) | {"jax": "99.0"})
+    other = {"jax": "99.0"}
+    monkeypatch.setattr(runs, "versions", lambda *named: versions(*named) | other)
     with pytest.raises(RunError, match=r"version of jax was '.*', now '99.0'"):
         Run("rllc", CONFIG, tmp_path)
 
@@ -149,6 +150,33 @@ def test_files_and_code_that_options_name_count_as_versions(tmp_path):
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {str(path)}
     assert own.methods[0] in before
+
+
+def test_files_in_the_data_folder_count_as_versions(tmp_path):
+    @dataclasses.dataclass
+    class Own:
+        dataset: str
+        weights: tuple[str, ...]
+
+    data, checkpoint = tmp_path / "own.npz", tmp_path / "checkpoint" / "d" / "leaf"
+    checkpoint.parent.mkdir(parents=True)
+    own = Own("own.npz", ("checkpoint",))
+    found = []
+    for content in ((b"1", b"1"), (b"2", b"1"), (b"2", b"2")):
+        data.write_bytes(content[0])
+        checkpoint.write_bytes(content[1])
+        versions = runs.header("rllc", own, tmp_path).versions
+        found.append((versions["own.npz"], versions["checkpoint"]))
+    files, folders = zip(*found, strict=True)
+    assert files[0] != files[1] == files[2]
+    assert folders[0] == folders[1] != folders[2]
+    # Neither a folder of a dataset's name nor a long text is a file of the user's.
+    (tmp_path / "digits").mkdir()
+    for text in ("digits", "0." * 1000):
+        assert text not in runs.header("rllc", Own(text, ()), tmp_path).versions
+    folder = runs.default_folder("rllc", own, tmp_path)
+    data.write_bytes(b"3")
+    assert runs.default_folder("rllc", own, tmp_path) != folder
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):

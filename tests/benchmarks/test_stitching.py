@@ -404,6 +404,32 @@ def test_claims_follow_from_the_numbers(relative, distance, low, verdicts):
     assert told["CKA disagrees with performance"] == "does not hold"
 
 
+@pytest.mark.parametrize("missing", [("distance", None), ("accuracy", 0.0)])
+def test_a_claim_without_a_number_is_undecided(missing):
+    measure, value = missing
+    pairs = [(0, 1), (1, 2), (2, 0)]
+    layers = _layers(0.95, 10.0, 0.99)
+    for maps in layers["layer"]:
+        for scores in maps.values():
+            scores[measure] = value
+    summary = {
+        "stitches": {
+            "layer": {m: {"relative_accuracy": _same(pairs, 0.9)} for m in maps}
+        },
+        "correlations": {
+            "task loss: affine": {i: _same(pairs, 0.9) for i in ("CKA", "CCA")}
+        },
+        "cross": None,
+    }
+    told = {row["claim"]: row for row in claims(pairs, layers, summary)}
+    claim = {
+        "distance": "task loss leaves what network 2 knows",
+        "accuracy": "a low rank is enough: least squares",
+    }[measure]
+    assert told[claim]["verdict"] == "undecided"
+    assert told[claim]["mean"] is None
+
+
 def _relative(maps):
     return [(name, scores["relative_accuracy"]) for name, scores in maps[0].items()]
 
