@@ -22,7 +22,7 @@ Comparison = Callable[[Float[Array, " m"], Float[Array, " m"]], Float[Array, ""]
 
 def samples(x: Any) -> Float[Array, "n p"]:
     """Return a matrix of one row per sample; raise a ValueError for another shape."""
-    x = jnp.asarray(x)
+    x = real("x", jnp.asarray(x))
     if x.ndim != 2:
         raise ValueError(f"x: expected shape (samples, features), got {x.shape}")
     return x
@@ -129,12 +129,11 @@ def _correlation(u: Array, v: Array) -> Array:
 
 @jax.jit
 def _rank_correlation(u: Array, v: Array) -> Array:
-    ranks = (jax.scipy.stats.rankdata(w).astype(w.dtype) for w in (u, v))
-    return _correlation(*ranks)
+    return _correlation(*(jax.scipy.stats.rankdata(w) for w in (u, v)))
 
 
 def _vectors(u: Any, v: Any) -> tuple[Array, Array]:
-    u, v = jnp.asarray(u), jnp.asarray(v)
+    u, v = (real("u and v", jnp.asarray(each)) for each in (u, v))
     if u.ndim != 1 or u.shape != v.shape:
         raise ValueError(
             f"u and v: expected two vectors of one length, got shapes {u.shape} and "
@@ -199,18 +198,21 @@ def _rsa(x: Array, y: Array, distance: Distance, compare: Comparison) -> Array:
         values = square_of_samples("distance", distance, each)[upper]
         rounding = 32 * jnp.finfo(values.dtype).eps * jnp.abs(values).max()
         differ &= values.max() - values.min() > rounding
-        if compare is spearman:  # Equal distances tie, whatever their rounding.
-            values = _classes(values, rounding)
-        distances.append(values)
+        distances.append(_ranks(values, rounding) if compare is spearman else values)
+    compare = pearson if compare is spearman else compare
     return jnp.where(differ, compare(*distances), jnp.nan)
 
 
-def _classes(values: Array, rounding: Array) -> Array:
-    """Number distinct values in ascending order; neighbours within rounding are one."""
-    order = jnp.argsort(values)
-    apart = jnp.diff(values[order]) > rounding
-    numbers = jnp.concatenate([jnp.zeros(1), jnp.cumsum(apart)])
-    return jnp.zeros_like(values).at[order].set(numbers.astype(values.dtype))
+def _ranks(values: Array, rounding: Array) -> Array:
+    """Return the mean rank of the values that equal each up to rounding.
+
+    Values tie with those near them, not through them: among many values, a chain of
+    neighbours that are each within rounding would join nearly all.
+    """
+    ascending = jnp.sort(values)
+    below = jnp.searchsorted(ascending, values - rounding, side="left")
+    up_to = jnp.searchsorted(ascending, values + rounding, side="right")
+    return (below + up_to).astype(values.dtype)  # twice the rank, less one
 
 
 def mutual_neighbours(

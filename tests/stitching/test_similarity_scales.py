@@ -2,11 +2,14 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.spatial.distance import pdist
 
 import stitching
 from stitching import similarity
@@ -235,6 +238,29 @@ def test_distances_equal_up_to_rounding_tie_in_rsa():
         index = jax.tree_util.Partial(similarity.rsa, distance=distance)
         got = similarity.rsa(*short(x, y), distance=distance)
         np.testing.assert_allclose(got, in_float64(index, x, y), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["euclidean", "correlation"])
+def test_many_distances_that_are_near_each_other_are_not_ties(name):
+    """Half a million distances lie closer than rounding, each to the next."""
+    rng = np.random.default_rng(4)
+    shared = rng.normal(size=(1000, 64))
+    x, y = (np.maximum(shared + rng.normal(size=(1000, 64)), 0) for _ in range(2))
+    distance = {
+        "euclidean": similarity.euclidean_distance,
+        "correlation": similarity.correlation_distance,
+    }[name]
+    wanted: Any = stats.spearmanr(pdist(x, name), pdist(y, name))
+    got = similarity.rsa(*short(x, y), distance=distance)
+    np.testing.assert_allclose(got, wanted.statistic, atol=1e-4)
+
+
+def test_ranks_of_integers_keep_their_halves():
+    u, v = np.array([1, 1, 2, 3]), np.array([1, 2, 2, 3])
+    wanted: Any = stats.spearmanr(u, v)
+    assert float(similarity.spearman(u, v)) == pytest.approx(wanted.statistic, 1e-6)
+    counts = similarity.euclidean_distance(np.array([[0, 0], [3, 4]]))
+    np.testing.assert_array_equal(counts, [[0, 5], [5, 0]])
 
 
 def test_distances_have_gradients_without_keeping_every_difference():
