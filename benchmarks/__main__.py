@@ -34,20 +34,20 @@ _Folder = Annotated[
 
 EXPERIMENTS = ("rllc", "combinability", "stitching")
 _SPEED_ABOUT = (
-    "\n\nLeave the machine alone meanwhile. A finished measurement is shown again "
-    "rather than repeated: to measure anew, name another folder."
+    "\n\nKeep the machine otherwise idle. A finished measurement is shown again "
+    "rather than repeated: to measure again, give another folder."
 )
 # Modules of `benchmarks.speed`, and their help.
 SPEED = {
     "rllc": (
-        "Time one step of RLLC, Adam and AdEMAMix, in turns.\n\nEach step is compiled "
-        "and works in place; ratios are to Adam's time in the same round and to the "
-        "time that its memory traffic takes."
+        "Time one step of RLLC, Adam and AdEMAMix, alternately.\n\nEach step is "
+        "compiled and works in place; ratios are to Adam's time in the same round and "
+        "to the time that its memory traffic takes."
     ),
-    "combinability": "Time matching and combining against plain loops, in turns.",
+    "combinability": "Time matching and combining against plain loops, alternately.",
     "stitching": (
         "Time task-loss matching and measures from moments against the usual "
-        "implementations, in turns."
+        "implementations, alternately."
     ),
 }
 COMMANDS = {
@@ -55,7 +55,7 @@ COMMANDS = {
     "rllc": "Compare RLLC with other optimizers, and with itself frozen.",
     "combinability": "Train networks, align them, and combine them.",
     "stitching": "Join the front of one network to the back of another.",
-    "speed": "Time what is meant to be fast: speed rllc, combinability or stitching.",
+    "speed": "Measure speed: speed rllc, combinability or stitching.",
     "report": "Draw the page of finished runs again, or compare several.",
 }
 
@@ -133,11 +133,11 @@ def _tour(arguments: Sequence[str]) -> None:
 
 def _experiment(name: str, arguments: Sequence[str]) -> None:
     """Parse options in groups, with the configuration's docstrings as their help."""
-    package = importlib.import_module(f"benchmarks.{name}")
-    default = package.Config()
+    Config = importlib.import_module(f"benchmarks.configs.{name}").Config
+    default = Config()
     if "--quick" in arguments:
         default = dataclasses.replace(default, **default.quick)
-    docs = [inspect.getdoc(kind) or "" for kind in reversed(package.Config.__mro__)]
+    docs = [inspect.getdoc(kind) or "" for kind in reversed(Config.__mro__)]
     helps = "\n".join(doc.partition("Args:\n")[2] for doc in docs[1:])
     helps = re.sub(r"\n {8}", " ", helps)
     members: list[Any] = []
@@ -161,7 +161,8 @@ def _experiment(name: str, arguments: Sequence[str]) -> None:
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
     groups = [vars(getattr(found, group)) for group in _GROUPS]
-    config = package.Config(**dict(collections.ChainMap(*groups)))
+    config = Config(**dict(collections.ChainMap(*groups)))
+    package = importlib.import_module(f"benchmarks.{name}")
     _show(package.run, name, config, found.out, data_directory=found.data)
 
 
@@ -181,11 +182,11 @@ def _speed(arguments: Sequence[str]) -> None:
     name = (list(arguments) or ["--help"])[0]
     about = {kind: text.partition("\n")[0] for kind, text in SPEED.items()}
     if name in ("-h", "--help"):
-        print(_help(" speed", "Time what is meant to be fast, in turns.\n", about))
+        print(_help(" speed", "Measure speed against named baselines.\n", about))
         return
     if name not in SPEED:
         sys.exit(_unknown("measurement", name, SPEED))
-    from benchmarks.speed._config import CONFIGS
+    from benchmarks.configs.speed import CONFIGS
 
     kind = Annotated[CONFIGS[name], tyro.conf.arg(name="")]
     asked = tyro.cli(
@@ -260,7 +261,7 @@ def _help(command: str, about: str, commands: Mapping[str, str]) -> str:
 def _unknown(what: str, name: str, known: Mapping[str, Any]) -> int:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    _say(f"error: unknown {what} {name}{hint} (there are {', '.join(known)})")
+    _say(f"error: unknown {what} {name}{hint} (expected one of {', '.join(known)})")
     return _USER_ERROR
 
 

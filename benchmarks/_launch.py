@@ -53,7 +53,7 @@ def compile_once(folder: Path) -> Iterator[None]:
 
 
 class Bars(Progress):
-    """A bar for all stages, with an estimate of what is left, and one for the stage.
+    """A bar for all stages, with the estimated remaining time, and one for the stage.
 
     Where there is no terminal to draw on, each stage is a line when it is finished.
     """

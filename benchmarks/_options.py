@@ -1,6 +1,5 @@
 """Options that experiments share, and what options name."""
 
-import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -76,7 +75,7 @@ def import_object(option: str, path: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What every experiment is asked.
+    """Options common to all experiments.
 
     Args:
         dataset: "digits" (embedded), or "mnist", "fashion_mnist", "cifar10", "cifar100"
@@ -99,7 +98,7 @@ class Options:
     quick: ClassVar[dict[str, Any]] = {}  # what `--quick` has in place of the defaults
 
     def check(self, models: Iterable[str]) -> None:
-        """Raise if a name is not known: `models` are those that there are."""
+        """Raise if a name is not known; `models` are the known models."""
         check_name("precision", self.precision, get_args(Precision))
         check_name("dtype", self.dtype, get_args(Dtype))
         if not is_import_path(self.model):
@@ -108,7 +107,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkOptions(Options):
-    """What experiments on trained networks are asked.
+    """Options of experiments on trained networks.
 
     Args:
         weights: trained networks of one width: files of published ones (.npz or
@@ -118,7 +117,7 @@ class NetworkOptions(Options):
         weights_mapping: import path of a function that reads your own files of weights:
             it takes a path and returns nested dicts of arrays.
         networks: how many networks are trained.
-        seed: of all that is drawn.
+        seed: seed of every random draw.
     """
 
     weights: tuple[str, ...] = ()
@@ -130,18 +129,3 @@ class NetworkOptions(Options):
         """Raise if a name is not known or a number is out of range."""
         super().check(models)
         check_counts(self, networks=2, seed=0)
-
-
-def computed_in(precision: Precision) -> contextlib.AbstractContextManager[None]:
-    """Compute float32 products that are traced within in this precision."""
-    import jax  # help and checks of options do without
-
-    return jax.default_matmul_precision(precision)
-
-
-def module_dtype(dtype: Dtype) -> Any:
-    """Return the `dtype` of modules whose layers compute in it."""
-    import jax.numpy as jnp
-
-    # Float32 is what inputs and variables are: modules then ask for nothing.
-    return jnp.bfloat16 if dtype == "bfloat16" else None

@@ -11,7 +11,7 @@ from benchmarks.report import Page
 
 
 def print_page(page: Page, path: Path, console: Console) -> None:
-    """Prints the head of a page, its main tables and sentences, and where it is."""
+    """Print the head of a page, its main tables and sentences, and where it is."""
     if page.question:
         console.print(f"\n{page.question}\n", style="dim", highlight=False)
     numbers = Table.grid(padding=(0, 2))
@@ -19,8 +19,7 @@ def print_page(page: Page, path: Path, console: Console) -> None:
         numbers.add_row(f"[bold]{escape(number)}[/bold]", escape(text))
     console.print(numbers, "")
     for section in page.sections:
-        shown = "esults" in section.title or not page.question
-        for title, table in section.tables if shown else ():
+        for title, table in section.tables if section.printed else ():
             count = 4 if page.question else len(table.columns)
             grid = Table(
                 title=title or section.title,

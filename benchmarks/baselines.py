@@ -1,6 +1,6 @@
 """The optimizers that others are compared with, and what is tuned in each.
 
-Every rate is sought over three decades, centred where the method's authors or common
+Every rate is searched over three decades, centred where the method's authors or common
 practice put it. Momentum's and Nesterov's decay and AdamW's weight decay are tuned
 together with the rate. What is not tuned has its authors' value, given in `fixed` or,
 where it depends on the length of the run, in the function that builds the method.
@@ -8,7 +8,7 @@ where it depends on the length of the run, in the function that builds the metho
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ _WARMUP, _DECAYED = 0.05, 0.2  # shares of the run in which the last rises and f
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """An interval that a hyper-parameter is sought in, uniformly on its scale."""
+    """An interval that a hyper-parameter is searched in, uniformly on its scale."""
 
     low: float
     high: float
@@ -76,8 +76,8 @@ class Method:
     space: Mapping[str, Range]
     # Hyper-parameters that are not tuned, for the record.
     fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    # Whether the method follows a schedule; one that does not is trained in one
-    # way, whichever schedule the others follow.
+    # Whether the method follows a schedule; one that does not is trained
+    # once, whatever the schedules of the others.
     scheduled: bool = True
     # As in `benchmarks.networks.train`.
     eval_params: Callable[[Any, Any], Any] | None = None
@@ -108,12 +108,6 @@ class Maker:
         return self.method.build(Horizon(self.steps, hyper["schedule"]), hyper)
 
 
-class ScaleByAggMoState(NamedTuple):
-    """One velocity for each decay, each shaped like the parameters."""
-
-    velocities: tuple[optax.Updates, ...]
-
-
 def scale_by_aggmo(
     decays: tuple[float, ...] = (0.0, 0.9, 0.99),
 ) -> optax.GradientTransformation:
@@ -128,17 +122,17 @@ def scale_by_aggmo(
         damping", 2019 (arXiv 1804.00325), section 3.
     """
 
-    def init(params: optax.Params) -> ScaleByAggMoState:
-        return ScaleByAggMoState(tuple(optax.tree.zeros_like(params) for _ in decays))
+    traces = [optax.trace(decay) for decay in decays]
+
+    def init(params: optax.Params) -> tuple[optax.OptState, ...]:
+        return tuple(trace.init(params) for trace in traces)
 
     def update(updates, state, params=None):
         del params
-        velocities = tuple(
-            jax.tree.map(lambda v, g, decay=decay: decay * v + g, velocity, updates)
-            for decay, velocity in zip(decays, state.velocities, strict=True)
-        )
-        average = jax.tree.map(lambda *v: sum(v) / len(decays), *velocities)
-        return average, ScaleByAggMoState(velocities)
+        found = [t.update(updates, s) for t, s in zip(traces, state, strict=True)]
+        velocities, state = zip(*found, strict=True)
+        average = jax.tree.map(lambda *v: sum(v) / len(v), *velocities)
+        return average, state
 
     return optax.GradientTransformation(init, update)
 

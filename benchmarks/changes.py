@@ -21,8 +21,8 @@ class Change:
         classes: the number of classes.
 
     Example:
-        >>> from benchmarks.networks import Data
-        >>> data = Data(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([2]))
+        >>> from benchmarks.data import Split
+        >>> data = Split(jnp.array([[1.0, 2.0, 3.0]]), jnp.array([2]))
         >>> change = Change("labels", every=100, classes=10)
         >>> [int(change(data, step).targets[0]) for step in (0, 99, 100, 199, 200)]
         [2, 2, 9, 9, 3]

@@ -81,14 +81,16 @@ def over_networks(
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
+def pair_interval(pairs: Sequence[Pair], values: Any) -> dict[str, Any]:
+    """Return a `PairInterval` from the values of the pairs."""
+    return {"pairs": np.asarray(values, float), **over_networks(pairs, values)}
+
+
 def interval_of(
     pairs: Sequence[Pair], found: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Return a `PairInterval` of each metric from the values of the pairs."""
-    return {
-        metric: {"pairs": np.asarray(values, float), **over_networks(pairs, values)}
-        for metric, values in found.items()
-    }
+    """Return a `PairInterval` of each metric."""
+    return {metric: pair_interval(pairs, values) for metric, values in found.items()}
 
 
 def rank_correlation(x: Any, y: Any) -> float:

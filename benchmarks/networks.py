@@ -12,8 +12,8 @@ import numpy as np
 import optax
 
 from benchmarks import data, models, weights
-from benchmarks._options import module_dtype
 from benchmarks.changes import Change
+from benchmarks.data import Split
 from benchmarks.models import Network, network
 from benchmarks.runs import Folder, Progress, Run
 from benchmarks.training import Optimizer, fit, for_each_run, unstacked
@@ -27,30 +27,15 @@ def quiet(done: int, total: int) -> None:
     """Report no progress."""
 
 
-class Data(NamedTuple):
-    """Rows on the device."""
-
-    inputs: jax.Array
-    targets: jax.Array
-
-    def first(self, count: int) -> "Data":
-        """Return the first rows."""
-        return Data(*(x[:count] for x in self))
-
-    def taken(self, rows: np.ndarray) -> "Data":
-        """Return rows by their indices."""
-        return Data(*(x[rows] for x in self))
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """A network to train and the data it is trained and judged on."""
+    """A network to train and the data it is trained and evaluated on."""
 
     name: str  # the dataset's name
     network: Network  # the network
-    train: Data  # the training data
-    validation: Data  # the data that hyper-parameters are chosen on
-    test: Data  # the data that is looked at last
+    train: Split  # the training data
+    validation: Split  # the data that hyper-parameters are chosen on
+    test: Split  # the data of the final evaluation
 
     @property
     def example(self) -> jax.ShapeDtypeStruct:
@@ -74,11 +59,11 @@ def make_task(dataset: Any, model: Any) -> Task:
                 f"dataset.{name}: expected as many inputs as targets and at least one, "
                 f"got {rows} and {targets}"
             )
-        splits[name] = Data(jnp.asarray(split.inputs), jnp.asarray(split.targets))
+        splits[name] = Split(jnp.asarray(split.inputs), jnp.asarray(split.targets))
     return Task(dataset.name, network(model), **splits)
 
 
-# What the experiments begin with.
+# The setup that experiments share.
 
 
 def open_run(
@@ -106,7 +91,9 @@ def configured_task(
 ) -> Task:
     """Return the task of a model, by default of the one that a configuration names."""
     if model is None:
-        dtype, options = module_dtype(config.dtype), config.model_options
+        # Float32 is what inputs and variables are: modules then ask for nothing.
+        dtype = jnp.bfloat16 if config.dtype == "bfloat16" else None
+        options = config.model_options
         model = models.build(config.model, dataset, dtype, width=width, options=options)
     return make_task(dataset, model)
 
@@ -283,7 +270,7 @@ class Score(NamedTuple):
     accuracy: Any
 
 
-def score(network: Network, variables: Any, data: Data) -> Score:
+def score(network: Network, variables: Any, data: Split) -> Score:
     """Return the mean cross entropy and accuracy of all rows, in evaluation mode.
 
     Rows are evaluated in chunks, so that memory does not grow with their number.
@@ -293,7 +280,7 @@ def score(network: Network, variables: Any, data: Data) -> Score:
 
     def sums(first: jax.Array) -> tuple[jax.Array, jax.Array]:
         rows = first + jnp.arange(size)
-        chunk = Data(*(jnp.take(x, rows, axis=0, mode="clip") for x in data))
+        chunk = Split(*(jnp.take(x, rows, axis=0, mode="clip") for x in data))
         losses, hits = row_scores(network.apply(variables, chunk.inputs), chunk.targets)
         counts = rows < count  # rows past the end repeat the last one
         total = [jnp.sum(jnp.where(counts, value, 0.0)) for value in (losses, hits)]
@@ -387,7 +374,7 @@ def train_networks(
     progress: Advance | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> tuple[list[Any], dict[str, list[float]]]:
-    """Train networks that are alike but for their seeds."""
+    """Train networks that differ only in their seeds."""
     history = train(
         task,
         _Cosine(steps, weight_decay, scaling),

@@ -71,7 +71,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Header(Record):
-    """What was asked and where it runs."""
+    """Configuration, versions and machine of a run."""
 
     schema: int  # the version of the result's format
     experiment: str  # A name in `RESULTS`
@@ -84,7 +84,7 @@ class Header(Record):
 
 
 class Result(Header):
-    """What every result has."""
+    """Fields common to all results."""
 
     seconds: float  # computing time of all stages together
 

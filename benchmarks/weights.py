@@ -16,8 +16,8 @@ width, dense weights out × in), for the two networks that are published so::
 each with `.weight`, `.bias` and for norms `.running_mean`, `.running_var`. Also read:
 `downsample` for `shortcut`, `fc` for `linear`, `module.` before every name, and
 residual networks whose shortcuts have no weights (option A). `num_batches_tracked` is
-ignored. A folder is an Orbax checkpoint of a network's variables or parameters. What is
-of no such kind, your own function reads: `mapping`.
+ignored. A folder is an Orbax checkpoint of a network's variables or parameters. Any
+other format is read by your own function: `mapping`.
 """
 
 import io
@@ -175,7 +175,7 @@ def read_networks(
 def check_files(
     paths: Iterable[str], directory: Folder = None, mapping: str | None = None
 ) -> None:
-    """Raise if `read_networks` could not even begin."""
+    """Raise early if files are missing or of an unknown kind."""
     if mapping is not None:
         import_object("weights_mapping", mapping)
     for name in paths:
@@ -244,7 +244,7 @@ def _check(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         return f"{array.dtype}{list(array.shape)}"
 
     def fits(array: Any, wanted: Any) -> bool:
-        # Any precision will do, but whole numbers are no weights.
+        # Any precision will do, but integers are not weights.
         kinds = {jnp.issubdtype(a.dtype, jnp.floating) for a in (array, wanted)}
         return array.shape == wanted.shape and len(kinds) == 1
 

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import data
-from benchmarks._options import computed_in
 from benchmarks.combinability import _studies
-from benchmarks.combinability._config import Config
 from benchmarks.combinability._matchings import matched
 from benchmarks.combinability._result import Result
 from benchmarks.combinability._variances import variances
+from benchmarks.configs.combinability import Config
 from benchmarks.intervals import judged
 from benchmarks.networks import (
     Task,
@@ -60,7 +59,7 @@ def run(
     widths = config.chosen_widths if model is None else (1,)
     here.expect(len(widths) * (8 + len(_studies.CELLS) + len(config.matchings)))
     found = {}
-    with computed_in(config.precision):
+    with jax.default_matmul_precision(config.precision):
         for width in widths:
             task = configured_task(config, dataset, model, width)
             found[str(width)] = _run_width(config, here, task, width, data_directory)

@@ -1,4 +1,4 @@
-"""Networks matched otherwise than by weights: by activations, and straight through.
+"""Other matchings than by weights: by activations, and straight through.
 
 Where combinations of networks that were matched by weights do not work, this tells
 whether the matching is at fault or the networks are.
@@ -14,11 +14,12 @@ import numpy as np
 
 import combinability
 from benchmarks.combinability import _studies
-from benchmarks.intervals import Pair, interval_of
-from benchmarks.networks import Data, row_scores
+from benchmarks.data import Split
+from benchmarks.intervals import Pair, pair_interval
+from benchmarks.networks import row_scores
 from combinability import permutations
 
-# Calibration rows that are looked at together.
+# Calibration rows of a batch.
 _BATCH = 100
 Find = Callable[[Pair], combinability.Matching]
 
@@ -40,18 +41,18 @@ def matched(study: _studies.Study, name: str, key: jax.Array) -> dict[str, Any]:
     ]
     other = dataclasses.replace(study, permutations=found)
     return {
-        "moved": interval_of(study.ring, {"": np.asarray(moved)})[""],
+        "moved": pair_interval(study.ring, np.asarray(moved)),
         "controls": other.controls(("matched", "matched, repaired")),
         "combinations": other.combine(_studies.UNIFORM, key),
     }
 
 
-def _batches(study: _studies.Study) -> Iterator[Data]:
+def _batches(study: _studies.Study) -> Iterator[Split]:
     """Batches of one size, of all calibration rows but the last few."""
     rows = study.metrics.calibration
     size = min(_BATCH, len(rows.inputs))
     for start in range(0, len(rows.inputs) - size + 1, size):
-        yield Data(*(x[start : start + size] for x in rows))
+        yield rows.taken(slice(start, start + size))
 
 
 def _by_activations(study: _studies.Study) -> Find:
@@ -70,7 +71,7 @@ def _straight_through(study: _studies.Study) -> Find:
     """Starts at the permutation that was found by weights."""
     batches, network = list(_batches(study)), study.metrics.network
 
-    def loss(variables: Any, batch: Data) -> jax.Array:
+    def loss(variables: Any, batch: Split) -> jax.Array:
         if "batch_stats" in variables:  # those of a midpoint are of no network
             logits, _ = network.train(variables, batch.inputs, jax.random.key(0))
         else:

@@ -10,7 +10,7 @@ import combinability
 import rllc
 from benchmarks import data
 from benchmarks.combinability import _studies
-from benchmarks.combinability._config import Config
+from benchmarks.configs.combinability import Config
 from benchmarks.networks import (
     Advance,
     Task,

@@ -98,9 +98,9 @@ class Variances(Record):
 
 
 class Matched(Record):
-    """Networks that are matched otherwise than by weights; over a ring."""
+    """Networks matched in another way than by weights; over a ring."""
 
-    moved: PairInterval  # fraction of units that are placed otherwise than by weights
+    moved: PairInterval  # fraction of units that are placed differently than by weights
     controls: Controls  # "matched" and "matched, repaired"
     combinations: Combinations  # uniform ones, a coefficient for each parameter
 

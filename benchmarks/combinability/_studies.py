@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import combinability
-from benchmarks.combinability._config import Config
-from benchmarks.intervals import Pair, interval_of, over_networks
+from benchmarks.configs.combinability import Config
+from benchmarks.data import Split
+from benchmarks.intervals import Pair, interval_of, over_networks, pair_interval
 from benchmarks.models import Network
-from benchmarks.networks import Advance, Data, Task, quiet, row_scores
+from benchmarks.networks import Advance, Task, quiet, row_scores
 from combinability import coefficients, permutations
 
 Scores = dict[str, jax.Array]
@@ -44,9 +45,9 @@ class Metrics:
     """Mean losses (nats) and errors (fractions) on fixed training and test rows."""
 
     network: Network  # the architecture
-    train: Data  # training rows that losses are measured on
-    test: Data  # test rows
-    calibration: Data  # other training rows, for REPAIR, statistics and temperatures
+    train: Split  # training rows that losses are measured on
+    test: Split  # test rows
+    calibration: Split  # other training rows, for REPAIR, statistics and temperatures
 
     def scores(self, variables: Any) -> Scores:
         """Return "train_loss", "train_error", "test_loss" and "test_error"."""
@@ -312,7 +313,7 @@ class Study:
         asked = ("distribution", "granularity", "aligned")
         return {
             "cell": {name: getattr(cell, name) for name in asked},
-            "repaired": interval_of(pairs, {"": repaired})[""] if repaired else None,
+            "repaired": pair_interval(pairs, repaired) if repaired else None,
             **{metric: spread(metric) for metric in self.scores[0]},
         }
 

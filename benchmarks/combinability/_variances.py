@@ -11,11 +11,11 @@ the layer are the networks' own, then the variance of its outputs is
 on average over t. At the first layer this is exact where the weights of a unit share
 their coefficient; where each weight has its own, it assumes inputs that are not
 correlated, or else differences that inputs have in common average out. At the middle of
-the segment (m = 1/2, v = 0) it collapses as far as the outputs of the two networks are
-uncorrelated (Jordan et al., 2022, arXiv 2211.08403); at the vertices of the hypercube
-(v = 1/4) not at all, and beyond them it grows. The part that v = 0 leaves is the
-signal: the variance of what the mean of the coefficients gives. The rest differs from
-draw to draw.
+the segment (m = 1/2, v = 0) it collapses to the extent that the outputs of the two
+networks are uncorrelated (Jordan et al., 2022, arXiv 2211.08403); at the vertices of
+the hypercube (v = 1/4) not at all, and beyond them it grows. The part that v = 0 leaves
+is the signal: the variance of what the mean of the coefficients gives. The rest differs
+from draw to draw.
 """
 
 import functools
@@ -29,7 +29,7 @@ import numpy as np
 import combinability
 import stitching
 from benchmarks.combinability import _studies
-from benchmarks.intervals import Pair, interval_of
+from benchmarks.intervals import Pair, interval_of, pair_interval
 
 # Combinations of each pair and distribution.
 _SAMPLES = 20
@@ -51,8 +51,8 @@ def variances(study: _studies.Study) -> dict[str, Any]:
 
     def over_pairs(path: str) -> dict[str, Any]:
         found = [row[path] for row in rows]
-        correlation = {"": [one["correlation"] for one in found]}
-        return {"correlation": interval_of(study.ring, correlation)[""]} | {
+        correlation = [one["correlation"] for one in found]
+        return {"correlation": pair_interval(study.ring, correlation)} | {
             name: interval_of(
                 study.ring,
                 {cell.name: [one[name][cell.name] for one in found] for cell in cells},

@@ -1,7 +1,7 @@
 """What a loaded dataset is."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -10,9 +10,8 @@ class DataError(ValueError):
     """A data file is missing, damaged, or could not be downloaded."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """One part of a dataset.
+class Split(NamedTuple):
+    """One part of a dataset, or some of its rows; NumPy or JAX arrays.
 
     Attributes:
         inputs: images, float32 of shape (n, height, width, channels); vectors, float32
@@ -21,8 +20,16 @@ class Split:
             length).
     """
 
-    inputs: np.ndarray
-    targets: np.ndarray
+    inputs: Any
+    targets: Any
+
+    def taken(self, rows: Any) -> "Split":
+        """Return rows by their indices, or a slice of them."""
+        return Split(*(x[rows] for x in self))
+
+    def first(self, count: int) -> "Split":
+        """Return the first rows."""
+        return self.taken(slice(count))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ Variables = dict[str, Any]
 class Network:
     """A Linen module as pure functions; equal modules give equal networks.
 
-    Variables have parameters under "params" and what training changes besides, such as
+    Variables have parameters under "params" and what else training changes, such as
     statistics of BatchNorm, under other names. Whether the module trains is told by its
     argument `train`, `training`, `deterministic` or `use_running_average`, if it has
     one.

@@ -78,8 +78,14 @@ def page(runs: Runs, shown: Comparison) -> Page:
         subtitle=", ".join(names),
         sections=[
             Section("What came out", figures=figures),
-            Section("What differs", same, tables=tables),
-            Section("Every number", [shown.meaning], tables=numbers, folded=True),
+            Section("What differs", same, tables=tables, printed=True),
+            Section(
+                "Every number",
+                [shown.meaning],
+                tables=numbers,
+                folded=True,
+                printed=True,
+            ),
             Section("How they were made", bullets=commands),
         ],
     )

@@ -66,7 +66,7 @@ def _moments(values: Any) -> tuple[float, float, int]:
 
 
 def fixed(value: float, decimals: int) -> str:
-    """A number with so many decimals and a true minus sign."""
+    """A number with a given number of decimals and a true minus sign."""
     if not math.isfinite(value):
         return "–"
     return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")

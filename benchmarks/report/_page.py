@@ -36,6 +36,7 @@ class Section(NamedTuple):
     tables: Sequence[tuple[str, Table]] = ()
     code: str = ""
     folded: bool = False
+    printed: bool = False  # whether commands print its tables when they are finished
 
 
 class Page(NamedTuple):

@@ -65,7 +65,7 @@ def sections(result: Any) -> list[Section]:
     return [
         Section("Learning curves", notes, figures=curves + accuracy + seconds),
         Section("Paired differences", figures=_differences(result)),
-        Section("Results", [texts["table"]], tables=[*_tables(result)]),
+        Section("Results", [texts["table"]], tables=[*_tables(result)], printed=True),
         Section("What was learned", figures=[*_laws(result)]),
         Section("Sensitivity to the learning rate", figures=trials),
         *_problems(result),

@@ -12,7 +12,7 @@ from benchmarks.report._figure import Figure, Panel, figure, panel
 from benchmarks.report._numbers import over_seeds
 from benchmarks.report._style import is_learned, label, strong
 
-# What learning the law is worth, and what a law is worth.
+# The effect of learning the law, and of the law.
 _QUESTIONS = (
     ("rllc", "rllc_frozen_initial", "RLLC to itself frozen"),
     ("rllc", "momentum", "RLLC to momentum"),

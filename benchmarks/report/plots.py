@@ -100,18 +100,16 @@ def over(
     numbers: Sequence[Interval],
     *,
     shift: float = 0.0,
-    zero: float = 0.0,
     ax: Axes | None = None,
     **line: Any,
 ) -> Axes:
     """Plot numbers side by side with their intervals, joined by a line.
 
-    A dot is filled where the interval excludes `zero`.
+    A dot is filled where the interval excludes zero.
 
     Args:
         numbers: at places 0, 1, …
         shift: added to the places, so that several lines stand apart.
-        zero: a horizontal line.
         ax: axes to draw on; by default those of a new figure.
         **line: of Matplotlib's `plot`.
 
@@ -121,14 +119,13 @@ def over(
         [-1.0, 0.5]
     """
     ax = plt.subplots()[1] if ax is None else ax
-    ax.axhline(zero, color=FAINT, linewidth=0.9, zorder=1)
+    ax.axhline(0.0, color=FAINT, linewidth=0.9, zorder=1)
     places, rows = np.arange(len(numbers)) + shift, np.array(numbers, float)
     look: dict[str, Any] = {"linewidth": 1.0} | line
     drawn = ax.plot(places, rows[:, 0], **look)[0]
     colour = drawn.get_color()
     for place, number in zip(places, numbers, strict=True):
-        clear = number.low > zero or number.high < zero
-        face = colour if clear else COLOURS["page"][0]
+        face = colour if number.side else COLOURS["page"][0]
         ax.plot([place] * 2, [number.low, number.high], color=colour, linewidth=1.6)
         dot: dict[str, Any] = {"markersize": 5, "markerfacecolor": face}
         ax.plot([place], [number.mean], "o", color=colour, **dot)

@@ -1,4 +1,4 @@
-"""Optimizers that are judged by an average of their parameters."""
+"""Optimizers that are evaluated at an average of their parameters."""
 
 from typing import Any, NamedTuple
 

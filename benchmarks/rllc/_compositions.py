@@ -1,4 +1,4 @@
-"""RLLC with another law, in another optimizer's place of momentum, and under averages.
+"""RLLC with another law, in place of another optimizer's momentum, and averaged.
 
 The same methods without it are among the baselines or stand next to them.
 """
@@ -22,7 +22,7 @@ from benchmarks.rllc._averages import averaged, evaluated, looking_ahead
 
 
 def _momentum() -> optax.GradientTransformation:
-    """RLLC whose initial law has gain 1, to stand before what sets steps' size."""
+    """RLLC whose initial law has gain 1, for use before a step-size rule."""
     memory = rllc.decays(0.0, 0.9, 0.99)
     initial = memory.initial_law / (memory.initial_law @ memory.spectrum.gain)
     return rllc.scale_by_rllc(memory, rllc.LearningLaw(initial=initial))
@@ -46,7 +46,7 @@ def _rllc_muon(rate: Any) -> optax.GradientTransformation:
 
 
 def _muon_rllc(rate: Any) -> optax.GradientTransformation:
-    # At a rate of 1 Muon's steps go downhill already.
+    # At a rate of 1 Muon's steps are already descent directions.
     return optax.chain(_muon(1.0), _momentum(), optax.scale_by_schedule(rate))
 
 

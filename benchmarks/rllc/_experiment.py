@@ -3,17 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 import rllc
 from benchmarks import data
-from benchmarks._options import computed_in
 from benchmarks.baselines import BASELINES, Maker, Method, own_method
 from benchmarks.changes import Change
+from benchmarks.configs.rllc import LEARNED_FROM, Config
 from benchmarks.networks import History, Task, configured_task, open_run, train
 from benchmarks.rllc import _tuning
 from benchmarks.rllc._compositions import COMPOSITIONS
-from benchmarks.rllc._config import LEARNED_FROM, Config
 from benchmarks.rllc._laws import (
     law_probe,
     linear_memory,
@@ -108,7 +108,7 @@ def compare(
     """Return the fields of a `Result`."""
     compared = _methods(config, ()) if compared is None else compared
     found: dict[str, dict[str, Any]] = {}
-    with computed_in(config.precision):
+    with jax.default_matmul_precision(config.precision):
         for method in compared:
             source = found.get(LEARNED_FROM.get(method.name, ""), {})
             laws = {schedule: one["learned_law"] for schedule, one in source.items()}

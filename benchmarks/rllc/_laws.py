@@ -40,8 +40,8 @@ def linear_memory(
 ) -> rllc.LinearMemory | None:
     """Return the memory whose units an optimizer's law combines, if it is linear.
 
-    An optimizer does not show what it was made of: its memory is caught when it makes
-    its first state.
+    An optimizer does not expose its memory, so it is intercepted when the optimizer
+    makes its first state.
 
     Args:
         optimizer: one whose state `law_probe` reads.

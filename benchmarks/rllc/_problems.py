@@ -1,4 +1,4 @@
-"""Deterministic problems, where nothing but the optimizer decides."""
+"""Deterministic problems, where only the optimizer matters."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.baselines import Maker, Method
+from benchmarks.configs.rllc import LEARNED_FROM, Config
 from benchmarks.rllc import _tuning
-from benchmarks.rllc._config import LEARNED_FROM, Config
 from benchmarks.rllc._laws import law_probe
 from benchmarks.training import Fit, fit
 

@@ -1,1 +1,1 @@
-"""Ratios of times to those of named baselines, measured in turns in one run."""
+"""Ratios of times to those of named baselines, measured alternately in one run."""

@@ -15,9 +15,9 @@ from flax import linen as nn
 from scipy.optimize import linear_sum_assignment
 
 import combinability
+from benchmarks.configs.speed import Combinability as Config
 from benchmarks.models import CNN, MLP, CharTransformer, ResNet
 from benchmarks.speed import runner
-from benchmarks.speed._config import Combinability as Config
 from benchmarks.speed.runner import Benchmark, Timing
 from combinability import Symmetry, permutations, weight_matching
 

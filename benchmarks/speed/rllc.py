@@ -10,8 +10,8 @@ import numpy as np
 import optax
 
 import rllc
+from benchmarks.configs.speed import Rllc as Config
 from benchmarks.speed import runner
-from benchmarks.speed._config import Rllc as Config
 from benchmarks.speed.runner import Benchmark, Program, Timing
 
 # Matrices and vectors as in a network; the matrices hold 98 % of the parameters.

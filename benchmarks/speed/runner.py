@@ -61,12 +61,7 @@ class Benchmark(NamedTuple):
     note: str  # which programs are compared, in sentences
 
 
-def run(
-    benchmark: Benchmark,
-    config: Any,
-    folder: Folder = None,
-    console: Console | None = None,
-) -> tuple[Path, Any]:
+def run(benchmark: Benchmark, config: Any, folder: Folder = None) -> tuple[Path, Any]:
     """Measure into a run folder; a finished run is read, not repeated."""
 
     def measure(config: Any, folder: Path, progress: Progress) -> Result:
@@ -78,25 +73,25 @@ def run(
         found = [here.stage(name, compute) for name, compute in cases.items()]
         return here.finish(Result, timings=list(itertools.chain(*found)))
 
-    return launch(measure, benchmark.experiment, config, folder, console)
+    return launch(measure, benchmark.experiment, config, folder)
 
 
 def show(benchmark: Benchmark, result: Result, console: Console) -> None:
     """Print the table of a result, and what its columns mean."""
     look: Any = {"pad_edge": False, "show_edge": False, "padding": (0, 1, 0, 0)}
     table, last = Table(box=box.SIMPLE_HEAD, **look), ""
-    for name in ("case", "program", "time", "ratio", "besides"):
-        right, wrap = name in ("time", "ratio"), name == "besides"
+    for name in ("case", "program", "time", "ratio", "notes"):
+        right, wrap = name in ("time", "ratio"), name == "notes"
         table.add_column(name, justify="right" if right else "left", no_wrap=not wrap)
     for one in result.timings:
         ratios = "\n".join(map(str, one.ratios.values()))
-        besides = ["\n".join(f"to {name}" for name in one.ratios)] * bool(ratios)
+        notes = ["\n".join(f"to {name}" for name in one.ratios)] * bool(ratios)
         for key, value in one.notes.items():
             name, _, unit = key.partition(", ")
-            besides.append(f"{name} {value:.4g} {unit}".rstrip())
+            notes.append(f"{name} {value:.4g} {unit}".rstrip())
         case, last = one.case * (one.case != last), one.case
         first = case, one.program, _time(one.seconds)
-        table.add_row(*first, ratios, ", ".join(besides))
+        table.add_row(*first, ratios, ", ".join(notes))
     console.print(
         table,
         f"Medians of {result.config['rounds']} rounds, in each of which every program "
@@ -113,7 +108,7 @@ def _time(seconds: float) -> str:
 
 
 def interleaved(programs: Mapping[str, Program], rounds: int) -> dict[str, np.ndarray]:
-    """Time programs in turns, so that the machine's load affects all alike.
+    """Time programs alternately, so that the machine's load affects all alike.
 
     Each is called once before, which compiles it.
 

@@ -11,10 +11,10 @@ import optax
 from flax import linen as nn
 
 import stitching
+from benchmarks.configs.speed import IMAGES
+from benchmarks.configs.speed import Stitching as Config
 from benchmarks.models import Tiny10
 from benchmarks.speed import runner
-from benchmarks.speed._config import IMAGES
-from benchmarks.speed._config import Stitching as Config
 from benchmarks.speed.runner import Benchmark, Program, Timing
 
 MANY = 8

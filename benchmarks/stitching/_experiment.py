@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from benchmarks import data
-from benchmarks._options import computed_in
+from benchmarks.configs.stitching import Config, spread_pairs
 from benchmarks.networks import (
     Task,
     configured_task,
@@ -17,7 +17,6 @@ from benchmarks.networks import (
 )
 from benchmarks.runs import Folder, Progress, Run
 from benchmarks.stitching import _summary
-from benchmarks.stitching._config import Config, spread_pairs
 from benchmarks.stitching._result import Result
 from benchmarks.stitching._studies import Studies
 
@@ -44,7 +43,7 @@ def run(
     here, dataset = open_run(
         "stitching", config, dataset, model, folder, progress, data_directory
     )
-    with computed_in(config.precision):
+    with jax.default_matmul_precision(config.precision):
         task = configured_task(config, dataset, model, config.width)
         other = config.other
         if other is not None:

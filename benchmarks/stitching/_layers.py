@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import stitching
-from benchmarks.networks import Advance, Data, Task
-from benchmarks.stitching._config import LAYERS, Config
+from benchmarks.configs.stitching import LAYERS, Config
+from benchmarks.data import Split
+from benchmarks.networks import Advance, Task
 from stitching.layers import resize
 
 # Rows of one compiled call: it bounds the memory of activations.
@@ -31,7 +32,7 @@ class Layer:
 
     @property
     def channels(self) -> int:
-        """Of the activation."""
+        """Number of channels of the activation."""
         return self.shape[-1]
 
     @property
@@ -77,21 +78,21 @@ def find_layers(config: Config, task: Task) -> tuple[Layer, ...]:
 class Rows(NamedTuple):
     """Random rows, in whole batches."""
 
-    fit: Data  # training rows
-    test: Data  # test rows
-    few_fit: Data  # the first of `fit`, for layer to layer and for audits
-    few_test: Data  # the first of `test`, for the same
+    fit: Split  # training rows
+    test: Split  # test rows
+    few_fit: Split  # the first of `fit`, for layer to layer and for audits
+    few_test: Split  # the first of `test`, for the same
 
 
 def choose_rows(config: Config, task: Task) -> Rows:
     """Return rows of a task's training and test data, or as many as there are."""
     generator = np.random.default_rng(config.seed)
 
-    def some(data: Data, count: int) -> Data:
+    def some(data: Split, count: int) -> Split:
         order = generator.permutation(len(data.inputs))
         return data.taken(order[: even(min(count, len(order)))])
 
-    def few(data: Data, count: int) -> Data:
+    def few(data: Split, count: int) -> Split:
         return data.first(even(min(count, len(data.inputs))))
 
     fit, test = some(task.train, config.fit_rows), some(task.test, config.test_rows)
@@ -106,14 +107,11 @@ def even(rows: int) -> int:
     return rows // batches * batches
 
 
-def in_batches(data: Data) -> list[Data]:
+def in_batches(data: Split) -> list[Split]:
     """Return the rows in batches of one size; `even` has made their number fit."""
     rows = len(data.inputs)
     size = rows // -(-rows // BATCH)
-    return [
-        Data(*(array[start : start + size] for array in data))
-        for start in range(0, rows, size)
-    ]
+    return [data.taken(slice(start, start + size)) for start in range(0, rows, size)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -129,7 +127,7 @@ def _more_moments(layers, found, a, b, inputs):
 
 
 def moments(
-    layers: tuple[Layer, ...], a: Any, b: Any, data: Data, advance: Advance
+    layers: tuple[Layer, ...], a: Any, b: Any, data: Split, advance: Advance
 ) -> list[stitching.Moments]:
     """Return moments of the activations of two networks, layer by layer."""
     found = []
@@ -145,7 +143,7 @@ def moments(
 
 
 def activations(
-    layers: tuple[Layer, ...], variables: Any, data: Data
+    layers: tuple[Layer, ...], variables: Any, data: Split
 ) -> list[jax.Array]:
     """Return the activations of one network, layer by layer."""
     parts = [_fronts(layers, variables, x.inputs) for x in in_batches(data)]

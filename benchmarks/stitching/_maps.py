@@ -9,8 +9,9 @@ import numpy as np
 import optax
 
 import stitching
-from benchmarks.networks import Advance, Data
-from benchmarks.stitching._config import Config
+from benchmarks.configs.stitching import Config
+from benchmarks.data import Split
+from benchmarks.networks import Advance
 from benchmarks.stitching._layers import BATCH, Layer, resizing
 from stitching import layers, targets
 
@@ -105,7 +106,7 @@ class TaskLoss:
         layer: Layer,
         a: Any,
         b: Any,
-        fit: Data,
+        fit: Split,
         direct: Sequence[Map],
         everything: bool,
     ) -> list[Map]:
@@ -166,7 +167,7 @@ class TaskLoss:
             ]
         return maps
 
-    def _targets(self, layer: Layer, a: Any, b: Any, fit: Data) -> dict[str, Any]:
+    def _targets(self, layer: Layer, a: Any, b: Any, fit: Split) -> dict[str, Any]:
         """Return what affine maps are trained towards beside the labels, by name."""
 
         def on_fit(compute: Callable[..., Any], variables: Any) -> jax.Array:
@@ -192,7 +193,7 @@ class TaskLoss:
         layer: Layer,
         a: Any,
         b: Any,
-        fit: Data,
+        fit: Split,
         activation: Any,
         start: stitching.Fit,
         source: Layer | None = None,

@@ -3,9 +3,9 @@
 from typing import Any
 
 from benchmarks.combinability._studies import Study
+from benchmarks.configs.stitching import Config
 from benchmarks.networks import Advance, Task, quiet
 from benchmarks.stitching import _summary
-from benchmarks.stitching._config import Config
 from benchmarks.stitching._maps import TASK, Map, main_maps
 from benchmarks.stitching._studies import Studies
 from stitching import similarity

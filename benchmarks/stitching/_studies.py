@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import stitching
+from benchmarks.configs.stitching import Config
 from benchmarks.networks import Advance, Task, quiet, row_scores
-from benchmarks.stitching._config import Config
 from benchmarks.stitching._layers import (
     Layer,
     activations,

@@ -25,11 +25,11 @@ from benchmarks import (
     training,
 )
 from benchmarks.baselines import BASELINES, SCHEDULES, Maker
+from benchmarks.configs import rllc as options
 from benchmarks.rllc import (
     METHODS,
     Config,
     _averages,
-    _config,
     _experiment,
     _problems,
     _tuning,
@@ -336,12 +336,12 @@ def test_descent_on_a_problem_is_what_a_plain_loop_computes(result):
 
 
 def test_the_choices_of_options_are_what_there_is():
-    assert set(get_args(_config.Model)) == set(models.NAMES)
+    assert set(get_args(options.Model)) == set(models.NAMES)
     assert get_args(_options.Published) == data.NAMES
-    assert tuple(METHODS) == _config.METHOD_NAMES
-    assert set(get_args(_config.Problem)) == set(_problems.PROBLEMS)
-    assert [*get_args(_config.Baseline)] == [*BASELINES]
-    assert get_args(_config.Schedule) == SCHEDULES
+    assert tuple(METHODS) == options.METHOD_NAMES
+    assert set(get_args(options.Problem)) == set(_problems.PROBLEMS)
+    assert [*get_args(options.Baseline)] == [*BASELINES]
+    assert get_args(options.Schedule) == SCHEDULES
 
 
 # Your own.

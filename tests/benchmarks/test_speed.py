@@ -13,9 +13,10 @@ from rich.console import Console
 import combinability as combinability_library
 import stitching as stitching_library
 from benchmarks.__main__ import main
+from benchmarks.configs import speed as options
 from benchmarks.models import CNN, MLP
 from benchmarks.runs import read, read_result
-from benchmarks.speed import _config, combinability, rllc, runner, stitching
+from benchmarks.speed import combinability, rllc, runner, stitching
 from benchmarks.speed.runner import Ratio, first_calls, interleaved, timings
 
 BENCHMARKS = {
@@ -248,13 +249,13 @@ def test_the_loop_and_the_library_match_alike(features, clock):
 
 
 def test_every_large_network_can_be_named():
-    assert tuple(combinability.LARGE) == _config.LARGE
+    assert tuple(combinability.LARGE) == options.LARGE
 
 
 def test_large_networks_are_matched_once_and_their_memory_is_measured(monkeypatch):
     case = MLP(3, (8, 8)), jnp.zeros((1, 5)), combinability_library.match
     monkeypatch.setitem(combinability.LARGE, "small", case)
-    monkeypatch.setattr(_config, "LARGE", ("small",))
+    monkeypatch.setattr(options, "LARGE", ("small",))
     config = combinability.Config(large=("small",))
     (one,) = combinability.cases(config)["small"]()
     assert one.program == "match"

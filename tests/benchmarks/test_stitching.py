@@ -16,11 +16,11 @@ import stitching
 from benchmarks import data, models, report, weights
 from benchmarks import stitching as experiment
 from benchmarks.__main__ import main
+from benchmarks.configs.stitching import spread_pairs
 from benchmarks.intervals import over_networks, rank_correlation
 from benchmarks.networks import make_task
 from benchmarks.runs import encode, read_result
 from benchmarks.stitching import Config
-from benchmarks.stitching._config import spread_pairs
 from benchmarks.stitching._layers import even, find_layers
 from benchmarks.stitching._summary import claims
 

@@ -12,7 +12,7 @@ import optax
 import pytest
 from flax import nnx
 
-from benchmarks import models, networks, training
+from benchmarks import data, models, networks, training
 from benchmarks.changes import Change
 
 ROWS, BATCH = 44, 8  # 5 minibatches an epoch; 4 rows wait for the next
@@ -350,7 +350,7 @@ def test_a_task_that_changes_is_trained_and_evaluated_as_it_is_then(task, what):
         )
         if step + 1 in found.steps:
             rows = map(jnp.asarray, by_hand(task.validation, what, step // 5))
-            now = networks.Data(*rows)
+            now = data.Split(*rows)
             measured.append(networks.score(task.network, variables, now).loss)
     curve = found.curves["validation_loss"][0]
     np.testing.assert_allclose(curve, measured, rtol=1e-4)
@@ -435,7 +435,7 @@ def test_augmented_inputs_are_what_is_trained_on(task):
     plain = networks.score(
         task.network,
         history.variables[0],
-        networks.Data(0.0 * task.train.inputs, task.train.targets),
+        data.Split(0.0 * task.train.inputs, task.train.targets),
     )
     assert np.all(history.curves["train_batch_loss"][:, 0] > 0.9)
     assert np.isfinite(plain.loss)

@@ -1,4 +1,4 @@
-"""What measurements are asked. Without JAX, so that help is quick."""
+"""Options of the measurements of speed."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ class Rllc:
 
     Args:
         parameters: how many float32 parameters.
-        rounds: how often each optimizer is timed, all in turns.
+        rounds: how often each optimizer is timed, alternately.
     """
 
     parameters: int = 10_000_000
@@ -33,7 +33,7 @@ class Combinability:
     Args:
         widths: ResNet-20 with LayerNorm and 16, 32 and 64 channels times each of these
             is matched to a permuted and noisy copy.
-        rounds: how often each program is timed, in turns; first calls 3 times.
+        rounds: how often each program is timed, alternately; first calls 3 times.
         samples: numbers of combinations that are evaluated.
         seed: of weights, permutations, noise and the order of the groups.
         large: large networks with random weights that are matched once: "MLP 512",
@@ -59,7 +59,7 @@ class Stitching:
     """What is timed: task-loss matching of Tiny-10, and measures from moments.
 
     Args:
-        rounds: how often each program is timed, in turns.
+        rounds: how often each program is timed, alternately.
         seconds: how long each training takes in a round, about.
         batch_size: images per step.
         samples: of the activations whose CKA and least squares are timed.

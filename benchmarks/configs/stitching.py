@@ -1,4 +1,4 @@
-"""What an experiment on stitching is asked."""
+"""Options of an experiment on stitching."""
 
 import dataclasses
 import math
@@ -65,7 +65,7 @@ class Config(NetworkOptions):
         other_model: a second kind of networks, trained alike: every layer of one kind
             is stitched to every layer of the other. By default none; with
             `other_width`, the same model.
-        other_width: their width.
+        other_width: width of the second kind.
         between: how many networks of each kind are stitched to the other.
         audited: pairs, the first ones, of which two ways of matching are audited.
         fit_rows: training rows that maps are fitted on.

@@ -1,4 +1,4 @@
-"""What an experiment on combinability is asked."""
+"""Options of an experiment on combinability."""
 
 import dataclasses
 import math

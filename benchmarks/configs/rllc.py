@@ -1,4 +1,4 @@
-"""What a comparison is asked."""
+"""Options of a comparison of optimizers."""
 
 import dataclasses
 from typing import Any, ClassVar, Literal, get_args
@@ -96,7 +96,7 @@ class Config(Options):
             means over all validation and test rows and the first `final_rows` of the
             training rows.
         final_rows: training rows that the final training loss is a mean over.
-        problems: deterministic problems to compare on besides, of "quadratic" and
+        problems: additional deterministic problems to compare on, of "quadratic" and
             "rosenbrock".
     """
 

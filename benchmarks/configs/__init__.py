@@ -1,0 +1,1 @@
+"""The options of every experiment; imported without JAX, so that help is quick."""
