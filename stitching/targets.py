@@ -105,7 +105,7 @@ def hard(
     Raises:
         TypeError: if the labels are not integers.
         ValueError: if one is negative or weights do not fit; when trained on, if one
-            is no class, or the shape is not that of the outputs.
+            is not a class, or the shape is not that of the outputs.
 
     Example:
         >>> import jax.numpy as jnp
@@ -154,7 +154,8 @@ def soft(
     Raises:
         TypeError: if the logits are not real.
         ValueError: if they have no class axis or are not finite, the temperature is not
-            positive, weights do not fit, or, when trained on, the shape is another.
+            positive, weights do not fit, or, when trained on, the shape is not that
+            of the outputs.
 
     Example:
         >>> import jax.numpy as jnp
@@ -236,7 +237,8 @@ def cka(
         view: makes samples × features of an activation: `similarity.positions` or
             `similarity.flattened`.
         weights: as for `hard`; for views other than `positions` one per sample, shape
-            (samples,).
+            (samples,). A minibatch with fewer than two samples of weight above 0 has
+            loss 0.
 
     Returns:
         The `Target`.
@@ -402,10 +404,19 @@ class _CKA(Target):
 
     def loss(self, outputs, activation):
         del outputs
-        weights = None if self.weights is None else self.weights.ravel()
         activation = without_masked(activation, self.weights)
         views = self.view(activation), self.view(self.activation)
-        return 1 - jnp.asarray(similarity.cka(*views, weights=weights))
+        if self.weights is None:
+            return 1 - jnp.asarray(similarity.cka(*views))
+        # Anything that varies takes the place of samples of which there are too few,
+        # as the gradient of what is not chosen must be finite as well.
+        weights = self.weights.ravel()
+        enough = (weights > 0).sum() > 1
+        other = jnp.arange(len(weights), dtype=weights.dtype)
+        views = (jnp.where(enough, each, with_axes(other, 2)) for each in views)
+        weights = jnp.where(enough, weights, 1)
+        index = jnp.asarray(similarity.cka(*views, weights=weights))
+        return jnp.where(enough, 1 - index, 0)
 
     def check(self, outputs, activation):
         del outputs

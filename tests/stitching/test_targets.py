@@ -148,6 +148,47 @@ def test_cka_leaves_masked_samples_out(view):
     np.testing.assert_allclose(target.loss(None, jnp.asarray(given)), expected)
 
 
+@pytest.mark.parametrize("view", [similarity.positions, similarity.flattened])
+@pytest.mark.parametrize("samples", [0, 1])
+def test_cka_of_fewer_than_two_samples_is_no_loss(view, samples):
+    given, own = RNG.normal(size=(2, 8, 3))
+    target = targets.cka(own, view, weights=(np.arange(8) < samples) * 2.0)
+
+    @jax.jit
+    def both(target, given):
+        return jax.value_and_grad(lambda given: target.loss(None, given))(given)
+
+    for each in (given, np.full_like(given, 3), np.where(given > 0, np.nan, given)):
+        value, pull = both(target, jnp.asarray(each))
+        assert value == 0
+        assert not pull.any()
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), target)
+    value, pull = jax.vmap(both)(stack, jnp.stack([given, given]))
+    assert not value.any()
+    assert not pull.any()
+
+
+@pytest.mark.parametrize("view", [similarity.positions, similarity.flattened])
+def test_cka_pulls_on_the_samples_that_count_and_on_no_others(view):
+    given, own = RNG.normal(size=(2, 8, 3, 4))
+    target = targets.cka(own, view, weights=np.arange(8) < 3)
+
+    def loss(activation):
+        return target.loss(None, activation)
+
+    pull = jax.grad(loss)(jnp.asarray(given))
+    assert pull[:3].all()
+    assert not pull[3:].any()
+
+
+def test_positions_of_one_sequence_are_samples_of_cka():
+    given, own = RNG.normal(size=(2, 4, 5, 3))
+    weights = (np.arange(4)[:, None] == 2) & (np.arange(5) < 3)
+    target = targets.cka(own, weights=weights)
+    expected = 1 - similarity.cka(given[2, :3], own[2, :3])
+    np.testing.assert_allclose(target.loss(None, jnp.asarray(given)), expected)
+
+
 def test_weights_of_sequences_and_of_tokens():
     tokens, labels = LOGITS.reshape(2, 4, 5), LABELS.reshape(2, 4)
     sequences = targets.hard(labels, weights=np.array([0, 1]))
