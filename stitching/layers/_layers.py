@@ -126,7 +126,8 @@ class LowRank(StitchingLayer, kw_only=True):
         x \mapsto (x L) R + b, \qquad L: (p, r), \quad R: (r, q)
 
     It starts at the truncated singular value decomposition of the initial weight, with
-    the singular values shared between the factors.
+    the singular values shared between the factors. Where one is zero, only the right
+    factor is, so that a weight of lower rank trains to the full one.
 
     Attributes:
         rank: r, from 1 to min(p, q).
@@ -176,8 +177,17 @@ class LowRank(StitchingLayer, kw_only=True):
 
     def _truncated(self, weight: Array) -> tuple[Array, Array]:
         left, values, right = jnp.linalg.svd(weight, full_matrices=False)
-        roots = jnp.sqrt(values[: self.rank])
-        return left[:, : self.rank] * roots, roots[:, None] * right[: self.rank]
+        left, values, right = (
+            left[:, : self.rank],
+            values[: self.rank],
+            right[: self.rank],
+        )
+        roots = jnp.sqrt(values)
+        zero = values <= max(weight.shape) * jnp.finfo(values.dtype).eps * values[0]
+        # Of two zeros, neither would get a gradient.
+        return jnp.where(zero, left, left * roots), jnp.where(zero, 0, roots)[
+            :, None
+        ] * right
 
 
 class Orthogonal(StitchingLayer):

@@ -96,7 +96,9 @@ def _kernels(params: Any) -> Any:
     """Which leaves are named "kernel"."""
 
     def named(path, _):
-        return bool(path) and getattr(path[-1], "key", None) == "kernel"
+        # In a box, such as a variable of NNX, the last key is not the name.
+        keys = (getattr(key, "key", getattr(key, "name", None)) for key in path)
+        return "kernel" in keys
 
     found = jax.tree_util.tree_map_with_path(named, params)
     if not any(jax.tree.leaves(found)):

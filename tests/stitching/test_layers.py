@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import polar
@@ -138,6 +140,31 @@ def test_low_rank_stays_of_its_rank():
     assert values[-1] < 0.9 * values[0]
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("p", [4, 6])
+def test_low_rank_trains_from_a_fit_of_lower_rank_to_its_own(rank, p):
+    """Which starts at the fit: every rank has a gradient, none of the map changes."""
+    fit = reduced_rank(moments(X[:, :p], Y[:, :4]), rank)
+    layer: Any = layers.LowRank(4, rank=3)
+    variables, weight = start(layer, fit)
+    np.testing.assert_allclose(weight, fit.weight, atol=2e-6)
+
+    def error(params):
+        return ((layer.apply({"params": params}, X[:, :p]) - Y[:, :4]) ** 2).mean()
+
+    @jax.jit
+    def advance(params):
+        pull = jax.grad(error)(params)
+        return jax.tree.map(lambda param, pull: param - 0.1 * pull, params, pull)
+
+    params = variables["params"]
+    for _ in range(300):
+        params = advance(params)
+    singular = np.linalg.svd(layer.fit({"params": params}).weight, compute_uv=False)
+    assert (singular[:3] > 0.05).all()
+    assert error(params) < error(variables["params"])
+
+
 def test_masked_stays_zero_outside_its_mask():
     mask = jax.nn.initializers.constant(MASK[:, :4])
     layer = layers.MaskedAffine(4, mask_init=mask)
@@ -213,6 +240,23 @@ def test_the_proximal_step_follows_a_schedule_and_a_mask():
         params: Any = optax.apply_updates(params, updates)
         assert params["bias"].tolist() == expected
         assert params["kernel"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "boxed",
+    [nnx.Param, lambda kernel: nn.Partitioned(kernel, ("a", "b"))],
+    ids=["NNX", "Linen"],
+)
+def test_the_proximal_step_finds_kernels_in_boxes(boxed):
+    params: Any = {
+        "layer": {"kernel": boxed(jnp.full((2, 2), 0.25)), "bias": jnp.full(2, 0.25)}
+    }
+    step = layers.proximal_l1(0.5, 1.0)
+    still = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = step.update(still, step.init(params), params)
+    landed: Any = optax.apply_updates(params, updates)["layer"]
+    assert not np.concatenate(jax.tree.leaves(landed["kernel"])).any()
+    assert landed["bias"].tolist() == [0.25, 0.25]
 
 
 def test_penalties_may_be_vmapped():
