@@ -40,7 +40,7 @@ class Fit(NamedTuple):
 
         Raises:
             TypeError: for several arrays.
-            ValueError: if the number of channels is another, or the fit is a stack.
+            ValueError: if the number of channels is not the fit's, or this is a stack.
         """
         one_array("activation", activation)
         activation = jnp.asarray(activation)
@@ -129,7 +129,9 @@ def r_squared(fit: Fit, moments: Moments) -> Float[Array, ""]:
         0.9231
     """
     error = residual(fit, moments)
-    return 1 - error / jnp.diagonal(moments.yy).mean()
+    variances = jnp.diagonal(moments.yy)
+    varies = varying(variances, moments.mean_y).any()
+    return jnp.where(varies, 1 - error / variances.mean(), jnp.nan)
 
 
 def least_squares(moments: Moments, ridge: Float[ArrayLike, ""] = 0.0) -> Fit:
@@ -198,11 +200,10 @@ class ReducedRank(NamedTuple):
     def rank(self, rank: int | Int[Array, ""]) -> Fit:
         """Return the best map of at most this rank.
 
-
         It may be traced, so `jax.vmap` gives many ranks.
 
         Raises:
-            TypeError, ValueError: if it is no integer from 0 to k.
+            TypeError, ValueError: if it is not an integer from 0 to k.
         """
         if not jnp.issubdtype(jnp.result_type(rank), jnp.integer):
             raise TypeError(f"rank: expected an integer, got {rank!r}")
@@ -324,8 +325,8 @@ def permutation(moments: Moments, by: str = "error") -> Fit:
         The `Fit`; its weight holds zeros and ones, at most one 1 per row and column.
 
     Raises:
-        TypeError, ValueError: if the moments are not of a pair, or traced, or by is
-            another word.
+        TypeError, ValueError: if the moments are not of a pair, or traced, or `by`
+            is unknown.
 
     Example:
         >>> import jax.numpy as jnp, stitching
@@ -363,7 +364,7 @@ def semi_matching(moments: Moments, by: str = "error") -> Fit:
         The `Fit`; its weight holds zeros and ones, one 1 in each column.
 
     Raises:
-        TypeError, ValueError: if the moments are not of a pair, or by is another word.
+        TypeError, ValueError: if the moments are not of a pair, or `by` is unknown.
 
     Example:
         >>> import jax.numpy as jnp, stitching

@@ -37,7 +37,7 @@ def accuracy(
 
     Raises:
         TypeError: if the labels are not integers, or the logits not real.
-        ValueError: if shapes do not fit, a label that is not traced is no class, or
+        ValueError: if shapes do not fit, a label that is not traced is not a class, or
             weights are negative, not finite or all 0.
 
     Example:
@@ -234,7 +234,7 @@ def _cross_entropy(
     stitched, reference = (
         jax.nn.log_softmax(each / temperature) for each in (stitched, reference)
     )
-    # What has no probability does not count, though its logarithm be infinite.
+    # A class of probability 0 does not count, even if its logarithm is infinite.
     probabilities = jnp.exp(reference)
     terms = jnp.where(probabilities == 0, 0, probabilities * stitched)
     return -_mean(terms.sum(axis=-1)[..., None], weights)[0]
@@ -427,7 +427,8 @@ def _r_squared(outputs: Array, values: Array, weights: Array | None) -> Array:
     mean = jnp.broadcast_to(_mean(values, weights), values.shape)
     variance = _squares(values, mean, weights).mean()
     error = _squares(outputs, values, weights).mean()
-    return jnp.where(variance > 0, 1 - error / variance, jnp.nan)
+    varies = _varies(values, weights) & (variance > 0)
+    return jnp.where(varies, 1 - error / variance, jnp.nan)
 
 
 def _share(seen: Array, dtype: Any, weights: Array | None) -> Array:
@@ -448,6 +449,16 @@ def _mean(values: Array, weights: Array | None) -> Array:
     weights = with_axes(weights, values.ndim)
     terms = jnp.where(weights > 0, weights * values, 0)
     return terms.sum(axis=axes) / weights.sum()
+
+
+def _varies(values: Array, weights: Array | None) -> Array:
+    """Whether a channel varies, by more than the rounding of its mean."""
+    axes = tuple(range(max(1, values.ndim - 1)))
+    counts = jnp.asarray(True) if weights is None else weights > 0
+    counts = with_axes(counts, values.ndim)
+    lowest = values.min(axis=axes, where=counts, initial=jnp.inf)
+    highest = values.max(axis=axes, where=counts, initial=-jnp.inf)
+    return (lowest != highest).any()
 
 
 def _ratio(found: Array, own: Array) -> Array:

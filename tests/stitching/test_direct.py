@@ -82,6 +82,20 @@ class TestResidual:
         seen = moments(x, 0 * y)
         assert jnp.isnan(r_squared(least_squares(seen), seen))
 
+    @pytest.mark.parametrize("constant", [0.0, 0.1, -7.7, 1000.1])
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_nor_has_one_that_the_fit_misses(self, constant, dtype):
+        x = draw()[0].astype(dtype)
+        y = np.full((60, 6), constant, dtype)
+        fit = stitching.Fit(jnp.ones((6, 6), dtype), jnp.ones(6, dtype))
+        seen = moments(x, y)
+        assert jnp.isnan(r_squared(fit, seen))
+        parts = stitching.merge(moments(x[:7], y[:7]), moments(x[7:], y[7:]))
+        assert jnp.isnan(r_squared(fit, parts))
+        # One channel that varies is enough.
+        y[:, 0] = x[:, 0]
+        assert jnp.isfinite(r_squared(fit, moments(x, y)))
+
 
 class TestLeastSquares:
     pytestmark = pytest.mark.usefixtures("x64")

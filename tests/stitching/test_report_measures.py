@@ -244,6 +244,20 @@ def test_measures_of_a_regression_are_those_of_its_parts():
     assert np.isnan(report.r_squared(STITCHED, np.ones_like(VALUES)))
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.7, 1000.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_r_squared_is_not_defined_where_values_do_not_vary(constant, weighted):
+    """The rounding of their mean is no variance; nor is what does not count."""
+    values = np.full((1000, 2), constant, np.float32)
+    weights = None
+    if weighted:
+        weights = np.arange(1000, dtype=np.float32) % 4
+        values[weights == 0] = np.arange(250)[:, None]
+    assert np.isnan(report.r_squared(values + 1, values, weights=weights))
+    values[:, 0] = np.arange(1000)
+    assert report.r_squared(values, values, weights=weights) == 1
+
+
 def test_positions_of_an_image_are_weighted():
     scores = RANDOM.normal(size=(3, 4))
     mask = np.array([[1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]])
