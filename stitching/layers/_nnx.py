@@ -106,9 +106,14 @@ class FromNNX:
         return self._module(variables)(activation)
 
     @property
+    def module(self) -> Any:
+        """A module with the variables that it had."""
+        return self._module(self.variables)
+
+    @property
     def fit(self) -> Callable[[Mapping[str, PyTree]], Fit]:
         """The map of the module, for one that has a method `fit`."""
-        if not hasattr(self._module(self.variables), "fit"):
+        if not hasattr(self.module, "fit"):
             raise AttributeError("the module has no method `fit`")
         return lambda variables: self._module(variables).fit()
 

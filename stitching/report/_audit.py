@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from stitching import targets
 from stitching._checks import without_masked
 from stitching._moments import moments
+from stitching.layers._nnx import FromNNX, NNXStitchingLayer
 from stitching.report._controls import Controls, Split, controls
 from stitching.report._distribution import (
     OutOfDistribution,
@@ -170,10 +171,11 @@ def audit(
         An `Audit`.
 
     Raises:
-        TypeError: if the network is not from `stitch`, data are no tuples, or arrays
+        TypeError: if the network is not from `stitch`, data are not tuples, or arrays
             are not numeric.
-        ValueError: if a test sample is in the training data, or shapes or labels do not
-            fit.
+        ValueError: if a test sample is in the training data, shapes or labels do not
+            fit, or `TaskLoss` cannot train the layer to stitch network 2 to itself: an
+            NNX module of your own between activations of different shapes.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, stitching
@@ -217,6 +219,9 @@ def audit(
         return in_batches(back_of, variables_2, pair, batch_size=batch_size)
 
     training_key, key = jax.random.split(key)
+    layer: Any = _linen(stitched.layer)
+    if isinstance(method, TaskLoss):
+        _check_takes(layer, jax.eval_shape(stitched.cut_2.front, variables_2, x[0]))
     fit = functools.partial(
         _fitted,
         method,
@@ -226,10 +231,6 @@ def audit(
         pick,
         training_key,
     )
-    weighted: Any = None
-    if any(each is not None for each in weights):
-        pairs = zip(weights, labels, strict=True)
-        weighted = tuple(np.ones(len(y)) if w is None else w for w, y in pairs)
     return audit_activations(
         fit,
         front(stitched.cut_1, variables_1),
@@ -238,7 +239,7 @@ def audit(
         labels[1],
         key=key,
         untrained=None if untrained is None else front(stitched.cut_1, untrained),
-        weights=weighted,
+        weights=weights,
     )
 
 
@@ -255,11 +256,12 @@ def _fitted(
 ) -> Map:
     """The map of a method from a network's activation to network 2's own."""
     # Network 2 is stitched to itself by the same layer, with nothing to convert.
+    layer: Any = _linen(stitched.layer)
+    convert = getattr(layer, "convert", None)
     to_itself, pair = activation is own, stitched
     if to_itself:
-        layer: Any = stitched.layer
-        if getattr(layer, "convert", None) is not None:
-            layer = layer.clone(convert=None)
+        if convert is not None:
+            layer, convert = layer.clone(convert=None), None
         pair = stitch(stitched.cut_2, layer, stitched.cut_2)
     if isinstance(method, TaskLoss):
         x, labels, weights = train
@@ -277,11 +279,35 @@ def _fitted(
             activation=activation,
         )
         return functools.partial(pair.layer.apply, trained.variables)
-    convert = getattr(pair.layer, "convert", None)
     if convert is None:
         return method(activation, own, **options)
     found = method(convert(activation), own, **options)
     return lambda activation: found(convert(activation))
+
+
+def _linen(layer: Any) -> Any:
+    """The Linen layer that an NNX stitching layer is made of; others as they are."""
+    module = layer.module if isinstance(layer, FromNNX) else None
+    return module.layer if isinstance(module, NNXStitchingLayer) else layer
+
+
+def _check_takes(layer: Any, own: PyTree) -> None:
+    """Raise a ValueError unless a layer maps network 2's activation to one like it."""
+    if not isinstance(layer, FromNNX):
+        return  # whose variables are made for each activation
+    shape = jax.tree.map(jnp.shape, own)
+    try:
+        mapped = jax.eval_shape(layer.apply, layer.variables, own)
+        fits = jax.tree.map(jnp.shape, mapped) == shape
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"stitched: expected a layer that maps network 2's own activation, shape "
+            f"{shape}, to one like it, for the self-stitch, got the NNX module "
+            f"{type(layer.module).__name__} with variables for other shapes; Linen "
+            "modules and stitching layers get variables that fit"
+        )
 
 
 class _Back(NamedTuple):
@@ -309,25 +335,26 @@ def audit_activations(
     """Audit a stitch as `audit` does, from activations that are computed before.
 
     Args:
-        method: as for `audit`, a function. One that trains on labels has them, in the
-            order of the samples, from its closure.
+        method: as for `audit`, a function, called with `weights=` too where samples
+            that are seen have weights. One that trains on labels has them, in the order
+            of the samples, from its closure.
         source: network 1's activations at its cut, (seen, held_out): of samples for
             the fit, and of others. Shape (images, ..., channels).
         own: network 2's at its cut, of the same samples.
-        back: back(activation) returns network 2's outputs; where the cut is no
-            bottleneck, `lambda activation: cut.back(variables, activation, x_test)`.
+        back: back(activation) returns network 2's outputs; where the cut is not
+            a bottleneck, `lambda activation: cut.back(variables, activation, x_test)`.
         labels: the right classes (integers) of the held-out samples, or values.
         key: for the controls.
         untrained: as `source`, of network 1 with fresh variables.
-        weights: of the samples that are seen and held out, at least 0, over the leading
-            axes or the first of them. Those of weight 0 do not count, whatever they
-            hold; distance and energy count every other image once.
+        weights: of the samples (seen, held_out), either may be None: at least 0, over
+            the leading axes or the first of them. Those of weight 0 do not count,
+            whatever they hold; distance and energy count every other image once.
 
     Returns:
         An `Audit`.
 
     Raises:
-        TypeError: if a split is no pair, or arrays are not numeric.
+        TypeError: if a split is not a pair, or arrays are not numeric.
         ValueError: if held-out samples were seen, or shapes or labels do not fit.
 
     Example:
@@ -352,21 +379,21 @@ def audit_activations(
                 f"{name} and own: expected the same samples, got "
                 f"{tuple(map(len, split))} and {tuple(map(len, own))} (seen, held out)"
             )
-    options, held, images = {}, None, slice(None)
-    known = own[0]
-    if weights is not None:
-        seen, held = map(jnp.asarray, _pair("weights", weights))
-        options, images = {"weights": seen}, np.asarray(held > 0)
-        images = images.reshape(len(images), -1).any(axis=1)
+    seen, held = (None, None) if weights is None else _pair("weights", weights)
+    seen, held = (None if w is None else jnp.asarray(w) for w in (seen, held))
+    options = {} if seen is None else {"weights": seen}
+    images: Any = slice(None)
+    if held is not None:
+        images = np.asarray(held > 0).reshape(len(held), -1).any(axis=1)
 
-        def masked(split: Pair) -> Any:
-            each = zip(split, (seen, held), strict=True)
-            full = [(x, checked_weights(w, x.shape[:-1])) for x, w in each]
-            return tuple(without_masked(x, w) for x, w in full)
+    def masked(split: Pair) -> Any:
+        each = zip(split, (seen, held), strict=True)
+        full = [(x, checked_weights(w, x.shape[:-1])) for x, w in each]
+        return tuple(without_masked(x, w) for x, w in full)
 
-        source, own = masked(source), masked(own)
-        untrained = None if untrained is None else masked(untrained)
-        known = own[0][np.asarray(checked_weights(seen, own[0].shape[:-1])) > 0]
+    source, own = masked(source), masked(own)
+    untrained = None if untrained is None else masked(untrained)
+    known = moments(own[0], weights=None if seen is None else seen > 0)
     reference, labels = jnp.asarray(back(own[1])), jnp.asarray(labels)
     classes = _are_classes(labels)
     measure = measures if classes else regression_measures
@@ -387,14 +414,21 @@ def audit_activations(
         )
     outputs = back(mapped)
     found: Any = measure(outputs, reference, labels, weights=held)
-    distance = functools.partial(mahalanobis, own=moments(known))
+    distance = functools.partial(mahalanobis, own=known)
     return Audit(
         measures=found,
         chance=_chance(found, labels, reference, held) if classes else jnp.zeros(()),
         r_squared=r_squared(mapped, own[1], weights=held),
         distance=compared(distance, mapped, own[1]),
         energy=compared(energy, outputs, reference) if classes else None,
-        controls=controls(measured, source, own, key=key, untrained=untrained),
+        controls=controls(
+            measured,
+            source,
+            own,
+            key=key,
+            untrained=untrained,
+            weights=(seen, held),
+        ),
     )
 
 

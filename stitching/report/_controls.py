@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stitching._checks import real
+from stitching._checks import real, sample_weights, without_masked
 from stitching._linear import times
 from stitching._moments import moments
 from stitching.similarity._samples import with_two_axes
 
 # Activations of samples for the fit, and of others that are held out.
 Split = tuple[Any, Any]
+Weights = Float[ArrayLike, "*leading"] | None
 
 
 class Controls(NamedTuple):
@@ -45,6 +46,7 @@ def controls(
     *,
     key: PRNGKeyArray,
     untrained: Split | None = None,
+    weights: Split | None = None,
 ) -> Controls:
     """Run a procedure of stitching where it must succeed and where it must fail.
 
@@ -59,12 +61,15 @@ def controls(
         key: for shuffling and noise.
         untrained: as `source`, of network 1 with fresh variables; by default there is
             no such control.
+        weights: of the samples (seen, held_out), each as for `shuffled`, or None. The
+            shuffled activations and the noise are like those of weight above 0.
 
     Returns:
         `Controls`.
 
     Raises:
-        TypeError, ValueError: if an activation has no channels or samples.
+        TypeError, ValueError: if an activation has no channels or samples, or weights
+            do not fit.
 
     Example:
         >>> import jax, jax.numpy as jnp, stitching
@@ -79,30 +84,43 @@ def controls(
         (1.0, True)
     """
     keys = jax.random.split(key, (2, 2))
+    given = [None, None] if weights is None else weights
+
+    def drawn(control: Callable[..., Array], keys: PRNGKeyArray) -> list[Array]:
+        each = zip(keys, source, given, strict=True)
+        return [control(key, x, weights=known) for key, x, known in each]
+
     return Controls(
         self_stitch=stitch(*own),
-        shuffled=stitch(*map(shuffled, keys[0], source)),
-        noise=stitch(*map(gaussian_noise, keys[1], source)),
+        shuffled=stitch(*drawn(shuffled, keys[0])),
+        noise=stitch(*drawn(gaussian_noise, keys[1])),
         untrained=None if untrained is None else stitch(*untrained),
     )
 
 
 def shuffled(
-    key: PRNGKeyArray, activation: Float[ArrayLike, "n *features"]
+    key: PRNGKeyArray,
+    activation: Float[ArrayLike, "n *features"],
+    *,
+    weights: Weights = None,
 ) -> Float[Array, "n *features"]:
     """Permute the activations of images.
 
     Their distribution stays exactly as it was; what each says of its input is lost.
+    Images are moved whole; where masks differ (sequences of different lengths), the
+    positions that count are put one image after another into the places that count.
 
     Args:
         key: a random key.
-        activation: (images, ..., channels). Images are moved whole.
+        activation: (images, ..., channels).
+        weights: at least 0, over the leading axes or the first of them; all 1 by
+            default. Positions of weight 0 do not change places with others.
 
     Returns:
         The same shape.
 
     Raises:
-        ValueError: if there are fewer than two axes.
+        TypeError, ValueError: if there are fewer than two axes, or weights do not fit.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -110,12 +128,28 @@ def shuffled(
         >>> x = jnp.arange(4.0)[:, None]
         >>> report.shuffled(jax.random.key(1), x).ravel().tolist()
         [3.0, 2.0, 0.0, 1.0]
+        >>> mask = jnp.array([1, 0, 1, 1])
+        >>> report.shuffled(jax.random.key(1), x, weights=mask).ravel().tolist()
+        [3.0, 1.0, 2.0, 0.0]
     """
-    return jax.random.permutation(key, with_two_axes(activation))
+    activation = with_two_axes(activation)
+    if weights is None:
+        return jax.random.permutation(key, activation)
+    counts = sample_weights(weights, activation.shape[:-1]).ravel() > 0
+    rows = activation.reshape(counts.size, -1)
+    places = jnp.arange(counts.size).reshape(len(activation), -1)
+    sources = jax.random.permutation(key, places).ravel()
+    # What counts comes first in both, and is as much in both.
+    sources = sources[jnp.argsort(~counts[sources], stable=True)]
+    places = jnp.argsort(~counts, stable=True)
+    return rows.at[places].set(rows[sources]).reshape(activation.shape)
 
 
 def gaussian_noise(
-    key: PRNGKeyArray, activation: Float[ArrayLike, "*samples p"]
+    key: PRNGKeyArray,
+    activation: Float[ArrayLike, "*samples p"],
+    *,
+    weights: Weights = None,
 ) -> Float[Array, "*samples p"]:
     """Draw Gaussian noise with the mean and covariance of an activation's channels.
 
@@ -125,6 +159,7 @@ def gaussian_noise(
     Args:
         key: a random key.
         activation: (..., channels).
+        weights: as for `stitching.moments`; the noise is 0 where they are.
 
     Returns:
         The same shape.
@@ -140,13 +175,18 @@ def gaussian_noise(
         >>> noise.mean(0).round(0).tolist(), noise.std(0).round(0).tolist()
         ([2.0, 1.0], [2.0, 0.0])
     """
-    return _gaussian_noise(key, real("activation", activation))
+    activation = real("activation", activation)
+    if weights is not None:
+        weights = sample_weights(weights, activation.shape[:-1])
+    return _gaussian_noise(key, activation, weights)
 
 
 @jax.jit
-def _gaussian_noise(key: PRNGKeyArray, activation: Array) -> Array:
-    seen = moments(activation)
+def _gaussian_noise(
+    key: PRNGKeyArray, activation: Array, weights: Array | None
+) -> Array:
+    seen = moments(activation, weights=weights)
     variances, axes = jnp.linalg.eigh(seen.xx)
     root = axes * jnp.sqrt(variances.clip(min=0))
     white = jax.random.normal(key, activation.shape, root.dtype)
-    return seen.mean_x + times(white, root.T)
+    return without_masked(seen.mean_x + times(white, root.T), weights)

@@ -267,6 +267,84 @@ class TestAuditOfNetworks:
         assert found.controls.self_stitch.relative_accuracy > 0.85
         assert found.measures.relative_accuracy > found.chance + 0.1
 
+    @pytest.mark.parametrize("width", [6, 9])
+    def test_a_stitching_layer_is_audited_alike_in_linen_and_nnx(self, width):
+        """The self-stitch has as many channels as network 2, not as network 1."""
+        x, a, b, _, stitched, logits = self.setup(width=width)
+        found = []
+        initial = stitched.init(jax.random.key(2), a, x)
+        module = layers.to_nnx(stitched.layer, initial)
+        for layer in (stitched.layer, module):
+            found.append(
+                report.audit(
+                    stitching.stitch(stitched.cut_1, layer, stitched.cut_2),
+                    report.TaskLoss(optax.adam(0.05), steps=200, batch_size=50),
+                    a,
+                    b,
+                    (x[:200], logits[:200].argmax(-1)),
+                    (x[200:], logits[200:].argmax(-1)),
+                    key=jax.random.key(1),
+                )
+            )
+        linen, other = (each.controls.self_stitch for each in found)
+        np.testing.assert_allclose(other.cross_entropy, linen.cross_entropy, 1e-4)
+        assert other.relative_accuracy > 0.85
+        assert found[1].measures.relative_accuracy > found[1].chance + 0.1
+
+    def test_a_direct_method_converts_shapes_as_an_nnx_layer_does(self):
+        x, a, b, _, stitched, logits = self.setup(width=9)
+        layer = layers.Affine(6, convert=halved)
+        module = layers.to_nnx(layer, stitched.layer.init(jax.random.key(2), x))
+        widths = []
+
+        def method(x, y):
+            widths.append(x.shape[-1])
+            return least_squares(x, y)
+
+        report.audit(
+            stitching.stitch(stitched.cut_1, module, stitched.cut_2),
+            method,
+            a,
+            b,
+            (x[:200], logits[:200].argmax(-1)),
+            (x[200:], logits[200:].argmax(-1)),
+            key=jax.random.key(1),
+        )
+        assert widths == [4, 6, 4, 4]
+
+    @pytest.mark.parametrize("weighted", [(), ("train",), ("test",), ("train", "test")])
+    @pytest.mark.parametrize("kind", ["direct", "task loss"])
+    def test_weights_go_to_the_method_where_training_data_have_some(
+        self, weighted, kind
+    ):
+        x, a, b, _, stitched, logits = self.setup()
+        given = []
+
+        def direct(x, y, **options):
+            given.append(set(options))
+            return least_squares(x, y)
+
+        task = report.TaskLoss(optax.adam(0.05), steps=5, batch_size=50)
+        mask = jnp.arange(300) % 3 > 0
+        rows = {"train": slice(0, 200), "test": slice(200, 300)}
+        train, test = (
+            (x[r], logits[r].argmax(-1), *((mask[r],) if part in weighted else ()))
+            for part, r in rows.items()
+        )
+        found = report.audit(
+            stitched,
+            direct if kind == "direct" else task,
+            a,
+            b,
+            train,
+            test,
+            key=jax.random.key(1),
+        )
+        counted = mask[200:].sum() if "test" in weighted else 100
+        assert found.measures.hits.sum() == counted
+        if kind == "direct":
+            assert given == 4 * [{"weights"} if "train" in weighted else set()]
+
     @pytest.mark.parametrize("method", ["task loss", "least squares"])
     def test_a_regression_is_measured_by_its_r_squared(self, method):
         x, a, b, _, stitched, values = self.setup(outputs=2)
@@ -301,9 +379,25 @@ class TestAuditOfNetworks:
         assert "relative R²" in str(found)
 
 
+def halved(activation):
+    return activation[..., :4]
+
+
 def without_numbers(text):
     """A table's words, but for those that are numbers."""
     return re.sub(r"[ ]+-?\d+(\.\d+)?", " #", text)
+
+
+MASKS = {
+    "of images": np.arange(30) % 3,
+    "of lengths": (np.arange(4) < 1 + np.arange(30)[:, None] % 4) * 1.0,
+    "of positions": np.random.default_rng(1).integers(2, size=(30, 4)) > 0,
+}
+
+
+def of_all(mask):
+    """A mask of each of 4 positions."""
+    return np.broadcast_to(mask if mask.ndim == 2 else mask[:, None], (len(mask), 4))
 
 
 class TestControls:
@@ -331,6 +425,74 @@ class TestControls:
         assert across < 10 * 3 / n
         skewness = scipy.stats.skew(np.asarray(noise).reshape(-1, 3))
         assert np.abs(skewness).max() < 0.1
+
+    @pytest.mark.parametrize("name", MASKS)
+    def test_shuffled_activations_that_count_are_the_same_ones(self, name):
+        mask = MASKS[name]
+        x = np.random.default_rng(0).normal(5, size=(30, 4, 3)).astype(np.float32)
+        x[of_all(mask) == 0] = np.nan
+        shuffled = jax.jit(report.shuffled)
+        got = np.asarray(shuffled(jax.random.key(0), x, weights=mask))
+        # What does not count stays among itself.
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(x))
+        counted, were = (each[~np.isnan(each).any(axis=-1)] for each in (got, x))
+        np.testing.assert_array_equal(np.sort(counted, axis=0), np.sort(were, axis=0))
+        assert (counted != were).all(axis=-1).mean() > 0.7
+        if mask.ndim == 1:  # images are moved whole
+            whole = {each.tobytes() for each in x[mask > 0]}
+            assert {each.tobytes() for each in got[mask > 0]} == whole
+
+    def test_shuffled_weights_of_1_change_nothing(self):
+        x = np.random.default_rng(0).normal(size=(30, 4, 3)).astype(np.float32)
+        key = jax.random.key(0)
+        np.testing.assert_array_equal(
+            report.shuffled(key, x, weights=np.ones((30, 4))), report.shuffled(key, x)
+        )
+
+    @pytest.mark.parametrize("name", MASKS)
+    def test_noise_is_like_what_counts(self, name):
+        rng = np.random.default_rng(0)
+        mask = np.concatenate([MASKS[name]] * 100)
+        x = 5 + rng.normal(size=(3000, 4, 3)).astype(np.float32)
+        full = of_all(mask)
+        x[full == 0] = np.nan
+        noise = np.asarray(report.gaussian_noise(jax.random.key(0), x, weights=mask))
+        assert (noise[full == 0] == 0).all()
+        wanted, got = (moments(each, weights=mask) for each in (x, noise))
+        np.testing.assert_allclose(got.mean_x, wanted.mean_x, atol=0.1)
+        np.testing.assert_allclose(got.xx, wanted.xx, atol=0.1)
+
+    @pytest.mark.parametrize("name", MASKS)
+    def test_controls_of_an_audit_are_of_the_samples_that_count(self, name):
+        """Padding is neither shuffled among the data nor in the noise's moments."""
+        rng = np.random.default_rng(0)
+        mask = np.concatenate([MASKS[name]] * 10)
+        x = (5 + rng.normal(size=(300, 4, 3))).astype(np.float32)
+        own = np.tanh(x)
+        counts, seen = of_all(mask) > 0, []
+
+        def method(activation, own, weights):
+            seen.append(np.asarray(activation)[counts[:200]])
+            return lambda activation: activation
+
+        report.audit_activations(
+            method,
+            (x[:200], x[200:]),
+            (own[:200], own[200:]),
+            lambda activation: activation,
+            np.zeros((100, 4), int),
+            key=jax.random.key(0),
+            weights=(mask[:200], mask[200:]),
+        )
+        source, _, shuffled, noise = seen
+        np.testing.assert_array_equal(source, x[:200][counts[:200]])
+        np.testing.assert_array_equal(
+            *(np.sort(each.reshape(-1, 3), axis=0) for each in (source, shuffled))
+        )
+        for found in (shuffled, noise):
+            assert abs(found.mean() - 5) < 0.2
+            assert abs(found.std() - 1) < 0.2
+            assert (found != source).any(axis=-1).mean() > 0.7
 
     def test_the_procedure_gets_seen_and_held_out_activations(self, world):
         shapes = []
