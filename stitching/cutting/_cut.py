@@ -26,7 +26,8 @@ class Cut:
     Attributes:
         front: from variables and x to the activation at the cut.
         back: from variables and an activation to the network's output; where the cut
-            is no bottleneck it needs x as a third argument.
+            is not a bottleneck it needs x as a third argument. At a bottleneck it may
+            take x, by that name, for its shape alone.
         is_bottleneck: whether the output depends on x only through the activation.
         activation: shape and dtype of the activation for the x of `cut`; `None` if
             unknown.
@@ -71,10 +72,10 @@ def cut(
     those of `nnx.state(nnx.clone(module))` do not.
 
     The network may get inputs of other shapes later; without x, `back` takes the batch
-    size from the activation's leading axis. An activation is converted to the layer's
-    floating-point dtype. A layer within `nn.vmap` returns the mapped axis first. A
-    layer of an NNX module is found where it is called as `layer(x)`, not as
-    `Layer.__call__(layer, x)`.
+    size from the activation's leading axis, and other sizes from the example. An
+    activation is converted to the layer's floating-point dtype. A layer within
+    `nn.vmap` returns the mapped axis first. A layer of an NNX module is found where it
+    is called as `layer(x)`, not as `Layer.__call__(layer, x)`.
 
     A layer inside a scan (`nn.scan`, `nn.remat_scan`, `nnx.scan`, `jax.lax.scan`) is
     cut in one iteration: the scan becomes one over the iterations before, that
@@ -103,13 +104,14 @@ def cut(
         returns one.
 
     Raises:
-        TypeError: if `module` is no module of Flax, `path` no text, x a list, or an
-            option holds an array. Later, for variables of another kind.
+        TypeError: if `module` is not a Flax module, `path` is not a string, x is a
+            list, or an option holds an array. Later, for variables of another kind.
         ValueError: for an unknown path (the message lists the nearest names), a layer
-            called more than once without `call`, no or another iteration than a scan
-            has, a layer inside a `while` loop or a branch, one that returns more than
-            arrays, or a network that is not frozen. Later, for variables or an
-            activation that do not fit, or without x where the cut is no bottleneck.
+            called more than once without `call`, one in a scan without an iteration or
+            with one that the scan does not have, a layer inside a `while` loop or a
+            branch, one that returns more than arrays, or a network that is not frozen.
+            Later, for variables or an activation that do not fit, or without x where
+            the cut is not a bottleneck.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, stitching
@@ -158,9 +160,9 @@ def cut(
         program = traced(variables, inputs)
         if alone and not program.is_bottleneck(mark):
             raise ValueError(
-                f"x: the cut at {path!r} is no bottleneck, the network's output also "
-                "depends on x in other ways; expected back(variables, activation, x), "
-                "or a cut where `is_bottleneck` is True (see cut_points)"
+                f"x: the cut at {path!r} is not a bottleneck, the network's output "
+                "depends on x in other ways too; expected back(variables, activation, "
+                "x), or a cut where `is_bottleneck` is True (see cut_points)"
             )
         activation = _conform(activation, program.activation(mark), path, alone)
         return program.back(mark)(jax.tree.leaves((variables, activation, inputs)))
@@ -231,7 +233,7 @@ def cut_points(
         that cannot be cut, inside a branch for instance, are left out.
 
     Raises:
-        TypeError: if `module` is no module of Flax, or for variables of another kind.
+        TypeError: if `module` is not a Flax module, or for variables of another kind.
         ValueError: if the network is not frozen, or variables do not fit.
 
     Example:
@@ -367,7 +369,7 @@ def _no_mark(layer: str, path: str, program: Program) -> str:
     if inside:
         return (
             f"path: layer {path!r} runs inside `{', '.join(inside)}`, where its output "
-            "is no value of the network; cut at the layer that holds it (see "
+            "is not a value of the network; cut at the layer that holds it (see "
             "cut_points)"
         )
     marks = range(len(program.marks))
@@ -427,7 +429,7 @@ def _conform(activation: PyTree, expected: PyTree, path: str, alone: bool) -> Py
     def convert(array, wanted):
         floats = [jnp.issubdtype(a.dtype, jnp.floating) for a in (array, wanted)]
         if array.shape != wanted.shape:
-            hint = ", or pass x if its batch size is another" if alone else ""
+            hint = ", or pass x if its size is not that of the example" if alone else ""
             raise ValueError(
                 f"activation: expected shape {wanted.shape}, as layer {path!r} "
                 f"returns, got {array.shape}; map the activation to that shape first"

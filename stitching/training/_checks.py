@@ -96,6 +96,8 @@ def _outputs(stitched, key, initial, activation, variables_1, variables_2, x):
             )
     mapped = layer.apply(initial, activation)
     own = stitched.cut_2.activation
+    if own is not None:  # for an example, whose size need not be that of x
+        own = jax.eval_shape(stitched.cut_2.front, variables_2, x)
     wanted, given = ([shape[1:] for shape in _shapes(tree)] for tree in (own, mapped))
     if own is not None and wanted != given:
         raise ValueError(

@@ -1,5 +1,6 @@
 """One training step of a stitching layer, and the loops that repeat it."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -13,6 +14,32 @@ from stitching._jaxpr import contains
 from stitching.training._stitched import Stitched
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """What steps need of samples of which only the shapes matter.
+
+    Attributes:
+        structure: of the tree of samples.
+        arrays: shape and dtype of the arrays of one sample.
+    """
+
+    structure: Any
+    arrays: tuple[jax.ShapeDtypeStruct, ...]
+
+    @classmethod
+    def of(cls, x: PyTree) -> "Shapes":
+        """Of samples along the leading axis."""
+        one = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: leaf[0], x), x)
+        leaves, structure = jax.tree.flatten(one)
+        return cls(structure, tuple(leaves))
+
+    def zeros(self, samples: int) -> PyTree[Array]:
+        """As many samples, which nothing reads."""
+        leaves = [jnp.zeros((samples, *a.shape), a.dtype) for a in self.arrays]
+        return jax.tree.unflatten(self.structure, leaves)
+
+
 class Data(NamedTuple):
     """What a stitch does not change while it trains.
 
@@ -21,7 +48,7 @@ class Data(NamedTuple):
         variables_1: of network 1; None where its activations are kept.
         variables_2: of network 2.
         activation: network 1's, of all samples; None where it is not kept.
-        x: all samples; None where no step needs them.
+        x: all samples, or their `Shapes` where no step needs more.
         target: of all samples.
         hyperparameters: of the optimizer.
         order: the rows of the minibatches of all steps.
@@ -31,7 +58,7 @@ class Data(NamedTuple):
     variables_1: PyTree
     variables_2: PyTree
     activation: PyTree[Float[Array, "n ..."]]
-    x: PyTree[Array]
+    x: PyTree[Array] | Shapes
     target: Any
     hyperparameters: PyTree
     order: Int[Array, "room batch"]
@@ -100,6 +127,8 @@ def step(program: Program, run: Run, data: Data, index: Any) -> Run:
         for tree in (data.activation, data.x, data.target)
     )
     stitched = program.stitched
+    if isinstance(x, Shapes):
+        x = x.zeros(len(rows))
     if activation is None:
         activation = stitched.cut_1.front(data.variables_1, x)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from typing import Any
 
 import flax.linen as nn
@@ -58,10 +59,17 @@ class Stitched:
         return self.back(variables_2, activation, x)
 
     def back(self, variables_2: PyTree, activation: PyTree, x: PyTree) -> PyTree[Array]:
-        """The output of network 2 for a mapped activation (and x, if it needs it)."""
-        if self.cut_2.is_bottleneck:
-            return self.cut_2.back(variables_2, activation)
-        return self.cut_2.back(variables_2, activation, x)
+        """The output of network 2 for a mapped activation, and x where it takes it."""
+        if _takes_x(self.cut_2):
+            return self.cut_2.back(variables_2, activation, x)
+        return self.cut_2.back(variables_2, activation)
+
+
+def _takes_x(cut: Cut) -> bool:
+    """Whether a back takes x: to compute with, or at a bottleneck for its size."""
+    if not cut.is_bottleneck:
+        return True
+    return list(inspect.signature(cut.back).parameters)[2:3] == ["x"]
 
 
 def check_stitched(stitched: Any) -> None:
@@ -95,7 +103,7 @@ def stitch(cut_1: Cut, layer: nn.Module | nnx.Module, cut_2: Cut) -> Stitched:
         The `Stitched` network; `train` trains its layer.
 
     Raises:
-        TypeError: if a cut is no `Cut`, or the layer no Flax module.
+        TypeError: if a cut is not a `Cut`, or the layer is not a Flax module.
 
     Example:
         >>> import flax.linen as nn, jax, stitching

@@ -5,7 +5,7 @@ import itertools
 import math
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -92,7 +92,8 @@ def train(
         stitched: the network, from `stitch`.
         variables_1, variables_2: of network 1 and of network 2.
         x: the samples, both networks' input, along leading axes. NumPy arrays need not
-            fit on the device.
+            fit on the device where no step needs them: where network 1's activations
+            are kept, or given, and cut 2 is a bottleneck.
         target: what the loss compares with, for the same samples: `targets.hard`,
             `targets.soft`, `targets.squared_error`, `targets.cka`, or weighted sums.
         optimizer: any of optax, those that take the loss or its function as extra
@@ -113,9 +114,10 @@ def train(
         The `Trained` layer.
 
     Raises:
-        TypeError: if the network is not from `stitch`, or target or optimizer is none.
+        TypeError: if the network is not from `stitch`, the target is not a `Target`, or
+            the optimizer is not one of optax.
         ValueError: if lengths or shapes do not fit each other, the layer has nothing to
-            train, a label is no class, or a number is out of range.
+            train, a label is not a class, or a number is out of range.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, stitching
@@ -155,11 +157,21 @@ def each(values: Iterable[Any]) -> Any:
     Returns:
         What `train_many` takes in the place of a value that all share.
 
+    Raises:
+        TypeError: for a tree, such as a dictionary of stacked arrays, or one number.
+
     Example:
         >>> import jax, stitching
         >>> len(stitching.each(jax.random.split(jax.random.key(0), 8)).values)
         8
     """
+    tree = isinstance(values, Mapping) or hasattr(values, "_fields")
+    if tree or not np.iterable(values):
+        raise TypeError(
+            "values: expected a list of one value per stitch, or an array, got "
+            f"{type(values).__name__}; a tree of stacked arrays is given as "
+            "[jax.tree.map(lambda leaf: leaf[i], tree) for i in range(number)]"
+        )
     return Each(tuple(values))
 
 
@@ -419,7 +431,8 @@ def _front(stitched, variables_1, x, activation, keep: bool) -> tuple[Any, Any, 
         activation = in_batches(stitched.cut_1.front, variables_1, x)
     if activation is None:
         return variables_1, None, jax.tree.map(jnp.asarray, x)
-    x = None if stitched.cut_2.is_bottleneck else jax.tree.map(jnp.asarray, x)
+    bottleneck = stitched.cut_2.is_bottleneck
+    x = _step.Shapes.of(x) if bottleneck else jax.tree.map(jnp.asarray, x)
     return None, jax.tree.map(jnp.asarray, activation), x
 
 

@@ -254,3 +254,15 @@ class NnxMasked(nnx.Module):
 
     def both(self, tokens, mask):
         return self(tokens, mask=mask)
+
+
+class AnySize(nn.Module):
+    """Takes sequences of any length, or maps of any size, and their mean."""
+
+    width: int = 8
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(self.width, name="first")(x))
+        x = nn.relu(nn.Dense(6, name="mid")(x)).mean(axis=range(1, x.ndim - 1))
+        return nn.Dense(3, name="head")(x)

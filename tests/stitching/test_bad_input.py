@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 import stitching
 from stitching import Cut, each, layers, plot, report, similarity, targets
@@ -168,6 +169,14 @@ def audit_networks(train, test=(slice(24, 48),)):
     ]
     fit = lambda x, y: stitching.least_squares(stitching.moments(x, y))  # noqa: E731
     return report.audit(stitched, fit, a, b, *data, key=KEY)
+
+
+def audit_nnx(module):
+    stitched, a, b, x, _ = pair("mlp")
+    stitched = stitching.stitch(stitched.cut_1, module, stitched.cut_2)
+    data = [(x[rows], CLASSES[rows]) for rows in (slice(24), slice(24, 48))]
+    method = report.TaskLoss(SGD, steps=2, batch_size=4)
+    return report.audit(stitched, method, a, b, *data, key=KEY)
 
 
 def no_rows(x):
@@ -340,6 +349,19 @@ BAD = {
             "shape (7,), got (6,)",
         ),
         (lambda: train(activation=jnp.ones((48, 8))), V, "activation: expected what c"),
+    ],
+    "each": [
+        *(
+            (lambda a=a: each(a), T, f"expected a list of one value per stitch, or {n}")
+            for a, n in (
+                ({"params": jnp.ones((3, 2))}, "an array, got dict; a tree of stacked"),
+                (nnx.state(nnx.Linear(2, 2, rngs=nnx.Rngs(0))), "an array, got State"),
+                (FIT, "an array, got Fit; a tree of stacked arrays is given as [jax.t"),
+                (tg.hard(CLASSES), "an array, got _Hard"),
+                (0.1, "an array, got float"),
+                (jnp.ones(()), "an array, got Array"),
+            )
+        ),
     ],
     "train_many": [
         (lambda: train(hyperparameters=each([0.1, 0.2])), T, "optimizer: with hyperpa"),
@@ -660,7 +682,27 @@ BAD = {
         (lambda: re.layer_scores(np.dot, [], [X]), V, "layers_1 and layers_2: expecte"),
         (lambda: re.layer_scores(np.dot, [X], [X.T]), V, "score: expected a function"),
     ],
+    "report.controls": [
+        (
+            lambda: re.controls(print, (X, X), (X, X), key=KEY, weights=(None, ROW)),
+            V,
+            "weights: expected one per sample",
+        ),
+    ],
+    "report.gaussian_noise": [
+        (
+            lambda: re.gaussian_noise(KEY, X, weights=ROW),
+            V,
+            "weights: expected one per",
+        ),
+    ],
     "report.shuffled": [
+        (
+            lambda: re.shuffled(KEY, X, weights=-X[:, 0]),
+            V,
+            "weights: expected finite n",
+        ),
+        (lambda: re.shuffled(KEY, X, weights=X), V, "weights: expected one per sample"),
         (lambda: re.shuffled(KEY, ROW), V, "activation: expected shape (images, ...,"),
     ],
     "report.audit": [
@@ -668,6 +710,20 @@ BAD = {
         (lambda: audit_networks((slice(30),)), V, "not in train, got 6 that are"),
         (lambda: audit_networks((slice(48),)), V, "not in train, got 24 that are"),
         (lambda: audit_networks(3), T, "train: expected (x, labels) or (x, labels, we"),
+        *(
+            (
+                lambda m=m: audit_nnx(m),
+                V,
+                f"(24, 7), to one like it, for the self-stitch, got the NNX module {n}",
+            )
+            for m, n in (
+                (nnx.Linear(9, 7, rngs=nnx.Rngs(0)), "Linear"),
+                (
+                    nnx.Sequential(nnx.Linear(9, 7, rngs=nnx.Rngs(0)), nnx.relu),
+                    "Sequential",
+                ),
+            )
+        ),
     ],
     "report.audit_activations": [
         (lambda: audit(source=X), T, "source: expected a pair (seen, held_out), got n"),
@@ -688,11 +744,10 @@ BAD = {
 }
 # What only holds values, is there to be derived from, or fails as what it calls does.
 CANNOT_FAIL = {
-    *("Bootstrap", "Cut", "CutPoint", "LayerMatrix", "LayerMoments", "Moments", "each"),
+    *("Bootstrap", "Cut", "CutPoint", "LayerMatrix", "LayerMoments", "Moments"),
     *("PermutationTest", "StitchingLayer", "Stitched", "Trained", "plot.audit"),
     *("report.Audit", "report.Controls", "report.Identification", "report.Measures"),
     *("report.OutOfDistribution", "report.RegressionMeasures", "report.TaskLoss"),
-    *("report.controls", "report.gaussian_noise"),
 }
 
 

@@ -123,6 +123,11 @@ def test_a_list_of_points_is_rejected_likewise():
             r"activation: expected shape \(4, 8\), as layer 'Dense_0' returns, got",
         ),
         ((8,), "float32", r"got \(8,\)"),
+        (
+            (4, 8, 3),
+            "float32",
+            r"first, or pass x if its size is not that of the exampl",
+        ),
         ((4, 8), "int32", "float32 or .* returns, got int32"),
         ((4, 8), "complex64", "float32 or .* returns, got complex64"),
     ],
@@ -150,10 +155,10 @@ def test_a_cut_that_is_no_bottleneck_needs_x():
     variables = initialised(module, x)
     halves = cut(module, "first/dense", x)
     with pytest.raises(
-        ValueError, match="x: the cut at 'first/dense' is no bottleneck"
+        ValueError, match="x: the cut at 'first/dense' is not a bottleneck"
     ):
         halves.back(variables, jnp.zeros((2, 4, 4, 4)))
-    with pytest.raises(ValueError, match="is no bottleneck"):
+    with pytest.raises(ValueError, match="is not a bottleneck"):
         jax.eval_shape(halves.back, variables, halves.activation)
 
 

@@ -58,7 +58,7 @@ def test_several_inputs_are_a_tuple(made, method):
     assert not halves.is_bottleneck  # The mask passes beside the layer.
     got = halves.back(variables, activation, inputs)
     np.testing.assert_allclose(got, wanted, rtol=1e-5)
-    with pytest.raises(ValueError, match="x: the cut at 'enc' is no bottleneck"):
+    with pytest.raises(ValueError, match="x: the cut at 'enc' is not a bottleneck"):
         halves.back(variables, activation)
     head = cut(module, "head", inputs, **options)
     given = jnp.ones((9, 3, 2))  # Another batch size than the example's.

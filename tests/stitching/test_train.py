@@ -15,7 +15,14 @@ import rllc
 import stitching
 from stitching import Cut, layers, targets
 from stitching.training import _step
-from tests.stitching.networks import Compact, Residual, images, scattered, vectors
+from tests.stitching.networks import (
+    AnySize,
+    Compact,
+    Residual,
+    images,
+    scattered,
+    vectors,
+)
 from tests.stitching.test_compilations import compilations
 
 SAMPLES = 48
@@ -254,6 +261,69 @@ def test_how_steps_are_taken_follows_from_the_program(name, monkeypatch):
     assert set(loops) == {name == "conv"}
 
 
+@pytest.mark.parametrize("path", ["first", "mid"])
+@pytest.mark.parametrize(
+    ("example", "size"), [((5,), (9,)), ((5,), (3,)), ((4, 4), (6, 3))], ids=str
+)
+def test_a_stitched_network_takes_other_sizes_than_the_example(path, example, size):
+    """Sequences of other lengths and maps of other sizes, as of those of a cut at x."""
+    generator = np.random.default_rng(0)
+    example = jnp.ones((2, *example, 4))
+    x = jnp.asarray(generator.normal(size=(12, *size, 4)), jnp.float32)
+    a, b = (variables(AnySize(), x, seed) for seed in (1, 2))
+    target = targets.hard(jnp.arange(12) % 3)
+    layer = layers.Affine(8 if path == "first" else 6)
+    found, outputs = [], []
+    for shown in (example, x):
+        halves = stitching.cut(AnySize(), path, shown)
+        assert halves.is_bottleneck
+        stitched = stitching.stitch(halves, layer, halves)
+        initial = stitched.init(KEY, a, x)
+        outputs.append(stitched.apply(initial, a, b, x))
+        inner = halves.front(a, x)
+        for options in ({"keep": True}, {"keep": False}, {"activation": inner}):
+            given = stitched, a, b, x, target
+            found.append(train(given, steps=5, batch_size=4, **options)[:3])
+    close(*outputs)
+    for one in found[1:]:
+        close(one, found[0])
+
+
+def test_stitches_side_by_side_take_other_sizes_than_the_example():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(12, 9, 4)), jnp.float32)
+    a, b = (variables(AnySize(), x, seed) for seed in (1, 2))
+    halves = stitching.cut(AnySize(), "mid", x[:, :5])
+    stitched = stitching.stitch(halves, layers.Affine(6), halves)
+    given = stitched, a, b, x, targets.hard(jnp.arange(12) % 3)
+    keys = jax.random.split(KEY, 2)
+    options = {"steps": 5, "batch_size": 4}
+    many = stitching.train_many(*given, ADAM, key=stitching.each(keys), **options)
+    for one, key in zip(many, keys, strict=True):
+        close(one[:3], train(given, key=key, **options)[:3], rtol=1e-4)
+
+
+def test_a_back_by_hand_gets_x_where_it_names_it():
+    seen = []
+
+    def named(variables, activation, x):
+        seen.append(x.shape)
+        return variables * activation
+
+    front = lambda variables, x: x  # noqa: E731
+    for back in (
+        named,
+        lambda variables, y: y,
+        lambda variables, y, other=2: other * y,
+    ):
+        whole = Cut(front, back)
+        stitched = stitching.stitch(whole, layers.Affine(3), whole)
+        x = vectors(12)
+        initial = stitched.init(KEY, 1.0, x)
+        stitched.apply(initial, 1.0, 1.0, x)
+        train((stitched, 1.0, 1.0, x, targets.hard(jnp.arange(12) % 3)), SGD, 2, 4)
+    assert set(seen) == {(12, 5), (4, 5)}
+
+
 def test_what_is_kept_is_what_would_be_computed(mlp):
     stitched, a, _, x, _ = mlp
     known = stitching.in_batches(stitched.cut_1.front, a, x, batch_size=20)
@@ -459,19 +529,25 @@ def test_a_step_computes_no_gradient_of_network_2():
     assert flops(taken, run, data) == pytest.approx(6 * product, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["Affine", "Orthogonal", "Matching"])
+@pytest.mark.parametrize("name", ["Affine", "Orthogonal", "Matching", "Sparse"])
 def test_a_stitching_layer_trains_alike_in_linen_and_nnx(mlp, name):
-    layer = getattr(layers, name)(7)
+    layer, optimizer = getattr(layers, name), ADAM
+    layer = layer(7, penalty=0.02) if name == "Sparse" else layer(7)
+    if name == "Sparse":
+        optimizer = optax.chain(optax.sgd(0.2), layer.proximal(0.2))
     stitched, a, _, x, _ = mlp
     linen = stitching.stitch(stitched.cut_1, layer, stitched.cut_2)
     initial = linen.init(KEY, a, x)
     module = layers.to_nnx(layer, initial)
     activation = stitched.cut_1.front(a, x)
     close(module(activation), layer.apply(initial, activation))
-    expected = train((linen, *mlp[1:]), initial=initial, record=(5,))
+    expected = train((linen, *mlp[1:]), optimizer, initial=initial, record=(5,))
     joined = stitching.stitch(stitched.cut_1, module, stitched.cut_2)
-    found = train((joined, *mlp[1:]), record=(5,))
+    found = train((joined, *mlp[1:]), optimizer, record=(5,))
     close((found.fit, found.losses, found.recorded), expected[1:])
+    if name == "Sparse":
+        np.testing.assert_array_equal(found.fit.weight == 0, expected.fit.weight == 0)
+        assert 5 < (found.fit.weight == 0).sum() < 63
     close(module.fit(), layer.fit(initial))  # as it was
     nnx.update(module, found.variables["params"])
     close(module.fit(), expected.fit)
