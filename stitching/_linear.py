@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-# Relative to the strongest axis, in roundings: what is below is no axis. Rounding was
-# seen to leave at most 2.
+# Axes weaker than this many roundings of the strongest one are taken for rounding, of
+# which the largest that was seen was 2.
 _RESOLUTION = 32
 
 
@@ -82,8 +82,8 @@ def whitening(
 
     The pseudo-inverse is taken of the correlations, so the units of the channels change
     nothing, and channels of small variance are not lost next to those of a large one.
-    An axis of the correlations below 32 roundings of the strongest one is no axis: the
-    scores x T have variance 1, or their column of T is zero.
+    An axis of the correlations below 32 roundings of the strongest one does not count:
+    the scores x T have variance 1, or their column of T is zero.
     """
     variances = jnp.where(varies, jnp.diagonal(covariance) + ridge, 1)
     deviations = jnp.sqrt(variances)

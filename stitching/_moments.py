@@ -69,7 +69,7 @@ def moments(
         The `Moments`; `merge` adds further samples.
 
     Raises:
-        TypeError: if an argument is no array, or one that is complex or not numeric.
+        TypeError: if an argument is not an array, or is complex or not numeric.
         ValueError: if there is no sample, shapes do not fit, or a weight that is not
             traced is negative or not finite.
 

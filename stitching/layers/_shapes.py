@@ -28,7 +28,8 @@ def resize(
         Shape (..., *size, channels).
 
     Raises:
-        ValueError: if the activation is no map, or the size or method is none.
+        ValueError: if the activation is not a map, the size is not positive, or the
+            method is unknown.
 
     Example:
         >>> import jax.numpy as jnp
@@ -61,7 +62,7 @@ def map_to_tokens(
         Shape (..., height · width, channels), one token longer with a class token.
 
     Raises:
-        ValueError: if the activation is no map, or class_token another word.
+        ValueError: if the activation is not a map, or class_token is not one of these.
 
     Example:
         >>> import jax.numpy as jnp
@@ -95,7 +96,8 @@ def tokens_to_map(
         Shape (..., *size, channels).
 
     Raises:
-        ValueError: if the number of tokens is another, or class_token another word.
+        ValueError: if the number of tokens does not fit the size, or class_token is not
+            one of these.
 
     Example:
         >>> import jax.numpy as jnp
@@ -137,7 +139,8 @@ def resize_tokens(
         Shape (..., tokens, channels).
 
     Raises:
-        ValueError: if the number of tokens is another, or a word is.
+        ValueError: if the number of tokens does not fit the old size, a size is not
+            positive, or method or class_token is unknown.
 
     Example:
         >>> import jax.numpy as jnp

@@ -150,7 +150,7 @@ def per_image(
 ) -> Float[Array, " n"]:
     """Return one score per image: the mean over its positions.
 
-    Positions of an image depend on each other, so they are no samples of their own:
+    Positions of an image depend on each other, so they are not samples of their own:
     shares and AUROCs are taken over images.
 
     Args:

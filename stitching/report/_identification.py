@@ -49,7 +49,7 @@ def layer_scores(
         The scores, one row per layer of network 1.
 
     Raises:
-        ValueError: if there is no layer, or a score is no scalar.
+        ValueError: if there is no layer, or a score is not a scalar.
 
     Example:
         >>> import jax.numpy as jnp
