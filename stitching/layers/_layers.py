@@ -177,17 +177,14 @@ class LowRank(StitchingLayer, kw_only=True):
 
     def _truncated(self, weight: Array) -> tuple[Array, Array]:
         left, values, right = jnp.linalg.svd(weight, full_matrices=False)
-        left, values, right = (
-            left[:, : self.rank],
-            values[: self.rank],
-            right[: self.rank],
-        )
+        left, right = left[:, : self.rank], right[: self.rank]
+        values = values[: self.rank]
+        resolution = max(weight.shape) * jnp.finfo(values.dtype).eps
+        zero = values <= resolution * values[0]
+        # Where both factors were zero, neither would get a gradient.
         roots = jnp.sqrt(values)
-        zero = values <= max(weight.shape) * jnp.finfo(values.dtype).eps * values[0]
-        # Of two zeros, neither would get a gradient.
-        return jnp.where(zero, left, left * roots), jnp.where(zero, 0, roots)[
-            :, None
-        ] * right
+        left = left * jnp.where(zero, 1, roots)
+        return left, jnp.where(zero, 0, roots)[:, None] * right
 
 
 class Orthogonal(StitchingLayer):
