@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from stitching._checks import real, sample_weights, without_masked
 from stitching._linear import times
 from stitching._moments import moments
+from stitching.report._measures import Weights
 from stitching.similarity._samples import with_two_axes
 
 # Activations of samples for the fit, and of others that are held out.
 Split = tuple[Any, Any]
-Weights = Float[ArrayLike, "*leading"] | None
 
 
 class Controls(NamedTuple):
