@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stitching._checks import positive
+from stitching._checks import positive, real
 from stitching._linear import centre, product
 from stitching._moments import Moments
 from stitching.similarity._distances import (
@@ -227,7 +227,10 @@ def unbiased_hsic(
     Returns:
         Those of all pairs, of each x with itself, and of each y with itself.
     """
-    k, l = (jnp.stack([linear(each) for each in given]) for given in (xs, ys))  # noqa: E741
+    # Sums over many batches would stagnate in 16 bits.
+    k, l = (  # noqa: E741
+        jnp.stack([linear(real("view", each)) for each in given]) for given in (xs, ys)
+    )
     n = k.shape[1]
     if n < 4:
         raise ValueError(f"batches: expected at least 4 samples in each, got {n}")

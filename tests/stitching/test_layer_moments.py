@@ -141,10 +141,12 @@ class Half(nn.Module):
     """A layer of one half of the features."""
 
     start: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x):
-        return nn.Dense(5, name="layer")(x[:, self.start : self.start + 5])
+        layer = nn.Dense(5, dtype=self.dtype, name="layer")
+        return layer(x[:, self.start : self.start + 5])
 
 
 @pytest.mark.parametrize("size", [8, 80])
@@ -154,6 +156,18 @@ def test_minibatch_cka_of_unrelated_features_is_near_zero_whatever_the_batch(siz
     a, b = Half(0), Half(5)
     given = a, initialised(a, x[0]), b, initialised(b, x[0])
     assert abs(stitching.layer_cka(*given, x).values[0, 0]) < 0.06
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_minibatch_cka_of_16_bits_is_that_of_32(dtype):
+    """Sums of 16 bits stagnate over many batches, and overflow."""
+    x = 5 * jax.random.normal(jax.random.key(0), (300, 8, 10))
+    a, b = Half(0, dtype), Half(3, dtype)
+    given = a, initialised(a, x[0]), b, initialised(b, x[0])
+    found = stitching.layer_cka(*given, x).values
+    exact = stitching.layer_cka(*given, x, view=lambda x: x.astype("float32")).values
+    np.testing.assert_allclose(found, exact, atol=1e-6)
+    assert 0.05 < found[0, 0] < 0.95
 
 
 @pytest.mark.parametrize("call", [stitching.layer_moments, stitching.layer_cka])
