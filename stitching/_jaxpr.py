@@ -5,6 +5,7 @@ versions, or the differences stay here.
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -96,6 +97,9 @@ dce_rules[mark_p] = _without_unused
 
 # ---- The program of a network, and its halves.
 
+# Iterations of scans, as for `trace`.
+Wanted = Collection[tuple[int, ...]] | str
+
 # Primitives that only call a program, which may be put in their place.
 _CALLS = frozenset({"jit", "pjit", "checkpoint", "remat2", "closed_call", "core_call"})
 
@@ -121,7 +125,8 @@ class Half(NamedTuple):
         return self.tree.unflatten(eval_jaxpr(self.program, self.constants, *wanted))
 
 
-class Program(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Program:
     """A network as one list of equations, marks among them.
 
     Attributes:
@@ -203,6 +208,36 @@ class Program(NamedTuple):
         """Whether the output depends on the inputs only through the marked value."""
         return not any(self.back(number).used[-self.inputs :])
 
+    def bottlenecks(self) -> list[bool]:
+        """`is_bottleneck` of all marks, in one pass over the program.
+
+        A mark is one unless a value on the way from the inputs to the output is made
+        before it and used after it, or is an array of the mark that the activation
+        leaves out.
+        """
+        jaxpr, from_inputs = self.closed.jaxpr, self._from_inputs
+        count = len(jaxpr.eqns)
+        last = {v: count for v in jaxpr.outvars if not isinstance(v, Literal)}
+        for position, equation in reversed(list(enumerate(jaxpr.eqns))):
+            wanted = [v in last for v in equation.outvars]
+            for value in _needed(jaxpr, equation, wanted):
+                last.setdefault(value, position)
+        made = {v: i for i, e in enumerate(jaxpr.eqns) for v in e.outvars}
+        # How many such values there are while each equation runs, as differences.
+        open_values = np.zeros(count + 2, int)
+        for value in from_inputs.intersection(last):
+            open_values[made.get(value, -1) + 1] += 1
+            open_values[last[value]] -= 1
+        open_values = open_values.cumsum()
+        found = []
+        for number, position in enumerate(self.marks):
+            kept, _ = self._kept(number)
+            outvars = enumerate(self._equation(number).outvars)
+            beside = (v for leaf, v in outvars if leaf not in kept)
+            passed = any(v in last and v in from_inputs for v in beside)
+            found.append(not passed and not open_values[position])
+        return found
+
     def _equation(self, number: int) -> JaxprEqn:
         return self.closed.jaxpr.eqns[self.marks[number]]
 
@@ -217,27 +252,52 @@ class Program(NamedTuple):
         if not kept:
             return range(tree.num_leaves), tree
         if len(kept) > 1:
-            kept = [leaf for leaf in kept if self._from_inputs(number, leaf)] or kept
+            leaves = self._equation(number).outvars
+            kept = [i for i in kept if leaves[i] in self._from_inputs] or kept
         if len(kept) == 1:
             return kept, jax.tree.structure(0)
         leaves = [0 if leaf in kept else None for leaf in range(tree.num_leaves)]
         return kept, jax.tree.structure(tree.unflatten(leaves))
 
-    def _from_inputs(self, number: int, leaf: int) -> bool:
-        atom = self._equation(number).invars[leaf]
-        value = self.closed.jaxpr.replace(outvars=[atom])
-        return any(dce_jaxpr(value, True)[1][-self.inputs :])
+    @functools.cached_property
+    def _from_inputs(self) -> set[Any]:
+        """The values that depend on the network's inputs."""
+        jaxpr = self.closed.jaxpr
+        found = set(jaxpr.invars[-self.inputs :])
+        for equation in jaxpr.eqns:
+            for value in equation.outvars:
+                wanted = [each is value for each in equation.outvars]
+                if found & _needed(jaxpr, equation, wanted):
+                    found.add(value)
+        return found
 
     def _half(self, jaxpr: Jaxpr, tree: Any) -> Half:
         program, used = dce_jaxpr(jaxpr, True)
         return Half(program, self.closed.consts, used, tree)
 
 
+def _needed(jaxpr: Jaxpr, equation: JaxprEqn, wanted: Sequence[bool]) -> set[Any]:
+    """The values that these results of an equation need, or what it prints."""
+    invars = equation.invars
+    if equation.primitive is mark_p:
+        invars = itertools.compress(invars, wanted)
+    elif any(jaxprs_in_params(equation.params)):
+        inputs = list({v for v in invars if not isinstance(v, Literal)})
+        results = list(itertools.compress(equation.outvars, wanted))
+        alone = jaxpr.replace(
+            constvars=[], invars=inputs, outvars=results, eqns=[equation]
+        )
+        invars = itertools.compress(inputs, dce_jaxpr(alone, True)[1])
+    elif not any(wanted) and not equation.effects:
+        invars = ()
+    return {v for v in invars if not isinstance(v, Literal)}
+
+
 def trace(
     network: Callable[[Any, Any], Any],
     variables: PyTree,
     inputs: PyTree,
-    wanted: Collection[tuple[int, ...]] | None = (),
+    wanted: Wanted = (),
 ) -> Program:
     """Traces a network with marks; calls that hold a mark are put in line.
 
@@ -246,12 +306,13 @@ def trace(
         variables: arrays, or shapes and dtypes.
         inputs: arrays, or shapes and dtypes.
         wanted: which iterations of scans that hold marks are put in line, (1, 2) for
-            the third of a scan inside the second of another; all where it is None.
+            the third of a scan inside the second of another; "layers" for all of
+            scans over layers, "all" for the steps of other scans too.
     """
     hidden: set[tuple[str, str]] = set()
     trees = []
     # `disable_jit` would unroll scans.
-    scans = wanted is None or any(wanted)
+    scans = any(wanted)
     compiled = jax.disable_jit(False) if scans else contextlib.nullcontext()
 
     def in_line(variables, inputs):
@@ -260,7 +321,11 @@ def trace(
             closed, output = made(variables, inputs)
         trees.append(jax.tree.structure(output))
         leaves = jax.tree.leaves((variables, inputs))
-        return _InLine(wanted, hidden).run(closed.jaxpr, closed.consts, leaves)
+        count = len(jax.tree.leaves(inputs))
+        made_of = [1] * (len(leaves) - count) + [2] * count
+        layers: set[int] = set()
+        _find_scans_over_layers(closed.jaxpr, made_of, layers)
+        return _InLine(wanted, layers, hidden).run(closed.jaxpr, closed.consts, leaves)
 
     closed = jax.make_jaxpr(in_line)(variables, inputs)
     marks, mixed = [], {}
@@ -278,12 +343,14 @@ class _InLine(NamedTuple):
 
     Attributes:
         wanted: iterations, as for `trace`.
+        layers: the identities of equations that are scans over layers.
         hidden: of the `Program`, to be filled.
         places: the iterations that the program is in: how many names of a layer's path
             the scan's layers share, and the iteration.
     """
 
-    wanted: Collection[tuple[int, ...]] | None
+    wanted: Wanted
+    layers: Collection[int]
     hidden: set[tuple[str, str]]
     places: tuple[tuple[int, int], ...] = ()
 
@@ -337,8 +404,9 @@ class _InLine(NamedTuple):
         if equation.primitive.name != "scan":
             return ()
         everything = range(equation.params["length"])
-        if self.wanted is None:
-            return everything
+        if isinstance(self.wanted, str):
+            listed = self.wanted == "all" or id(equation) in self.layers
+            return everything if listed else ()
         here, depth = tuple(i for _, i in self.places), len(self.places)
         deeper = [each for each in self.wanted if len(each) > depth]
         inside = {each[depth] for each in deeper if each[:depth] == here}
@@ -379,6 +447,45 @@ class _InLine(NamedTuple):
             carry, pieces[start] = results[:count], made
         stacks = zip(*(pieces[start] for start in sorted(pieces)), strict=True)
         return [*carry, *(jax.lax.concatenate(parts, 0) for parts in stacks)]
+
+
+def _find_scans_over_layers(
+    jaxpr: Jaxpr, made_of: Sequence[int], found: set[int]
+) -> list[int]:
+    """Add the scans whose iterations have variables of their own.
+
+    The steps of a recurrent network, which share theirs, are no layers.
+
+    Args:
+        jaxpr: a program.
+        made_of: for each of its inputs 2 if it depends on the network's inputs, 1 if
+            on its variables alone, 0 if on neither.
+        found: the identities of equations, to be filled.
+
+    Returns:
+        For each result what `made_of` says of inputs.
+    """
+    known = dict(zip(jaxpr.invars, made_of, strict=True))
+
+    def read(atom):
+        return 0 if isinstance(atom, Literal) else known.get(atom, 0)
+
+    for equation in jaxpr.eqns:
+        name, operands = equation.primitive.name, [read(v) for v in equation.invars]
+        highest = max(operands, default=0)
+        results = [highest] * len(equation.outvars)
+        if name == "scan":
+            first, count = _scan_sizes(equation.params)
+            scanned = operands[first + count :]
+            if 1 in scanned:
+                found.add(id(equation))
+            inside = [*operands[:first], *[highest] * count, *scanned]
+            _find_scans_over_layers(_called(equation)[0], inside, found)
+        elif name in _CALLS:
+            inner, _ = _called(equation)
+            results = _find_scans_over_layers(inner, operands, found)
+        known |= dict(zip(equation.outvars, results, strict=True))
+    return [read(v) for v in jaxpr.outvars]
 
 
 def _bound(equation: JaxprEqn, operands: Sequence[Any], **changed: Any) -> list[Any]:

@@ -89,7 +89,8 @@ def cut(
         path: the layer, by its names in the variables: `"Dense_0"`, `"block/Conv_1"`.
             For a block, the output of its `__call__`. Inside a scan with the iteration,
             by its place in the stacked variables: `"blocks[3]"`, `"blocks[3]/mlp"`, in
-            scans inside scans `"blocks[1, 2]"`. `cut_points` lists them.
+            scans inside scans `"blocks[1, 2]"`; a step of a recurrent network is
+            `"cell[3]"`. `cut_points` lists them, except such steps.
         x: an example of the input, or its `ShapeDtypeStruct`; a tuple of them for
             several inputs, as in `front(variables, (tokens, mask))`. One input that
             itself is a tuple or list is `(x,)`.
@@ -133,7 +134,7 @@ def cut(
     layer, index = _parsed(path)
     program = layers.program(variables, example, layer, {index})
     mark = _which(
-        program, path, call, lambda: layers.program(variables, example, None, None)
+        program, path, call, lambda: layers.program(variables, example, None, "all")
     )
     expected = program.activation(mark)
 
@@ -228,9 +229,11 @@ def cut_points(
         **options: keyword arguments of that, for instance `train=False`.
 
     Returns:
-        A point for each call of a layer, and for each iteration of a scan, in the order
-        in which the outputs are computed (layers of a block before the block). Layers
-        that cannot be cut, inside a branch for instance, are left out.
+        A point for each call of a layer, and for each iteration of a scan over layers,
+        in the order in which the outputs are computed (layers of a block before the
+        block). Layers that cannot be cut, inside a branch for instance, are left out,
+        and so are the steps of a recurrent network: those of a scan whose iterations
+        share their variables. `cut` takes them by index.
 
     Raises:
         TypeError: if `module` is not a Flax module, or for variables of another kind.
@@ -248,12 +251,12 @@ def cut_points(
     """
     example = jax.eval_shape(lambda x: x, _inputs(x))
     layers = network(module, method, options, example)
-    program = layers.program(layers.plain(variables), example, None, None)
+    program = layers.program(layers.plain(variables), example, None, "layers")
     paths = [program.name(mark) for mark in range(len(program.marks))]
     calls, seen = collections.Counter(paths), collections.Counter()
     points = []
-    for mark, path in enumerate(paths):
-        activation, bottleneck = program.activation(mark), program.is_bottleneck(mark)
+    for mark, bottleneck in enumerate(program.bottlenecks()):
+        path, activation = paths[mark], program.activation(mark)
         points.append(CutPoint(path, activation, seen[path], calls[path], bottleneck))
         seen[path] += 1
     return points
@@ -288,7 +291,7 @@ def layer_outputs(
     """
     example = jax.eval_shape(lambda x: x, _inputs(x))
     layers = network(module, method, options, example)
-    program = layers.program(layers.plain(variables), example, None, None)
+    program = layers.program(layers.plain(variables), example, None, "layers")
     found: dict[str, tuple[str, tuple[int, ...], int]] = {}
     calls = collections.Counter()
     for mark in range(len(program.marks)):

@@ -12,7 +12,7 @@ import copy
 import dataclasses
 import functools
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,10 +22,9 @@ from flax import errors, nnx
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from stitching._jaxpr import Dependences, Program, mark, trace
+from stitching._jaxpr import Dependences, Program, Wanted, mark, trace
 
 Method = str | Callable[..., Any]
-Wanted = Collection[tuple[int, ...]] | None
 
 
 def network(

@@ -11,8 +11,9 @@ from flax import linen as nn
 from flax import nnx
 
 import stitching
-from stitching import layers, targets
+from stitching import _jaxpr, layers, targets
 from stitching.cutting import cut, cut_points
+from stitching.cutting._network import network
 from tests.stitching.networks import initialised, scattered, vectors
 
 PARAMS: Any = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
@@ -258,6 +259,8 @@ def test_front_then_back_is_the_network(name, x64):
     for point, halves in zip(points, cuts, strict=True):
         assert point.activation == halves.activation
         assert point.is_bottleneck == halves.is_bottleneck
+    if name == "one_set":  # Its iterations are not listed.
+        cuts += [cut(module, f"blocks[{i}]", inputs) for i in (0, 3)]
 
     @jax.jit
     def both(variables, inputs):
@@ -532,6 +535,93 @@ def test_a_scan_that_runs_twice_has_two_calls_of_each_iteration():
     points = cut_points(module, initialised(module, x), x)
     calls = [(p.call, p.calls) for p in points if p.path == "blocks[3]"]
     assert calls == [(0, 2), (1, 2)]
+
+
+def _recurrent(length):
+    module, x = nn.RNN(nn.LSTMCell(3)), jnp.zeros((2, length, 4))
+    return module, jax.eval_shape(module.init, jax.random.key(0), x), x
+
+
+class Recurrent(nn.Module):
+    """Layers in a scan, each of which runs its own recurrent network."""
+
+    @nn.compact
+    def __call__(self, x):
+        class Layer(nn.Module):
+            @nn.compact
+            def __call__(self, x, _):
+                return nn.RNN(nn.SimpleCell(5), name="rnn")(x), None
+
+        return _scan(Layer, length=2)(x, None)[0]
+
+
+class NnxRecurrent(nnx.Module):
+    def __init__(self, rngs):
+        self.rnn = nnx.RNN(nnx.GRUCell(5, 3, rngs=rngs))
+        self.head = nnx.Linear(3, 2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.rnn(x))
+
+
+def test_steps_of_a_recurrent_network_are_no_layers_but_can_be_cut():
+    module, x = Recurrent(), vectors(6).reshape(2, 3, 5)
+    variables = initialised(module, x)
+    points = [point.path for point in cut_points(module, variables, x)]
+    assert points == ["blocks[0]/rnn", "blocks[0]", "blocks[1]/rnn", "blocks[1]"]
+    found = stitching.layer_moments(module, variables, module, variables, [x])
+    assert list(found.a) == points
+    name = "blocks[1]/SimpleCell_0[2]/i"
+    with pytest.raises(
+        ValueError, match=r"path: expected 'blocks\[0\]/SimpleCell_0\[0\]/i' to "
+    ):
+        cut(module, "blocks[1]/SimpleCell_0/i", x)
+    halves = cut(module, name, x)
+    activation = halves.front(variables, x)
+    assert activation.shape == (2, 5)
+    whole = module.apply(variables, x)
+    again = halves.back(variables, activation, x)
+    np.testing.assert_allclose(again, whole, atol=1e-5)
+
+    nnx_module = NnxRecurrent(nnx.Rngs(0))
+    nnx_module.eval()
+    paths = [p.path for p in cut_points(nnx_module, nnx.state(nnx_module), x)]
+    assert paths == ["rnn", "head"]
+    assert cut(nnx_module, "rnn/cell[1]", x).activation is not None
+
+
+def test_all_bottlenecks_take_one_pass(monkeypatch):
+    """As many eliminations for each step, however many there are."""
+    calls = []
+    dce_jaxpr = _jaxpr.dce_jaxpr
+
+    def counting(jaxpr, used):
+        calls.append(len(jaxpr.eqns))
+        return dce_jaxpr(jaxpr, used)
+
+    monkeypatch.setattr(_jaxpr, "dce_jaxpr", counting)
+    equations = []
+    for length in (4, 8, 16):
+        module, variables, x = _recurrent(length)
+        program = network(module, "__call__", {}, (x,)).program(
+            variables, (x,), None, "all"
+        )
+        calls.clear()
+        found = program.bottlenecks()
+        equations.append(sum(calls))
+    assert equations[2] - equations[1] == 2 * (equations[1] - equations[0])
+    # The same as one by one, from what each back uses.
+    assert found == [program.is_bottleneck(mark) for mark in range(len(found))]
+
+
+@pytest.mark.parametrize("name", ["one_set", "reverse", "groups", "several", "nnx"])
+def test_the_pass_over_all_bottlenecks_agrees_with_each_back(name):
+    module, _, variables, inputs = _family(name)
+    layers = network(module, "__call__", {}, inputs)
+    program = layers.program(layers.plain(variables), inputs, None, "all")
+    wanted = [program.is_bottleneck(mark) for mark in range(len(program.marks))]
+    assert len(wanted) > 5
+    assert program.bottlenecks() == wanted
 
 
 REFUSED = {
