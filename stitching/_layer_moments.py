@@ -1,8 +1,8 @@
 """All layers of one network with all layers of another, in one pass over batches."""
 
+import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +12,12 @@ from flax import linen as nn
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
+from stitching._checks import real
 from stitching._moments import Moments, merge, moments
 from stitching.cutting import layer_outputs
-from stitching.cutting._network import Method
+from stitching.cutting._network import Method, Static, check_kind, described
 from stitching.similarity._cka import unbiased_hsic
-from stitching.similarity._samples import flattened, positions
+from stitching.similarity._samples import Undefined, flattened, positions
 
 View = Callable[[Array], Array]
 
@@ -56,7 +57,7 @@ class LayerMoments(NamedTuple):
         """
         x, y = self.a[layer_a], self.b[layer_b]
         i, j = list(self.a).index(layer_a), list(self.b).index(layer_b)
-        return _pair(x, y, self.cross[i][j])
+        return Moments(x.count, x.mean_x, y.mean_x, x.xx, self.cross[i][j], y.xx)
 
     def matrix(self, index: Callable[[Moments], Any]) -> LayerMatrix:
         """Return an index of all pairs of layers.
@@ -64,13 +65,20 @@ class LayerMoments(NamedTuple):
         Args:
             index: from the moments of a pair to a number: an index of
                 `stitching.similarity`, or the R² of a fit.
+
+        Returns:
+            A matrix; NaN where an index of `stitching.similarity` is not defined, as
+            for a layer that is constant.
         """
-        values = [[float(index(self.pair(i, j))) for j in self.b] for i in self.a]
+
+        def value(layer_a: str, layer_b: str) -> float:
+            try:
+                return float(index(self.pair(layer_a, layer_b)))
+            except Undefined:
+                return np.nan
+
+        values = [[value(i, j) for j in self.b] for i in self.a]
         return LayerMatrix(np.array(values), list(self.a), list(self.b))
-
-
-def _pair(x: Moments, y: Moments, xy: Array) -> Moments:
-    return Moments(x.count, x.mean_x, y.mean_x, x.xx, xy, y.xx)
 
 
 def layer_moments(
@@ -89,16 +97,21 @@ def layer_moments(
     """Return the moments of all pairs of layers of two networks.
 
     Each batch runs through each network once. Memory holds one batch of activations and
-    the moments: for layers of p and q channels, p² + p q + q² numbers per pair.
+    the moments: p² numbers for a layer of p channels, and p q for a pair of layers.
+
+    Equal calls compile once: with the same or equal modules (NNX modules of the same
+    structure), the same `view`, layers and options, and variables and batches of the
+    same shapes. A `view` that is written as a lambda in the call is new each time.
 
     Args:
         module_a, variables_a: a Linen or NNX module, as for `cut`, and its variables.
         module_b, variables_b: another, or the same.
-        batches: inputs of both networks; a batch of several inputs is a tuple. The
-            last one may be smaller.
+        batches: an iterable of inputs of both networks; a batch of several inputs is a
+            tuple. The last one may be smaller. One batch alone is `[x]`.
         layers: paths of layers, as `cut_points` lists them; all that return one array
             by default. The later calls of a layer that is called more than once are
-            named `"path, call 1"`, and so on.
+            named `"path, call 1"`, and so on. Steps of a recurrent network, such as
+            `"cell[3]"`, are used only if they are named.
         layers_b: those of b, if they are others.
         view: from the output of a layer to (samples, features). By default every
             position is a sample; `similarity.flattened`, or a mean over positions,
@@ -111,7 +124,8 @@ def layer_moments(
 
     Raises:
         TypeError: if a module is no module of Flax.
-        ValueError: for unknown layers, no batch, or layers whose samples differ.
+        ValueError: for unknown layers, no batch, one without samples and channels, or
+            layers whose samples differ.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, stitching
@@ -123,36 +137,51 @@ def layer_moments(
         >>> matrix.values.shape, matrix.layers_a
         ((2, 2), ['layers_0', 'layers_2'])
     """
-
-    def see(xs, ys):
-        samples = [{k: x.shape[:-1] for k, x in named.items()} for named in (xs, ys)]
-        if len({shape for named in samples for shape in named.values()}) > 1:
-            raise ValueError(
-                f"view: expected one that gives all layers the same samples, got "
-                f"{samples[0]} and {samples[1]}; for instance "
-                "view=stitching.similarity.flattened, or a mean over positions"
-            )
-        a, b = ([moments(each) for each in named.values()] for named in (xs, ys))
-        return a, b, [[moments(x, y).xy for y in ys.values()] for x in xs.values()]
-
-    @jax.jit
-    def add(seen, more):
-        (a, b, cross), (c, d, others) = seen, more
-        cross = [
-            [
-                merge(_pair(x, y, cross[i][j]), _pair(c[i], d[j], others[i][j])).xy
-                for j, y in enumerate(b)
-            ]
-            for i, x in enumerate(a)
-        ]
-        return list(map(merge, a, c)), list(map(merge, b, d)), cross
-
     networks = (module_a, variables_a), (module_b, variables_b)
     names, (a, b, cross) = _over_batches(
-        see, add, networks, batches, (layers, layers_b), view, method, options
+        _moments, _merged, networks, batches, (layers, layers_b), view, method, options
     )
+    rows = jnp.split(cross, _ends(a)[:-1])
+    cross = [jnp.split(row, _ends(b)[:-1], axis=1) for row in rows]
     a, b = (dict(zip(*each, strict=True)) for each in zip(names, (a, b), strict=True))
     return LayerMoments(a, b, cross)
+
+
+# Moments of the layers of a, and of b, and the covariances of all channels of a with
+# all of b: one product, as compiling one for each pair of layers takes minutes.
+_All = tuple[list[Moments], list[Moments], Array]
+
+
+def _moments(xs: dict[str, Array], ys: dict[str, Array]) -> _All:
+    samples = [{k: x.shape[:-1] for k, x in named.items()} for named in (xs, ys)]
+    if len({shape for named in samples for shape in named.values()}) > 1:
+        raise ValueError(
+            f"view: expected one that gives all layers the same samples, got "
+            f"{samples[0]} and {samples[1]}; for instance "
+            "view=stitching.similarity.flattened, or a mean over positions"
+        )
+    a, b = ([moments(each) for each in named.values()] for named in (xs, ys))
+    x, y = (
+        jnp.concatenate([real("view", each) for each in named.values()], axis=-1)
+        for named in (xs, ys)
+    )
+    return a, b, moments(x, y).xy
+
+
+def _ends(of_layers: list[Moments]) -> np.ndarray:
+    """Where the channels of each layer end among those of all."""
+    return np.cumsum([each.mean_x.size for each in of_layers])
+
+
+@jax.jit
+def _merged(seen: _All, more: _All) -> _All:
+    def joint(a, b, xy):
+        x, y = (jnp.concatenate([each.mean_x for each in of]) for of in (a, b))
+        return Moments(a[0].count, x, y, jnp.zeros(()), xy, jnp.zeros(()))
+
+    cross = merge(joint(*seen), joint(*more)).xy
+    a, b = (list(map(merge, *both)) for both in zip(seen[:2], more[:2], strict=True))
+    return a, b, cross
 
 
 def layer_cka(
@@ -180,6 +209,7 @@ def layer_cka(
 
     It may be negative. Its bias falls as one over the number of *all* samples, as that
     of `cka(debiased=True)` of all samples at once does; its variance is larger.
+    Computed in at least float32. Equal calls compile once, as those of `layer_moments`.
 
     Args:
         module_a, variables_a, module_b, variables_b: as for `layer_moments`.
@@ -193,7 +223,8 @@ def layer_cka(
 
     Raises:
         TypeError: if a module is no module of Flax.
-        ValueError: for unknown layers, no batch, or a batch of fewer than 4 samples.
+        ValueError: for unknown layers, no batch, one without samples and channels, or
+            one of fewer than 4 samples.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp, stitching
@@ -206,21 +237,33 @@ def layer_cka(
     References:
         Nguyen, Raghu and Kornblith, 2021, arXiv 2010.15327, section 3.
     """
-
-    def see(xs, ys):
-        return unbiased_hsic(list(xs.values()), list(ys.values()))
-
-    def add(seen, more):
-        return jax.tree.map(jnp.add, seen, more)
-
     networks = (module_a, variables_a), (module_b, variables_b)
     names, sums = _over_batches(
-        see, add, networks, batches, (layers, layers_b), view, method, options
+        _hsic, _sum, networks, batches, (layers, layers_b), view, method, options
     )
     cross, own_a, own_b = (np.asarray(each) for each in sums)
-    with np.errstate(invalid="ignore"):
-        values = cross / (np.sqrt(own_a)[:, None] * np.sqrt(own_b))
-    return LayerMatrix(values, *names)
+    a, b = (np.sqrt(np.where(own > 0, own, np.nan)) for own in (own_a, own_b))
+    return LayerMatrix(cross / (a[:, None] * b), *names)
+
+
+def _hsic(xs: dict[str, Array], ys: dict[str, Array]) -> Any:
+    return unbiased_hsic(list(xs.values()), list(ys.values()))
+
+
+@jax.jit
+def _sum(seen: PyTree, more: PyTree) -> PyTree:
+    return jax.tree.map(jnp.add, seen, more)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=["names"]
+)
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """Statistics of a batch, and the names of both networks' layers."""
+
+    names: tuple[tuple[str, ...], ...]
+    values: Any
 
 
 def _over_batches(
@@ -231,7 +274,7 @@ def _over_batches(
     layers: tuple[Sequence[str] | None, Sequence[str] | None],
     view: View,
     method: Method,
-    options: dict[str, Any],
+    options: Mapping[str, Any],
 ) -> tuple[list[list[str]], Any]:
     """Names of both networks' layers, and what all batches add up to.
 
@@ -239,22 +282,27 @@ def _over_batches(
         see: from the outputs of both networks' layers, by name, for a batch to a tree.
         add: from two of these trees to their sum.
     """
-    batches = iter(batches)
-    first = next(batches, None)
-    if first is None:
-        raise ValueError("batches: expected at least 1 batch, got none")
     paths = layers[0], layers[0] if layers[1] is None else layers[1]
-    found = [
-        layer_outputs(module, variables, first, path, method, options)
-        for (module, variables), path in zip(networks, paths, strict=True)
-    ]
-    plain = [each.plain(v) for each, (_, v) in zip(found, networks, strict=True)]
+    called = [described(module, method) for module, _ in networks]
+    for module, given in networks:
+        check_kind(given, of_nnx=isinstance(module, nnx.Module))
+    static = Static(see, called, paths, view, options)
+    variables = [each for _, each in networks]
+    names, values = [], None
+    for batch in batches:
+        seen = _in_batch(static, variables, batch)
+        names = [list(each) for each in seen.names]
+        values = seen.values if values is None else add(values, seen.values)
+    if values is None:
+        raise ValueError("batches: expected at least 1 batch, got none")
+    return names, values
 
-    @jax.jit
-    def seen_in(variables, batch):
-        outputs = [each.run(v, batch) for each, v in zip(found, variables, strict=True)]
-        named = zip(found, outputs, strict=True)
-        return see(*[dict(zip(f.names, map(view, o), strict=True)) for f, o in named])
 
-    seen = (seen_in(plain, batch) for batch in itertools.chain([first], batches))
-    return [each.names for each in found], functools.reduce(add, seen)
+@functools.partial(jax.jit, static_argnums=0)
+def _in_batch(static: Static, variables: list[PyTree], batch: PyTree) -> _Seen:
+    see, called, paths, view, options = static.parts
+    named = []
+    for (module, method), given, wanted in zip(called, variables, paths, strict=True):
+        outputs = layer_outputs(module, given, batch, wanted, method, options)
+        named.append({name: view(output) for name, output in outputs.items()})
+    return _Seen(tuple(map(tuple, named)), see(*named))

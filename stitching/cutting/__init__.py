@@ -1,5 +1,5 @@
 """Cutting unmodified networks at the output of a layer."""
 
-from stitching.cutting._cut import Cut, CutPoint, Layers, cut, cut_points, layer_outputs
+from stitching.cutting._cut import Cut, CutPoint, cut, cut_points, layer_outputs
 
-__all__ = ["Cut", "CutPoint", "Layers", "cut", "cut_points", "layer_outputs"]
+__all__ = ["Cut", "CutPoint", "cut", "cut_points", "layer_outputs"]

@@ -262,20 +262,6 @@ def cut_points(
     return points
 
 
-class Layers(NamedTuple):
-    """Several layers of a network, whose outputs are computed together.
-
-    Attributes:
-        names: paths of the layers.
-        plain: from a user's variables to those for `run`.
-        run: from these variables and x to the list of outputs.
-    """
-
-    names: list[str]
-    plain: Callable[[Any], PyTree]
-    run: Callable[[PyTree, PyTree], list[Array]]
-
-
 def layer_outputs(
     module: Any,
     variables: PyTree,
@@ -283,37 +269,49 @@ def layer_outputs(
     paths: Sequence[str] | None,
     method: Method,
     options: Mapping[str, Any],
-) -> Layers:
-    """The layers of these paths, or all that return one array.
+) -> dict[str, Array]:
+    """The outputs of the layers of these paths, or of all that return one array.
 
     Raises:
         TypeError, ValueError: as `cut_points`, and for unknown layers.
     """
-    example = jax.eval_shape(lambda x: x, _inputs(x))
+    inputs = _inputs(x)
+    example = jax.eval_shape(lambda x: x, inputs)
     layers = network(module, method, options, example)
-    program = layers.program(layers.plain(variables), example, None, "layers")
-    found: dict[str, tuple[str, tuple[int, ...], int]] = {}
-    calls = collections.Counter()
+    plain = layers.plain(variables)
+    wanted = "layers" if paths is None else {_parsed(path)[1] for path in paths}
+    program = layers.program(plain, inputs, None, wanted)
+    found = _arrays(program)
+    if program.marks and not found:
+        raise ValueError(
+            "batches: expected batches for which layers return arrays of shape "
+            f"(samples, ..., channels), got one of shape "
+            f"{', '.join(str(leaf.shape) for leaf in jax.tree.leaves(example))}; one "
+            "batch alone is [x]"
+        )
+    names = list(found) if paths is None else list(paths)
+    unknown = [name for name in names if name not in found]
+    if unknown or not names:
+        known = list(_arrays(layers.program(plain, inputs, None, "layers")))
+        raise ValueError(
+            f"layers: expected some of {known}, or steps of a recurrent network such "
+            f"as 'cell[3]', got {unknown}"
+        )
+    values = program.front(*map(found.__getitem__, names))
+    outputs = values(jax.tree.leaves((plain, inputs)))
+    return dict(zip(names, outputs, strict=True))
+
+
+def _arrays(program: Program) -> dict[str, int]:
+    """The calls of layers that return one array with samples and channels, by name."""
+    found, calls = {}, collections.Counter()
     for mark in range(len(program.marks)):
         path, activation = program.name(mark), program.activation(mark)
         name = f"{path}, call {calls[path]}" if calls[path] else path
         if isinstance(activation, jax.ShapeDtypeStruct) and len(activation.shape) > 1:
-            found[name] = program.path(mark), program.index(mark), calls[path]
+            found[name] = mark
         calls[path] += 1
-    names = list(found) if paths is None else list(paths)
-    unknown = [name for name in names if name not in found]
-    if unknown or not names:
-        raise ValueError(f"layers: expected some of {list(found)}, got {unknown}")
-    wanted = {found[name][1] for name in names}
-
-    def run(variables, x):
-        inputs = _inputs(x)
-        program = layers.program(variables, inputs, None, wanted)
-        chosen = (found[name] for name in names)
-        marks = [program.find(layer, index)[call] for layer, index, call in chosen]
-        return program.front(*marks)(jax.tree.leaves((variables, inputs)))
-
-    return Layers(names, layers.plain, run)
+    return found
 
 
 def _inputs(x: PyTree) -> tuple[PyTree, ...]:

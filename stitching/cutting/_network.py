@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,9 @@ def network(
         ValueError: for an unknown method, an option that is not the method's, or a
             module that is not frozen.
     """
+    if isinstance(module, Structure):
+        graph, tree, leaves = module
+        module = nnx.merge(graph, tree.unflatten(leaves))
     if not isinstance(module, nn.Module | nnx.Module):
         raise TypeError(
             f"module: expected an instance of flax.linen.Module or flax.nnx.Module, "
@@ -61,6 +64,56 @@ def network(
     if isinstance(module, nnx.Module):
         return Nnx(module, method, options, inputs)
     return Linen(_copied(module), method, options)
+
+
+def check_kind(variables: Any, of_nnx: bool) -> None:
+    """Raise a TypeError unless these may be the variables of a module."""
+    expected = "nnx.state(module)"
+    if not of_nnx:
+        expected = 'a dictionary of collections, as module.init returns ({"params": …})'
+    if not isinstance(variables, Mapping | nnx.State if of_nnx else Mapping):
+        raise TypeError(
+            f"variables: expected {expected}, got {type(variables).__name__}"
+        )
+
+
+class Structure(NamedTuple):
+    """An NNX module without the values of its variables."""
+
+    graph: Any
+    tree: Any
+    leaves: list[jax.ShapeDtypeStruct]
+
+
+def described(module: Any, method: Method) -> tuple[Any, Method]:
+    """A module and its method as `network` takes them, that equal ones are equal to.
+
+    Linen modules are compared by their attributes, NNX modules by their structure.
+    """
+    if getattr(method, "__self__", None) is module:
+        method = getattr(method, "__func__", method)
+    if not isinstance(module, nnx.Module):
+        return module, method
+    graph, state = nnx.split(module)
+    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda state: state, state))
+    return Structure(graph, tree, leaves), method
+
+
+class Static:
+    """A static argument of `jax.jit`, whose parts need not be hashable."""
+
+    def __init__(self, *parts: Any):
+        self.parts = parts
+        self._hash = hash(repr(parts))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: Any) -> bool:
+        try:
+            return isinstance(other, Static) and self.parts == other.parts
+        except ValueError:  # Arrays are equal to nothing.
+            return False
 
 
 def _function(module: Any, method: Method) -> Callable[..., Any]:
@@ -109,12 +162,8 @@ class Linen:
         return jax.eval_shape(init, *inputs)
 
     def plain(self, variables: Any) -> PyTree:
-        if isinstance(variables, Mapping):
-            return variables
-        raise TypeError(
-            f"variables: expected a dictionary of collections, as module.init returns "
-            f'({{"params": …}}), got {type(variables).__name__}'
-        )
+        check_kind(variables, of_nnx=False)
+        return variables
 
     def program(
         self, variables: PyTree, inputs: Any, path: str | None, wanted: Wanted
@@ -242,10 +291,7 @@ class Nnx:
         return {name: _value(leaf) for name, leaf in _named(self._state).items()}
 
     def plain(self, variables: Any) -> PyTree:
-        if not isinstance(variables, nnx.State | Mapping):
-            raise TypeError(
-                f"variables: expected nnx.state(module), got {type(variables).__name__}"
-            )
+        check_kind(variables, of_nnx=True)
         given, plain = _named(variables), {}
         for name, wanted in self.example(()).items():
             value = _value(given.get(name))

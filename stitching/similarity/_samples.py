@@ -178,8 +178,12 @@ def in_units(x: Array) -> tuple[Array, Array]:
     return x / unit, unit
 
 
+class Undefined(ValueError):
+    """An index has no value for these activations."""
+
+
 def defined(index: str, value: Array, why: str = CONSTANT) -> Array:
-    """Return an index; raise a ValueError if it is NaN and not traced."""
+    """Return an index; raise an `Undefined` if it is NaN and not traced."""
     if not isinstance(value, Tracer) and np.isnan(value).any():
-        raise ValueError(f"{index} is not defined: {why}")
+        raise Undefined(f"{index} is not defined: {why}")
     return value

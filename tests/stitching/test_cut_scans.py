@@ -582,6 +582,11 @@ def test_steps_of_a_recurrent_network_are_no_layers_but_can_be_cut():
     whole = module.apply(variables, x)
     again = halves.back(variables, activation, x)
     np.testing.assert_allclose(again, whole, atol=1e-5)
+    named = stitching.layer_moments(
+        module, variables, module, variables, [x], layers=[name]
+    )
+    wanted = stitching.moments(activation).xx
+    np.testing.assert_allclose(named.a[name].xx, wanted, rtol=1e-4, atol=1e-6)
 
     nnx_module = NnxRecurrent(nnx.Rngs(0))
     nnx_module.eval()

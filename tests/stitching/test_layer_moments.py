@@ -1,5 +1,8 @@
 """All pairs of layers in one pass, against one cut per layer."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +10,8 @@ from flax import linen as nn
 from flax import nnx
 
 import stitching
-from stitching import similarity
+from stitching import _layer_moments, similarity
+from stitching.cutting._network import Static, described
 from tests.stitching.networks import (
     Compact,
     NnxNetwork,
@@ -170,6 +174,143 @@ def test_minibatch_cka_of_16_bits_is_that_of_32(dtype):
     assert 0.05 < found[0, 0] < 0.95
 
 
+class Integers(nn.Module):
+    """A layer that returns integers which 16 bits cannot hold."""
+
+    @nn.compact
+    def __call__(self, x):
+        return 10**6 + (1000 * x).astype("int32")
+
+
+class Mixed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Integers(name="whole")(Half(0, "bfloat16", name="half")(x))
+
+
+def test_moments_of_layers_of_several_types_are_in_32_bits_at_least():
+    module = Mixed()
+    x = jax.random.normal(jax.random.key(0), (40, 5))
+    variables = initialised(module, x)
+    given = module, variables, module, variables
+    found = stitching.layer_moments(*given, [x[:20], x[20:]])
+    layers = outputs(module, variables, x, found.a)
+    assert {each.dtype.name for each in layers} == {"bfloat16", "int32"}
+    for name, first in zip(found.a, layers, strict=True):
+        for other, second in zip(found.b, layers, strict=True):
+            pairs = found.pair(name, other), stitching.moments(first, second)
+            for got, wanted in zip(*pairs, strict=True):
+                assert got.dtype == wanted.dtype == np.float32
+                # The layer of 16 bits is not always rounded where a program fuses it.
+                np.testing.assert_allclose(
+                    got, wanted, atol=0.01 * np.abs(wanted).max()
+                )
+
+
+class Counted(nn.Module):
+    """Counts how often it is called; its list of layers is not hashable."""
+
+    called: Callable[[], None]
+    layers: Sequence[nn.Module]
+
+    @nn.compact
+    def __call__(self, x):
+        self.called()
+        return nn.Sequential(self.layers)(x)
+
+
+class CountedNnx(nnx.Module):
+    def __init__(self, called, rngs):
+        self.called = called
+        self.first = nnx.Linear(5, 4, rngs=rngs)
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+    def __call__(self, x):
+        self.called()
+        return self.norm(self.first(x))
+
+
+@pytest.mark.parametrize("call", [stitching.layer_moments, stitching.layer_cka])
+def test_equal_calls_trace_once(call):
+    calls = []
+
+    def called():
+        calls.append(1)
+
+    x = vectors(24).reshape(3, 8, -1)
+
+    def matrix(width, seed):
+        """Of modules that are new each time."""
+        a = Counted(called, [nn.Dense(8), nn.relu, nn.Dense(width)])
+        b = CountedNnx(called, nnx.Rngs(seed))
+        b.eval()
+        variables_a = a.init(jax.random.key(seed), x[0])
+        calls.clear()
+        found = call(a, variables_a, b, nnx.state(b), x)
+        count = len(calls)
+        if call is stitching.layer_moments:
+            found = found.matrix(similarity.cka)
+        return found.values, count
+
+    first, traces = matrix(2, 0)
+    second, more = matrix(2, 1)
+    assert traces > 0
+    assert more == 0
+    assert not np.allclose(first, second)
+    assert matrix(3, 0)[1] > 0
+
+
+def test_compiling_does_not_take_a_product_per_pair_of_layers():
+    """Whatever the depth, each layer adds as many equations."""
+
+    def equations(depth):
+        module = nn.Sequential([nn.Dense(4) for _ in range(depth)])
+        variables = initialised(module, X)
+        flat = similarity.flattened
+        called = described(module, "__call__")
+        static = Static(_layer_moments._moments, [called] * 2, [None] * 2, flat, {})
+        traced = jax.make_jaxpr(partial(_layer_moments._in_batch, static))
+        return str(traced([variables] * 2, X)).count("dot_general")
+
+    counts = [equations(depth) for depth in (2, 4, 6)]
+    assert counts[2] - counts[1] == counts[1] - counts[0]
+
+
+class ZeroBranch(nn.Module):
+    """A residual branch that starts at zero."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(5, name="stem")(x)
+        zeros = nn.initializers.zeros
+        return x + nn.Dense(5, kernel_init=zeros, name="branch")(nn.relu(x))
+
+
+def test_a_constant_layer_has_no_similarity():
+    module = ZeroBranch()
+    given = module, module.init(jax.random.key(0), X), A, VARIABLES_A, [X]
+    found = stitching.layer_moments(*given)
+    for matrix in (found.matrix(similarity.cka), stitching.layer_cka(*given)):
+        assert list(matrix.layers_a) == ["stem", "branch"]
+        assert np.isfinite(matrix.values[0]).all()
+        assert np.isnan(matrix.values[1]).all()
+
+
+def test_other_errors_of_an_index_are_raised():
+    found = stitching.layer_moments(A, VARIABLES_A, A, VARIABLES_A, [X * np.nan])
+    with pytest.raises(ValueError, match="expected finite moments"):
+        found.matrix(similarity.cka)
+
+
+@pytest.mark.parametrize("call", [stitching.layer_moments, stitching.layer_cka])
+def test_an_array_is_no_list_of_batches(call):
+    for layers in (None, ["Dense_0"]):
+        with pytest.raises(
+            ValueError, match=r"batches: expected .*\(5,\); .* is \[x\]"
+        ):
+            call(A, VARIABLES_A, A, VARIABLES_A, X, layers=layers)
+
+
 @pytest.mark.parametrize("call", [stitching.layer_moments, stitching.layer_cka])
 def test_bad_input_is_rejected(call):
     given = A, VARIABLES_A, B, VARIABLES_B
@@ -177,6 +318,8 @@ def test_bad_input_is_rejected(call):
         call(*given, [X], layers=["nothing"])
     with pytest.raises(ValueError, match="variables: expected"):
         call(A, VARIABLES_B, B, VARIABLES_B, [X])
+    with pytest.raises(TypeError, match=r"a dictionary of collections.*got str"):
+        call(A, "params", B, VARIABLES_B, [X])
     if call is stitching.layer_cka:
         with pytest.raises(ValueError, match="at least 4 samples in each, got 3"):
             call(*given, [X[:3]])
