@@ -6,6 +6,7 @@ from typing import Any
 
 import optax
 
+from rllc._correction import gain_of_units
 from rllc._inner import AxisName
 from rllc._law import FixedLaw, LearningLaw
 from rllc._memory import LinearMemory, Memory, decays, direct_sum
@@ -42,6 +43,7 @@ def rllc(
         weight_decay: λ, decoupled; None adds nothing to the chain.
         mask: which parameters decay, as in ``optax.add_decayed_weights``.
         memory_dtype: dtype of the stored units; by default that of the parameters.
+        axis_name: as for :func:`rllc.scale_by_rllc`.
 
     Returns:
         The optimizer.
@@ -88,8 +90,8 @@ def rllc_adam(
 
     Args:
         learning_rate: a number or a schedule.
-        memory: what is stored; by default ``decays(0.0, 0.9, 0.99)`` and, with no say
-            in the initial law, ``decays(0.999)``.
+        memory: what is stored; by default ``decays(0.0, 0.9, 0.99)`` and, with
+            initial coefficient 0, ``decays(0.999)``.
         law: how it is combined; by default ``LearningLaw(rate=1e-3)``. A learning law
             without an initial one starts from the memory's, scaled to gain 1.
         b2: decay of the second moment.
@@ -97,6 +99,7 @@ def rllc_adam(
         weight_decay: decoupled; None adds nothing to the chain.
         mask: which parameters decay, as in ``optax.add_decayed_weights``.
         memory_dtype: dtype of the stored units; by default that of the parameters.
+        axis_name: as for :func:`rllc.scale_by_rllc`.
 
     Returns:
         The optimizer.
@@ -191,7 +194,7 @@ def scale_by_rllc_adam(
     memory_dtype: Any | None = None,
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Lets memory and look back see gradients divided by their root mean square.
+    r"""Apply RLLC to gradients divided by their root mean square.
 
     .. math::
 
@@ -202,13 +205,14 @@ def scale_by_rllc_adam(
     there leaves the second moment alone too.
 
     Args:
-        memory: what is stored; by default ``decays(0.0, 0.9, 0.99)`` and, with no say
-            in the initial law, ``decays(0.999)``.
+        memory: what is stored; by default ``decays(0.0, 0.9, 0.99)`` and, with
+            initial coefficient 0, ``decays(0.999)``.
         law: how it is combined; by default ``LearningLaw(rate=1e-3)``. A learning law
             without an initial one starts from the memory's, scaled to gain 1.
         b2: β₂, in [0, 1).
         eps: ε.
         memory_dtype: dtype of the stored units; by default that of the parameters.
+        axis_name: as for :func:`rllc.scale_by_rllc`.
 
     Returns:
         The transformation.
@@ -239,7 +243,15 @@ def _on_adam(memory, law):
     linear = isinstance(memory, LinearMemory)
     if not linear or not isinstance(law, LearningLaw) or law.initial is not None:
         return memory, law
-    gain = memory.spectrum.gain @ memory.initial_law
+    gain_vector = gain_of_units(memory)
+    if gain_vector is None:  # an undamped memory has no gain to be scaled to 1
+        return memory, law
+    gain = gain_vector @ memory.initial_law
+    if gain == 0:
+        raise ValueError(
+            "memory: expected an initial_law whose gain is not 0, as it is scaled to "
+            f"gain 1, got {memory.initial_law.tolist()}; give the law's initial"
+        )
     return memory, dataclasses.replace(law, initial=memory.initial_law / gain)
 
 

@@ -1,6 +1,6 @@
 """The k × k algebra of a learning law: Gram matrices, corrections, conserved gain."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,41 +16,6 @@ Vector = Float[Array, "groups k"]
 Scalars = Float[Array, " groups"]
 
 
-class Geometry(Protocol):
-    """How the units' lengths and angles are known, and in which basis."""
-
-    # Whether the next Gram matrix follows from this one.
-    recursive: bool
-
-    def advance(self, gram: Matrix, products: Vector, square: Scalars) -> Matrix:
-        """The Gram matrix after the update, where it follows from that before."""
-        ...
-
-    def solve(self, gram: Matrix, products: Vector, square: Scalars) -> Vector:
-        """M⁺g in the user's basis."""
-        ...
-
-    def scale(self, gram: Matrix, square: Scalars, initial: Vector) -> Scalars:
-        """What makes M⁺g a dimensionless change of the law."""
-        ...
-
-    def conserve(self, new: Vector, old: Vector, initial: Vector, rate) -> Vector:
-        """A corrected law, held to the initial law's scale."""
-        ...
-
-    def gain(self, law: Vector, initial: Vector, gram: Matrix) -> Scalars:
-        """The effective learning rate of a law."""
-        ...
-
-    def measured(self, gram: Matrix) -> Matrix:
-        """A Gram matrix of the stored units, in the basis of the algebra."""
-        ...
-
-    def length_squared(self, gram: Matrix, law: Vector) -> Scalars:
-        """‖ML‖² for a law in the user's basis."""
-        ...
-
-
 class Correction(NamedTuple):
     """A corrected law and what was seen on the way."""
 
@@ -59,8 +24,8 @@ class Correction(NamedTuple):
     explained: Scalars
 
 
-def geometry(memory: Memory, law: LearningLaw) -> Geometry:
-    """The geometry that a memory and a law ask for."""
+def geometry(memory: Memory, law: LearningLaw) -> "Geometry":
+    """How the lengths and angles of a memory's units are known, and in which basis."""
     if isinstance(memory, LinearMemory):
         return LinearGeometry(memory, law)
     return MeasuredGeometry(law)
@@ -69,12 +34,12 @@ def geometry(memory: Memory, law: LearningLaw) -> Geometry:
 def fixed_gain(memory: Memory, law: Vector) -> Scalars:
     """The gain of a law that is not corrected; 1 where the memory is not linear."""
     if isinstance(memory, LinearMemory):
-        return _linear_gain(_gain_vector(memory), law)
+        return _linear_gain(gain_of_units(memory), law)
     return jnp.ones(len(law), law.dtype)
 
 
 def correct(
-    geometry: Geometry,
+    geometry: "Geometry",
     config: LearningLaw,
     rate: Array | float,
     law: Vector,
@@ -107,7 +72,7 @@ class LinearGeometry:
     the user's own.
     """
 
-    recursive = True
+    recursive = True  # whether the next Gram matrix follows from this one
 
     def __init__(self, memory: LinearMemory, law: LearningLaw):
         self.solver = law.solver
@@ -118,12 +83,13 @@ class LinearGeometry:
         self.propagator = np.linalg.solve(self.basis, memory.propagator @ self.basis)
         self.input = self.basis.T @ memory.input
         self.resonance = spectrum.resonance if spectrum else np.nan
-        self.gain_vector = spectrum.gain if spectrum else _gain_vector(memory)
+        self.gain_vector = spectrum.gain if spectrum else gain_of_units(memory)
         if spectrum:
             direction = np.linalg.solve(spectrum.gramian, spectrum.gain)
             self.gain_direction = direction / (spectrum.gain @ direction)
 
     def advance(self, gram: Matrix, products: Vector, square: Scalars) -> Matrix:
+        """The Gram matrix after the update, from that before."""
         propagator = _constant(self.propagator, gram)
         input = _constant(self.input, gram)
         carried = jnp.einsum("ji,gjk,kl->gil", propagator, gram, propagator)
@@ -133,6 +99,7 @@ class LinearGeometry:
         return carried + cross + cross.swapaxes(-1, -2) + new
 
     def solve(self, gram: Matrix, products: Vector, square: Scalars) -> Vector:
+        """M⁺g in the user's basis."""
         rotated = self._rotated(products)
         if isinstance(self.solver, PseudoInverse):
             solution = _pseudo_inverse_solve(gram, rotated, self.solver.rcond)
@@ -144,6 +111,7 @@ class LinearGeometry:
         return solution @ _constant(self.basis.T, gram)
 
     def scale(self, gram: Matrix, square: Scalars, initial: Vector) -> Scalars:
+        """What makes M⁺g a dimensionless change of the law."""
         del gram, initial
         return jnp.ones_like(square)
 
@@ -154,14 +122,17 @@ class LinearGeometry:
         return new - jnp.outer(excess, _constant(self.gain_direction, new))
 
     def gain(self, law: Vector, initial: Vector, gram: Matrix) -> Scalars:
+        """The effective learning rate of a law."""
         del initial, gram
         return _linear_gain(self.gain_vector, law)
 
     def measured(self, gram: Matrix) -> Matrix:
+        """A Gram matrix of the stored units, in the basis of the algebra."""
         basis = _constant(self.basis, gram)
         return jnp.einsum("ji,gjk,kl->gil", basis, gram, basis)
 
     def length_squared(self, gram: Matrix, law: Vector) -> Scalars:
+        """‖ML‖² for a law in the user's basis."""
         rotated = law @ _constant(np.linalg.inv(self.basis).T, gram)
         return _quadratic(gram, rotated)
 
@@ -215,6 +186,9 @@ class MeasuredGeometry:
         return _quadratic(gram, law)
 
 
+Geometry = LinearGeometry | MeasuredGeometry
+
+
 def _ridge_solve(gram: Matrix, products: Vector, ridge: Scalars) -> Vector:
     """(G + ridge · I)⁻¹ u, and 0 where nothing was seen."""
     size = gram.shape[-1]
@@ -249,7 +223,7 @@ def _pseudo_inverse_solve(
 
 
 def _substantial(scale: Scalars) -> Bool[Array, " groups"]:
-    """Whether squares of gradients stand clear of underflow."""
+    """Whether squares of gradients are safely above underflow."""
     limits = jnp.finfo(scale.dtype)
     return scale > float(limits.tiny) / float(limits.eps)
 
@@ -282,7 +256,7 @@ def _linear_gain(vector: np.ndarray | None, law: Vector) -> Scalars:
     return law @ _constant(vector, law)
 
 
-def _gain_vector(memory: LinearMemory) -> np.ndarray | None:
+def gain_of_units(memory: LinearMemory) -> np.ndarray | None:
     """γ, or None for an undamped memory: constant gradients fill it without end."""
     if np.max(np.abs(np.linalg.eigvals(memory.propagator))) >= 1:
         return None

@@ -150,7 +150,7 @@ def freeze(state: optax.OptState, groups: Groups = None) -> Any:
         groups: the ``groups`` of the learning law, needed where it has several.
 
     Returns:
-        A :class:`rllc.FixedLaw` that goes on with the law as it is. Where the state
+        A :class:`rllc.FixedLaw` that keeps the learned law. Where the state
         holds several, a dictionary of them by their paths in the state.
 
     Raises:

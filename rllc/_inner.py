@@ -29,7 +29,11 @@ def leaf_groups(groups: Groups, tree: Any) -> tuple[tuple[int, ...], int]:
     leaves = len(jax.tree.leaves(tree))
     if groups is None:
         return (0,) * leaves, 1
-    if isinstance(groups, str) and groups == "leaf":
+    if isinstance(groups, str):
+        if groups != "leaf":
+            raise ValueError(
+                f"groups: expected None, 'leaf', or a tree of labels, got {groups!r}"
+            )
         return tuple(range(leaves)), leaves
     if leaves == 0:
         return (), 0
@@ -59,16 +63,22 @@ def inner_products(
     over all shards; a leaf that is known to be the same on all of them counts once.
     """
     axes = axis_names(axis_name)
-    table = [jnp.zeros(len(pairs), dtype)] * groups
+    # Numbers are stacked once, at the end: the time that XLA takes to fuse a chain of
+    # sums of vectors explodes with the number of leaves.
+    table = [[jnp.zeros([], dtype)] * len(pairs) for _ in range(groups)]
     leaves = zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)
     for group, arrays in zip(leaf_groups, leaves, strict=True):
         # XLA takes no reduction of several precisions.
         common = wide(*(array.dtype for array in arrays))
         arrays = [array.astype(common) for array in arrays]
         sums = _sums([_real_product(arrays[i], arrays[j]) for i, j in pairs])
-        sums = jnp.stack(sums).astype(dtype) / _copies(arrays, axes)
-        table[group] = table[group] + sums
-    stacked = jnp.stack(table) if table else jnp.zeros((0, len(pairs)), dtype)
+        copies = _copies(arrays, axes)
+        table[group] = [
+            total + value.astype(dtype) / copies
+            for total, value in zip(table[group], sums, strict=True)
+        ]
+    rows = [jnp.stack(row) for row in table]
+    stacked = jnp.stack(rows) if rows else jnp.zeros((0, len(pairs)), dtype)
     return lax.psum(stacked, axes) if axes else stacked
 
 
@@ -123,14 +133,26 @@ def _sums(products: Sequence[Array]) -> Sequence[Array]:
     """
     if on_one_cpu(products[0]):
         rows = max(1, math.ceil(products[0].size / 2**14))
-        zeros = [jnp.zeros([], product.dtype) for product in products]
         tables = [
             jnp.pad(product.reshape(-1), (0, -product.size % rows)).reshape(rows, -1)
             for product in products
         ]
-        products = lax.reduce(tables, zeros, _add, (1,))
+        products = _row_sums(tables)
     return [jnp.sum(product) for product in products]
+
+
+@jax.custom_jvp
+def _row_sums(tables: list[Array]) -> list[Array]:
+    """The sum of each row of several tables, in one reduction."""
+    zeros = [jnp.zeros([], table.dtype) for table in tables]
+    return lax.reduce(tables, zeros, _add, (1,))
 
 
 def _add(x, y):
     return [a + b for a, b in zip(x, y, strict=True)]
+
+
+@_row_sums.defjvp
+def _row_sums_jvp(primals, tangents):
+    # JAX's own rule fails where some of the arrays are constant.
+    return _row_sums(*primals), [jnp.sum(tangent, axis=1) for tangent in tangents[0]]

@@ -31,7 +31,7 @@ def on_one_cpu(value: Any) -> bool:
 def stored(tree: Any) -> Any:
     """The tree as read back from memory instead of computed anew by each consumer.
 
-    XLA's CPU backend would else keep old and new values of donated buffers side by
+    XLA's CPU backend would otherwise keep old and new values of donated buffers side by
     side. Others fuse all that is done to the units, which reads less memory.
     """
     if jax.default_backend() != "cpu":

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
@@ -61,7 +62,9 @@ class LearningLaw:
         trust_region: if given, no correction changes the last step by more than this
             fraction of its length, :math:`\|M \Delta L\| \le r \|M L\|` (ours).
         refresh: the Gram matrix of a linear memory is carried by recursion and measured
-            anew every so many steps.
+            again every so many steps.
+
+    With one unit and the gain conserved there is nothing to learn: the law stays.
 
     Raises:
         ValueError: if a rate, trust region or refresh is out of range, or an initial
@@ -183,17 +186,17 @@ class FixedLaw:
 
 
 def _coefficients(name: str, value: Any) -> Any:
-    if isinstance(value, Tracer):
-        return value
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected real numbers, got {value!r}") from error
+    array = value
+    if not isinstance(value, Tracer):
+        try:  # copied: what the caller does to theirs later changes no law
+            array = np.array(value, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: expected real numbers, got {value!r}") from error
     if array.ndim not in (1, 2):
         raise ValueError(
             f"{name}: expected shape (k,) or (groups, k), got {array.shape}"
         )
-    if not np.all(np.isfinite(array)):
+    if not isinstance(array, Tracer) and not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: expected finite numbers, got {array.tolist()}")
     return array
 
@@ -213,4 +216,5 @@ def _rows(name: str, law: Any, groups: int) -> Any:
             f"{law.shape}"
         )
     rows = law if law.ndim == 2 else law[None]
-    return rows if rows.shape[0] == groups else rows[[0] * groups]
+    xp = jnp if isinstance(law, Tracer) else np
+    return xp.broadcast_to(rows[: groups and None], (groups, rows.shape[1]))

@@ -415,7 +415,7 @@ def complex_block(radius: float, angle: float, size: int = 1) -> LinearMemory:
     law is 1 on the first real part.
 
     Args:
-        radius: r, in [0, 1).
+        radius: r, in (0, 1).
         angle: φ, in radians; not a multiple of π, where the imaginary parts are empty.
         size: the number of complex units, at least 1; the memory has 2 · size units.
 
@@ -423,7 +423,7 @@ def complex_block(radius: float, angle: float, size: int = 1) -> LinearMemory:
         The memory.
 
     Raises:
-        ValueError: for a radius outside [0, 1), an angle that is a multiple of π, or a
+        ValueError: for a radius outside (0, 1), an angle that is a multiple of π, or a
             size below 1.
 
     Example:
@@ -435,8 +435,8 @@ def complex_block(radius: float, angle: float, size: int = 1) -> LinearMemory:
         Szegedy et al., 2024 (arXiv 2402.15262), complex Jordan blocks.
     """
     check_count("size", size)
-    if not 0 <= radius < 1:
-        raise ValueError(f"radius: expected a number in [0, 1), got {radius}")
+    if not 0 < radius < 1:
+        raise ValueError(f"radius: expected a number in (0, 1), got {radius}")
     if not math.isfinite(angle) or abs(math.sin(angle)) < 1e-12:
         raise ValueError(
             "angle: expected a finite number that is no multiple of π (there the "
@@ -609,7 +609,8 @@ def _finite_array(name: str, value: Any, ndim: int) -> np.ndarray:
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
             f"{name}: expected concrete numbers, got traced ones; how a memory evolves "
-            "is compiled into the step"
+            "is compiled into the step. Under optax.inject_hyperparams name it in "
+            "static_args"
         ) from error
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")

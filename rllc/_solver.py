@@ -100,12 +100,12 @@ def check_scalar(
 
     Args:
         name: what the argument is called.
-        value: what came.
-        valid: whether a finite number will do.
-        wanted: what will do, for the error.
+        value: the value given.
+        valid: whether a finite number is valid.
+        wanted: description of a valid value, for the error.
 
     Raises:
-        ValueError: if the value will not do.
+        ValueError: if the value is not valid.
     """
     if isinstance(value, Tracer):
         return

@@ -40,8 +40,8 @@ def spectrum(propagator: np.ndarray, input: np.ndarray) -> Spectrum:
     radii = np.abs(np.linalg.eigvals(propagator))
     if radii.max() >= 1:
         raise ValueError(
-            "propagator: expected a spectral radius below 1, for there is no Gramian "
-            f"else, got {radii.max():.6g}; damp it, or use "
+            "propagator: expected a spectral radius below 1, as there is no Gramian "
+            f"otherwise, got {radii.max():.6g}; damp it, or use "
             "LearningLaw(solver=PseudoInverse(), conserve_gain=False)"
         )
     gramian = scipy.linalg.solve_discrete_lyapunov(propagator.T, np.outer(input, input))

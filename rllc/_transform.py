@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from rllc import _correction
@@ -201,7 +202,7 @@ class _Core:
                 gain = self.geometry.gain(law, law, gram)
         units = params
         if self.learns and isinstance(self.law.solver, PseudoInverse):
-            # It would take the rounding of nearly parallel units for a direction.
+            # It would mistake the rounding of nearly parallel units for a direction.
             units = at_least_float32(params)
             memory_dtype = None if memory_dtype is None else wide(memory_dtype)
         memory = self.memory.init(units, memory_dtype)
@@ -224,8 +225,13 @@ class _Core:
         old, moment = _rllc(state), getattr(state, "second_moment", None)
         leaves, groups = leaf_groups(self.law.groups, gradient)
         steps = old.count - old.skipped
-        finite, changes = True, {}
-        if self.geometry is not None:
+        finite = True
+        if self.geometry is None:
+            law = jnp.asarray(self.law.start(self.memory, groups), old.law.dtype)
+            with jax.default_matmul_precision("highest"):
+                gain = _correction.fixed_gain(self.memory, law)
+            changes = {"law": law, "gain": gain}
+        else:
             finite, changes = self._corrected(
                 self.geometry, gradient, old, moment, steps, leaves, groups
             )
@@ -247,8 +253,8 @@ class _Core:
             new_moment = keep(self.scaling.update(gradient, moment, finite), moment)
             gradient, new_moment = source = stored((gradient, new_moment))
         if isinstance(self.memory, LinearMemory):
-            # Always true under a fixed law, but XLA would else compute the units anew
-            # for the step, from copies of the old ones.
+            # Always true under a fixed law; without it XLA would compute the units a
+            # second time for the step, from copies of the old ones.
             condition = finite if self.learns else old.count >= 0
             memory = self.memory.advance(old.memory, source, read, condition)
         else:
@@ -259,12 +265,12 @@ class _Core:
                 if moment is not None:
                     new_moment = keep(new_moment, moment)
             memory = stored(keep(memory, old.memory))
-        step = _step(self.memory.units(memory), changes.get("law", old.law), leaves)
+        step = _step(self.memory.units(memory), changes["law"], leaves)
         new = old._replace(
             count=jnp.asarray(optax.safe_increment(old.count)), memory=memory
         )
         if self.geometry is None:
-            step = keep(step, gradient)
+            step, new = keep(step, gradient), new._replace(**changes)
         else:
             step = keep(step, jax.tree.map(jnp.zeros_like, gradient))
             skipped, consecutive = (
@@ -304,17 +310,23 @@ class _Core:
         rate: Any = law.rate(steps) if callable(law.rate) else law.rate
         with_gradient, square = table[:, :size], table[:, size]
         with jax.default_matmul_precision("highest"):
-            if carried:
-                gram = lax.cond(
-                    (steps + 1) % law.refresh == 0,
-                    lambda units: geometry.measured(
-                        gram_matrix(products(units, gram_pairs(size)), size)
-                    ),
-                    lambda units: vary_as(old.gram, table),
-                    units,
-                )
-            else:
-                gram = geometry.measured(gram_matrix(table[:, size + 1 :], size))
+            kept = vary_as(old.gram, table)
+
+            def measured(table):
+                # Units that were taken in may be too long for their squares.
+                gram = geometry.measured(gram_matrix(table, size))
+                return jnp.where(jnp.isfinite(gram).all(), gram, kept)
+
+            def refreshed(units):
+                return measured(products(units, gram_pairs(size)))
+
+            due = (steps + 1) % law.refresh == 0
+            if not carried:
+                gram = measured(table[:, size + 1 :])
+            elif isinstance(due, Tracer):
+                gram = lax.cond(due, refreshed, lambda units: kept, units)
+            else:  # outside of `jax.jit` a `cond` would be compiled at every step
+                gram = refreshed(units) if due else kept
             corrected = _correction.correct(
                 geometry,
                 law,
@@ -327,7 +339,7 @@ class _Core:
             )
             advanced = geometry.advance(gram, with_gradient, square)
         changes = {**corrected._asdict(), "gram": advanced}
-        return _all_finite((table, gram, changes)), changes
+        return _all_finite((with_gradient, square, changes)), changes
 
 
 def _rllc(state: Any) -> ScaleByRllcState:
@@ -485,8 +497,8 @@ def _gradient(updates: Any, unit: Any) -> Any:
         if path != expected_path or shape != needed:
             raise ValueError(
                 "updates: expected the structure and shapes of the parameters given to "
-                f"init, got {jax.tree_util.keystr(path)} of shape {shape} where "
-                f"they have {jax.tree_util.keystr(expected_path)} of shape {needed}"
+                f"init, got {_place(path)} of shape {shape} where they have "
+                f"{_place(expected_path)} of shape {needed}"
             )
     structures = [jax.tree.structure(tree, is_leaf=is_none) for tree in (updates, unit)]
     if structures[0] != structures[1]:
@@ -507,11 +519,16 @@ def _gradient(updates: Any, unit: Any) -> Any:
         elif jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(
                 "updates: expected a real gradient for the real units of "
-                f"{jax.tree_util.keystr(path)}, got {dtype}"
+                f"{_place(path)}, got {dtype}"
             )
         return lax.convert_element_type(update, dtype)
 
     return jax.tree_util.tree_map_with_path(array, updates, unit, is_leaf=is_none)
+
+
+def _place(path: Any) -> str:
+    """Where a leaf is, for errors."""
+    return jax.tree_util.keystr(path) or "an array"
 
 
 def _unchanged(update: Any) -> Any:
@@ -530,7 +547,7 @@ def scale_by_rllc(
     memory_dtype: Any | None = None,
     axis_name: AxisName = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Replaces gradients by the combination M L of memory units under a learned law.
+    r"""Replace gradients by the combination M L of memory units under a learned law.
 
     At each gradient g, in this order: the law is corrected with the memory of the last
     step, the memory takes in g, and the step is made:
@@ -547,6 +564,9 @@ def scale_by_rllc(
         memory: what is stored; by default ``decays(0.0, 0.9, 0.99)``.
         law: how it is combined; by default ``LearningLaw()``.
         memory_dtype: dtype of the stored units; by default that of the parameters.
+        axis_name: mesh axis or axes of a ``shard_map``, ``pmap`` or ``vmap`` over which
+            gradients and units are sharded: inner products are summed over them; ``()``
+            where every device trains a network of its own.
 
     Returns:
         The transformation. Its updates point along the gradient: chain it with
@@ -555,7 +575,7 @@ def scale_by_rllc(
     Raises:
         ValueError: if the law does not fit the memory, or the memory has no Gramian
             where the law needs one.
-        TypeError: if memory or law is no such object.
+        TypeError: if memory or law has the wrong type.
 
     Example:
         >>> import jax.numpy as jnp, optax, rllc

@@ -120,7 +120,7 @@ BAD = {
         (
             lambda: rllc.complex_block(1.5, 0.3),
             ValueError,
-            "radius: expected a number in [0, 1), got",
+            "radius: expected a number in (0, 1), got",
         ),
         (
             lambda: rllc.complex_block(0.5, 0.0),
@@ -231,6 +231,16 @@ BAD = {
         ),
     ],
     "rllc_adam": [
+        (
+            lambda: rllc.rllc_adam(
+                0.1,
+                rllc.LinearMemory(
+                    np.diag([0.0, 0.5]), [1.0, 1.0], initial_law=[2.0, -1.0]
+                ),
+            ),
+            ValueError,
+            "memory: expected an initial_law whose gain is not 0",
+        ),
         (lambda: rllc.rllc_adam(0.1, memory=3), TypeError, NO_MEMORY),
         (
             lambda: rllc.rllc_adam(np.inf),
@@ -273,7 +283,7 @@ BAD = {
         (
             lambda: rllc.scale_by_rllc().update(jnp.ones(4), STATE),
             ValueError,
-            "got  of shape (4,) where they have  of shape (3,)",
+            "got an array of shape (4,) where they have an array of shape (3,)",
         ),
     ],
     "sgd": [

@@ -246,3 +246,81 @@ def test_averages_of_the_parameters_compose_with_rllc_adam():
     for _ in range(40):
         params, state, averaged, mean = step(params, state, averaged)
     assert loss(mean) < 0.8 * loss(PARAMS)
+
+
+# Outside of `jax.jit`, and through it.
+
+
+@pytest.mark.parametrize("name", ["rllc", "rllc_adam"])
+def test_a_step_outside_of_jit_compiles_once(name, caplog):
+    optimizer = getattr(rllc, name)(0.01)
+    state = optimizer.init(PARAMS)
+    for _ in range(2):
+        _, state = optimizer.update(PARAMS, state, PARAMS)
+    with jax.log_compiles():
+        optimizer.update(PARAMS, state, PARAMS)
+    assert "Compiling" not in caplog.text
+
+
+@pytest.mark.parametrize("groups", [None, "leaf"])
+def test_numbers_of_all_leaves_are_stacked_once(groups):
+    """A chain of sums of vectors takes XLA minutes to fuse."""
+    optimizer = rllc.rllc(0.01, law=rllc.LearningLaw(groups=groups))
+
+    def stacked(leaves):
+        params = [jnp.ones((2, 3))] * leaves
+        state = optimizer.init(params)
+        program = jax.jit(optimizer.update).lower(params, state, params)
+        return program.as_text().count("stablehlo.concatenate")
+
+    laws = {None: 0, "leaf": 1}[groups]
+    # One vector for each law, there and where the Gram matrix is measured.
+    assert stacked(12) - stacked(4) == 2 * 8 * laws
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        rllc.decays(0.0, 0.9),
+        rllc.units(optax.trace(0.9), optax.trace(0.5)),
+    ],
+    ids=["linear", "units"],
+)
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_a_loss_is_differentiated_through_the_steps(memory, dtype):
+    if dtype and not isinstance(memory, rllc.LinearMemory):
+        pytest.skip("units keep their own dtypes")
+
+    def after(learning_rate):
+        optimizer = rllc.rllc(learning_rate, memory, memory_dtype=dtype)
+        params, state = PARAMS, optimizer.init(PARAMS)
+        for _ in range(3):
+            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+            params = optax.apply_updates(params, updates)
+        return loss(params)
+
+    after = jax.jit(after)
+    slope = jax.jit(jax.grad(after))(0.05)
+    # The rounding of half precision makes the loss itself rough.
+    step, tolerance = (5e-3, 2e-2) if dtype is None else (2e-2, 0.1)
+    expected = (after(0.05 + step) - after(0.05 - step)) / (2 * step)
+    np.testing.assert_allclose(slope, expected, rtol=tolerance)
+
+
+def test_coefficients_of_a_fixed_law_may_be_injected_and_follow_a_schedule():
+    def make(learning_rate, decay):
+        law = rllc.FixedLaw(jnp.stack([jnp.ones_like(decay), decay]))
+        return rllc.rllc(learning_rate, rllc.decays(0.0, 0.9), law)
+
+    optimizer = optax.inject_hyperparams(make)(
+        learning_rate=1.0, decay=lambda count: 0.9 - 0.3 * count
+    )
+    state, unit = optimizer.init(PARAMS), 0.0
+    update = jax.jit(optimizer.update)
+    for decay in (0.9, 0.6, 0.3):
+        updates, state = update(PARAMS, state, PARAMS)
+        unit = 0.9 * unit + PARAMS["w"]
+        np.testing.assert_allclose(updates["w"], -(PARAMS["w"] + decay * unit), 1e-5)
+        read = rllc.diagnostics(state)
+        np.testing.assert_allclose(read.law[0], [1.0, decay], rtol=1e-6)
+        np.testing.assert_allclose(read.gain, [1.0 + 10 * decay], rtol=1e-5)

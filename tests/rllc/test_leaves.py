@@ -262,3 +262,36 @@ def test_strict_settings_of_jax_raise_nothing(name):
     finally:
         for flag, value in before.items():
             jax.config.update(flag, value)
+
+
+@pytest.mark.parametrize("groups", [None, "leaf"])
+def test_an_initial_law_may_be_traced_whatever_the_groups(groups):
+    params = [jnp.ones(2), jnp.ones(3)]
+
+    def law_of(initial):
+        law = rllc.LearningLaw(initial=initial, groups=groups)
+        return rllc.scale_by_rllc(rllc.decays(0.0, 0.9), law).init(params).law
+
+    initial = jnp.array([1.0, 0.5])
+    rows = 1 if groups is None else 2
+    np.testing.assert_array_equal(jax.jit(law_of)(initial), [initial] * rows)
+    many = jax.vmap(law_of)(jnp.stack([initial, 2 * initial]))
+    assert many.shape == (2, rows, 2)
+    with pytest.raises(ValueError, match="initial: expected shape"):
+        jax.jit(law_of)(jnp.ones(()))
+
+
+def test_a_law_is_not_changed_by_what_becomes_of_the_callers_array():
+    for make in (rllc.FixedLaw, lambda c: rllc.LearningLaw(initial=c)):
+        coefficients = np.array([1.0, 0.9])
+        law = make(coefficients)
+        coefficients[0] = 5.0
+        start = law.start(rllc.decays(0.0, 0.9), 1)
+        np.testing.assert_array_equal(start, [[1.0, 0.9]])
+
+
+def test_adams_scaling_goes_with_a_memory_without_a_gain():
+    undamped = rllc.LinearMemory([[1.0]], [1.0])
+    law = rllc.LearningLaw(solver=rllc.PseudoInverse(), conserve_gain=False)
+    params, _ = steps(rllc.rllc_adam(0.1, undamped, law), jnp.ones(3), jnp.ones(3))
+    assert np.isfinite(params).all()

@@ -203,3 +203,28 @@ def test_a_b2_that_rounds_to_1_is_an_error_that_names_the_remedy():
     updates, state = jax.jit(optimizer.update)(params, state, params)
     assert counted(state) == (0, 0)
     assert jnp.all(updates["w"] < 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"law": rllc.LearningLaw(refresh=40)}, {"memory_dtype": jnp.bfloat16}],
+    ids=["measured now and then", "measured at each step"],
+)
+def test_units_too_long_for_their_squares_do_not_stop_training(options):
+    """Gradients whose squares are finite fill units whose squares are not."""
+    burst, later = np.full((35, 3), 5e17), np.ones((100, 3))
+    gradients = jnp.asarray(np.concatenate([burst, later]), jnp.float32)
+    optimizer = rllc.scale_by_rllc(**options)
+    updates, state = run(optimizer, gradients)
+    assert state.skipped == 0
+    assert np.isfinite(updates).all()
+    assert np.isfinite(state.law).all()
+
+
+def test_squares_of_units_overflow_and_the_law_learns_again_afterwards():
+    gradients = np.concatenate([np.full((40, 3), 5e17), np.zeros((3000, 3))])
+    gradients[2000:] = np.random.default_rng(0).normal(size=(1040, 3)) + 1.0
+    optimizer = rllc.scale_by_rllc(law=rllc.LearningLaw(0.01, refresh=40))
+    _, state = run(optimizer, jnp.asarray(gradients, jnp.float32))
+    assert state.skipped == 0
+    assert np.abs(state.law - rllc.decays(0.0, 0.9, 0.99).initial_law).max() > 1e-3
