@@ -25,7 +25,7 @@ class Label:
 
     def __init__(self, kind: str, size: int, parts: Sequence["Label"] = ()):
         self.kind = kind
-        self.size = size
+        self.size = int(size)  # `jnp.split` gives NumPy integers
         self.parts = tuple(parts)
         self.reason: str | None = None
         self.link: Label | None = None  # its units are in the order of these
@@ -339,11 +339,12 @@ def cut(label: Label, bounds: Sequence[int]) -> list[Label]:
     Raises:
         ValueError: if they are not increasing positions inside the axis.
     """
+    bounds = list(map(int, bounds))
     ends = [0, *bounds, label.size]
     if any(end >= after for end, after in itertools.pairwise(ends)):
         raise ValueError(
             f"bounds: expected increasing positions inside an axis of {label.size}, "
-            f"got {list(bounds)}"
+            f"got {bounds}"
         )
     pieces, done = [], 0
     for bound in bounds:

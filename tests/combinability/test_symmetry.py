@@ -288,6 +288,39 @@ def test_equal_calls_give_equal_groups():
         assert each.blocks == found[0].blocks
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda h: jnp.split(h, [5], axis=1),
+        lambda h: jnp.split(h, 2, axis=1),
+        lambda h: jnp.array_split(h, 5, axis=1),
+        lambda h: [jnp.roll(h, np.int64(5), axis=1)],
+    ],
+    ids=["split", "halves", "array_split", "roll"],
+)
+def test_sizes_are_python_integers_however_an_axis_is_cut(cut):
+    """`jnp.split` and `jnp.roll` may put NumPy integers into the program."""
+
+    def heads(v, x):
+        h = jnp.tanh(x @ v["in"]).reshape(-1, 3, 4)
+        parts = cut(jax.nn.softmax(h, axis=-1).reshape(-1, 12))
+        return [part @ v[f"out {i}"] for i, part in enumerate(parts)]
+
+    x = struct((4, 3), float)
+    parts = jax.eval_shape(cut, struct((4, 12), float))
+    variables = {f"out {i}": jnp.ones((p.shape[1], 2)) for i, p in enumerate(parts)}
+    symmetry = combinability.infer_symmetry(
+        heads, {**variables, "in": jnp.ones((3, 12))}, x
+    )
+    assert symmetry.groups
+    numbers = [
+        symmetry.groups,
+        [block._replace(labels=()) for block in symmetry.blocks],
+        [(pin.axis, pin.start, pin.stop) for pin in symmetry.pins],
+    ]
+    assert {type(x) for x in jax.tree.leaves(numbers)} <= {int, str}
+
+
 def test_units_without_an_effect_are_pinned_as_unused(variables):
     def only_one_token(variables, x):
         scores = x[:, None] @ variables["in"]
