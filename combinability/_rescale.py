@@ -157,7 +157,7 @@ def infer_rescaling(symmetry: Symmetry, certify: bool = True) -> Rescaling:
     if symmetry.trace is None:
         raise ValueError(
             "symmetry: expected one from infer_symmetry, got one without the program "
-            "that it was read off"
+            "that it was read off, which is not pickled with it"
         )
     program = symmetry.trace.program
     walk = Walk(RULES)

@@ -74,6 +74,6 @@ def _trace(symmetry: Symmetry) -> Trace:
     if symmetry.trace is None:
         raise ValueError(
             "symmetry: expected one from infer_symmetry, got one without the program "
-            "that it was read off"
+            "that it was read off, which is not pickled with it"
         )
     return symmetry.trace

@@ -178,7 +178,8 @@ class Symmetry:
         blocks: the parts of the leaves that carry a group.
         leaves: path, shape and dtype of each leaf, in flattened order.
         inputs: the shapes that the symmetry holds for.
-        trace: the program that it was read off, to observe intermediate values.
+        trace: the program that it was read off, to observe intermediate values; a
+            pickled copy has none.
     """
 
     groups: Mapping[str, Group]
@@ -190,6 +191,15 @@ class Symmetry:
 
     def __hash__(self) -> int:
         return hash((self.blocks, self.leaves))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"trace": None}  # programs cannot be pickled
+
+    def __copy__(self) -> "Symmetry":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Symmetry":
+        return self
 
     def __str__(self) -> str:
         return _table(self)

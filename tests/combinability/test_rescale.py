@@ -1,5 +1,7 @@
 """Signs and scales: the function stays, and what was planted is undone."""
 
+import pickle
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -58,6 +60,15 @@ def random_values(rescaling, seed=1):
         noise = rng.normal(size=(*group.blocks, group.size))
         values[name] = np.sign(noise) if factor.kind == "sign" else np.exp(noise)
     return values
+
+
+def test_a_rescaling_may_be_pickled():
+    variables, rescaling = found(mlp(nn.relu))
+    again = pickle.loads(pickle.dumps(rescaling))
+    assert again == rescaling
+    values = random_values(rescaling)
+    scaled = [each.apply(values, variables) for each in (again, rescaling)]
+    assert jax.tree.all(jax.tree.map(np.array_equal, *scaled))
 
 
 def where(rescaling, name):

@@ -1,7 +1,9 @@
 """What inference returns: certification, pins, the table, errors, rules of users."""
 
+import copy
 import itertools
 import pathlib
+import pickle
 import re
 
 import flax.linen as nn
@@ -319,6 +321,40 @@ def test_sizes_are_python_integers_however_an_axis_is_cut(cut):
         [(pin.axis, pin.start, pin.stop) for pin in symmetry.pins],
     ]
     assert {type(x) for x in jax.tree.leaves(numbers)} <= {int, str}
+
+
+@pytest.fixture(scope="module")
+def stacked():
+    """Nested groups, in a network with a leaf of keys."""
+
+    def apply(variables, x):
+        noise = jax.random.normal(variables["key"], (4, 2))
+        return Stack().apply(variables["net"], x) + noise
+
+    variables = {"net": Stack().init(jax.random.key(0), X), "key": jax.random.key(1)}
+    return variables, combinability.infer_symmetry(apply, variables, X)
+
+
+def test_a_symmetry_may_be_pickled(stacked):
+    variables, symmetry = stacked
+    again = pickle.loads(pickle.dumps(symmetry))
+    assert again == symmetry
+    assert str(again) == str(symmetry)
+    order = combinability.permutations.random(jax.random.key(0), again)
+    moved = [each.apply(order, variables) for each in (again, symmetry)]
+    assert jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), *moved))
+    for needs_the_program in (carriers, combinability.infer_rescaling):
+        assert needs_the_program(symmetry)
+        with pytest.raises(ValueError, match="it was read off, which is not pickled"):
+            needs_the_program(again)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copied_symmetry_keeps_the_program(copied, stacked):
+    _, symmetry = stacked
+    again = copied(symmetry)
+    assert again == symmetry
+    assert carriers(again) == carriers(symmetry)
 
 
 def test_units_without_an_effect_are_pinned_as_unused(variables):
