@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
@@ -95,8 +96,8 @@ def evaluate(
         checkpoint of its own, with its number at the end of the name.
 
     Raises:
-        TypeError: if metric or distribution cannot be hashed, or the metric returns no
-            arrays of numbers.
+        TypeError: if metric or distribution cannot be hashed, the metric returns no
+            arrays of numbers, or an argument is traced (inside `jit` or `vmap`).
         ValueError: if a and b do not match or are not finite, the distribution is one
             for `evaluate_many`, or the checkpoint is damaged or of another run.
 
@@ -167,6 +168,7 @@ def _evaluate(
 ) -> PyTree:  # fmt: skip
     """Evaluate a metric on combinations of networks, by their arguments' names."""
     _check_arguments(metric, named, distribution, samples)
+    _check_concrete({**named, "args": args, "key": key})
     _check_local(named)
     models = tuple(check_networks(named))
     key, devices, args = check_key(key), _check_devices(devices), tuple(args)
@@ -363,6 +365,18 @@ def _check_devices(devices: Sequence[Any] | None) -> tuple[Any, ...]:
             f"jax.local_devices() names them, got {devices!r}"
         )
     return found
+
+
+def _check_concrete(named: dict[str, PyTree]) -> None:
+    for name, tree in named.items():
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            if isinstance(leaf, Tracer):
+                where = f" at {path_name(path)!r}" if path else ""
+                raise TypeError(
+                    f"{name}: expected concrete arrays, got a traced one{where}; "
+                    "samples are evaluated in a loop on the host, outside of jit and "
+                    "vmap"
+                )
 
 
 def _check_local(named: dict[str, PyTree]) -> None:

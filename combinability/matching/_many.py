@@ -1,7 +1,7 @@
 """Many networks matched to a common one."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +45,7 @@ class ManyMatching(NamedTuple):
 
 def match_many(
     symmetry: Symmetry,
-    models: Sequence[PyTree],
+    models: Iterable[PyTree],
     *,
     key: PRNGKeyArray,
     max_rounds: int = 20,
@@ -68,7 +68,7 @@ def match_many(
 
     Args:
         symmetry, key, max_sweeps, groups, leaf_weights: as in `weight_matching`.
-        models: two or more networks, trees as the symmetry's.
+        models: two or more networks, trees as the symmetry's; may be a generator.
         max_rounds: the largest number of rounds over all networks; 20.
 
     Raises:
@@ -90,6 +90,7 @@ def match_many(
     key = check_any_key(key)
     check_count("max_rounds", max_rounds, 0)
     check_count("max_sweeps", max_sweeps, 1)
+    models = tuple(models)
     if len(models) < 2:
         raise ValueError(f"models: expected at least 2 networks, got {len(models)}")
     matched, held = choose(symmetry, groups, None)

@@ -271,6 +271,10 @@ def selected_groups(
 ) -> tuple[str, ...]:
     """The groups to match: those asked for, by default all that are not fixed."""
     known = symmetry.groups
+    if not known:
+        raise ValueError(
+            "symmetry: has no groups; print(symmetry) says why axes are pinned"
+        )
     if groups is None:
         matched = tuple(name for name in known if name not in fixed)
     elif callable(groups):

@@ -365,12 +365,12 @@ VALUE_ERRORS = {
             c.match, annealing_steps=0
         ),
         "b: it has one more leaf 'z'": lambda: matched(c.match, b={**V, "z": X}),
-        "groups: expected at least one group to match": lambda: matched(
-            c.match, symmetry=NO_GROUPS
+        "symmetry: has no groups; print(symmetry) says why axes are pinned": (
+            lambda: matched(c.match, symmetry=NO_GROUPS)
         ),
     },
     "match_many": {
-        "models: expected at least 2 networks, got 1": lambda: many([V]),
+        "models: expected at least 2 networks, got 1": lambda: many(iter([V])),
         "models[1]: it has no leaf 'out'": lambda: many([V, SHORT]),
         "models[2]: expected finite parameters, got 6": lambda: many([V, V, NAN]),
         "max_rounds: expected at least 0, got -1": lambda: many([V, V], max_rounds=-1),
@@ -504,7 +504,7 @@ VALUE_ERRORS = {
         "models[0]: it has no leaf 'out'": lambda: triple(SHORT, V, V),
         "models[2] does not match models[0] at 'in'": lambda: triple(V, V, OTHER),
         "models[1]: expected finite parameters": lambda: triple(V, NAN, V),
-        "groups: expected at least one group": lambda: triple(symmetry=NO_GROUPS),
+        "symmetry: has no groups; print": lambda: triple(symmetry=NO_GROUPS),
         "0 to 2, got [0, 3]": lambda: triple(references=[0, 3]),
         "references: expected different numbers of networks": lambda: triple(
             references=[1, 1]
@@ -586,6 +586,9 @@ TYPE_ERRORS = {
         "metric: expected real losses, got complex64 at 'z'": lambda: segment(
             lambda v: {"z": v["in"].sum() + 1j}
         ),
+        "b: expected concrete arrays, got a traced one at 'in'; samples are": (
+            lambda: jax.jit(lambda b: segment(b=b).height)(V)
+        ),
     },
     "bernoulli": {
         "probability: expected a number, got 'h": lambda: coefficients.bernoulli(
@@ -616,6 +619,12 @@ TYPE_ERRORS = {
         "samples: expected an integer, got True": lambda: evaluated(samples=True),
         "samples: expected an integer, got 2.5": lambda: evaluated(samples=2.5),
         NO_KEY: lambda: evaluated(key=3),
+        "key: expected concrete arrays, got a traced one; samples": lambda: jax.vmap(
+            lambda key: evaluated(key=key)
+        )(KEYS),
+        "args: expected concrete arrays, got a traced one at '0'": lambda: jax.grad(
+            lambda x: evaluated(lambda v, x: x * v["in"].sum(), args=(x,)).sum()
+        )(1.0),
         "metric: expected a function of variables, got": lambda: evaluated(of=3),
         "metric: expected arrays of numbers, got str at 'n'": lambda: evaluated(
             lambda v: {"n": "x"}

@@ -182,7 +182,7 @@ def test_copies_are_matched_to_a_common_network(x64):
     keys = jax.random.split(jax.random.key(1), 3)
     moved = [symmetry.apply(permutation.random(k, symmetry), a) for k in keys]
     models = [a, *moved]
-    found = match_many(symmetry, models, key=jax.random.key(0))
+    found = match_many(symmetry, iter(models), key=jax.random.key(0))
     for moved, model in zip(found.permutations, models, strict=True):
         aligned = symmetry.apply(moved, model)
         jax.tree.map(np.testing.assert_array_equal, aligned, models[0])
