@@ -1,6 +1,6 @@
 """Certification: permuted networks are evaluated in float64 and compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,10 @@ import numpy as np
 from combinability._jaxpr import Evaluation, output_types, random_keys
 from combinability.symmetry._symmetry import Group, Leaf, Symmetry, Trace, is_key
 
-_TOLERANCE = 1e-8
+# Relative changes of the outputs. Permuting all groups may change them by up to the
+# first, as rounding. Values have an effect if they change them by more than the second:
+# the effect of early layers of a deep saturating network is small, yet above rounding.
+_TOLERANCE, _EFFECT = 1e-8, 1e-13
 # Random networks in which a group shows no effect before it is said to have none: in a
 # narrow ReLU network all units of a group may be 0 by chance.
 _DRAWS = 6
@@ -43,73 +46,78 @@ _FILLS = [
 
 
 class Sample(NamedTuple):
-    """Random variables and inputs, flattened, and the outputs for them."""
+    """Random variables and inputs of a kind, flattened, and the outputs for them."""
 
+    fill: Fill
     variables: list[jax.Array]
     inputs: list[jax.Array]
     outputs: list[np.ndarray]
 
 
-def certify(
-    symmetry: Symmetry, variables: Any, trace: Trace, seed: int = 0
-) -> list[str]:
+def certify(symmetry: Symmetry, variables: Any, trial: "Trial") -> list[str]:
     """Test an inferred symmetry on random variables and inputs, in float64.
 
-    Every group is permuted at random: the outputs must stay, to rounding. Then each
-    group is permuted in one leaf alone: the outputs must change, else the permutation
-    means nothing. No value of the user's is used, only shapes and dtypes.
+    Every group is permuted at random: the outputs must stay, to rounding. Then, for
+    each group, the arrays that carry it get new values, one array at a time: for one of
+    them the outputs must change, else the group means nothing. Permuting a single array
+    would not show that for a set of vectors (a codebook): it is the only array of its
+    group, and its order never matters, though its values do.
 
     Args:
         symmetry: what was inferred.
-        variables: a tree of the same structure as the network's.
-        trace: the program and its inputs.
-        seed: of the random variables, inputs and permutations.
+        variables: a tree of the same structure as the network's; its values are not
+            used.
+        trial: random networks.
 
     Returns:
-        The groups that may be permuted in any one leaf without an effect.
+        The groups whose arrays all have values without an effect.
 
     Raises:
-        CertificationError: if the outputs are not finite or change, or the program
-            cannot be evaluated.
+        CertificationError: if the outputs change.
     """
-    generator = np.random.default_rng(seed)
     with jax.enable_x64(True):
         structure = jax.tree.structure(variables)
         permutation = {
-            name: _shuffled(group, generator) for name, group in symmetry.groups.items()
+            name: _shuffled(group, trial.generator)
+            for name, group in symmetry.groups.items()
         }
-        tested = Trial(symmetry.leaves, trace, generator)
-        samples, evaluate, tolerance = tested.samples, tested.evaluate, tested.tolerance
 
         def permuted(leaves: list[jax.Array]) -> list[jax.Array]:
             tree = jax.tree.unflatten(structure, leaves)
             return jax.tree.leaves(symmetry.apply(permutation, tree))
 
-        tested.keeps(permuted, f"permuting {', '.join(symmetry.groups)}")
+        trial.keeps(permuted, f"permuting {', '.join(symmetry.groups)}")
         without_effect = list(symmetry.groups)
-        for _ in range(_DRAWS):
+        for draw in range(_DRAWS):
+            samples = trial.draw() if draw else trial.samples
             without_effect = [
                 name
                 for name in without_effect
                 if not any(
-                    change > tolerance
+                    change > trial.least_effect
                     for sample in samples
-                    for change in _effects(symmetry, name, structure, sample, evaluate)
+                    for change in _effects(symmetry, name, sample, trial)
                 )
             ]
             if not without_effect:
                 break
-            samples = _samples(symmetry.leaves, trace, evaluate, generator)
         return without_effect
 
 
 class Trial:
     """Random variables of a network, and what it computes with them, in float64.
 
+    `evaluate`, `keeps` and `draw` need 64-bit types to be enabled.
+
     Args:
         leaves: path, shape and dtype of each leaf.
         trace: the program and its inputs.
         generator: of the variables and inputs.
+
+    Attributes:
+        samples: random networks, as `draw` gives them.
+        tolerance: the largest relative change of the outputs that may be rounding.
+        least_effect: the smallest that is an effect.
 
     Raises:
         CertificationError: if the network cannot be evaluated, or is not finite.
@@ -118,11 +126,16 @@ class Trial:
     def __init__(
         self, leaves: Sequence[Leaf], trace: Trace, generator: np.random.Generator
     ):
+        self.generator = generator
+        self._leaves, self._trace = leaves, trace
         evaluation = Evaluation(wide=True)
         self._compiled = jax.jit(lambda x: evaluation.run(trace.program, x)[0])
-        self.samples = _samples(leaves, trace, self.evaluate, generator)
+        with jax.enable_x64(True):
+            self.samples = self.draw()
         # What had to be computed in narrow types differs by their rounding.
-        self.tolerance = max(_TOLERANCE, min(100 * evaluation.rounding, 1e-2))
+        rounding = min(100 * evaluation.rounding, 1e-2)
+        self.tolerance = max(_TOLERANCE, rounding)
+        self.least_effect = max(_EFFECT, rounding)
 
     def evaluate(self, leaves: Sequence[jax.Array]) -> list[np.ndarray]:
         """The outputs for some variables and inputs."""
@@ -143,40 +156,41 @@ class Trial:
                     "is wrong; please report the network"
                 )
 
+    def draw(self) -> list[Sample]:
+        """Random networks with finite outputs; several for integer inputs or outputs.
 
-def _samples(
-    leaves: Sequence[Leaf],
-    trace: Trace,
-    evaluate: Callable[[Sequence[jax.Array]], list[np.ndarray]],
-    generator: np.random.Generator,
-) -> list[Sample]:
-    """Random networks with finite outputs; several where integers go in or come out."""
-    types = [*leaves, *trace.inputs, *output_types(trace.program)]
-    discrete = not all(jnp.issubdtype(x.dtype, jnp.inexact) or is_key(x) for x in types)
-    samples: list[Sample] = []
-    for fill in _FILLS:
-        if samples and (not discrete or fill.positive):
-            break
-        drawn = [_draw(leaf, fill, generator, scaled=True) for leaf in leaves]
-        given = [_draw(leaf, fill, generator, scaled=False) for leaf in trace.inputs]
-        try:
-            outputs = evaluate([*drawn, *given])
-        except Exception as error:
-            reason = f"{error}".strip().splitlines()[:1] or [""]
-            raise CertificationError(
-                "the network could not be evaluated on random variables in float64 "
-                f"({type(error).__name__}: {reason[0]}); certify=False gives the "
-                "symmetry as it was read off the program, without this test"
-            ) from error
-        if all(map(_usable, outputs)):
-            samples.append(Sample(drawn, given, outputs))
-    if not samples:
-        raise CertificationError(
-            "the network's outputs on random variables are not finite, so its symmetry "
-            "cannot be tested; certify=False gives it as it was read off the program, "
-            "without this test"
+        Raises:
+            CertificationError: if there are none, or they cannot be evaluated.
+        """
+        leaves, inputs = self._leaves, self._trace.inputs
+        types = [*leaves, *inputs, *output_types(self._trace.program)]
+        discrete = not all(
+            jnp.issubdtype(x.dtype, jnp.inexact) or is_key(x) for x in types
         )
-    return samples
+        samples: list[Sample] = []
+        for fill in _FILLS:
+            if samples and (not discrete or fill.positive):
+                break
+            drawn = [_draw(x, fill, self.generator, scaled=True) for x in leaves]
+            given = [_draw(x, fill, self.generator, scaled=False) for x in inputs]
+            try:
+                outputs = self.evaluate([*drawn, *given])
+            except Exception as error:
+                reason = f"{error}".strip().splitlines()[:1] or [""]
+                raise CertificationError(
+                    "the network could not be evaluated on random variables in float64 "
+                    f"({type(error).__name__}: {reason[0]}); certify=False gives the "
+                    "symmetry as it was read off the program, without this test"
+                ) from error
+            if all(map(_usable, outputs)):
+                samples.append(Sample(fill, drawn, given, outputs))
+        if not samples:
+            raise CertificationError(
+                "the network's outputs on random variables are not finite, so its "
+                "symmetry cannot be tested; certify=False gives it as it was read off "
+                "the program, without this test"
+            )
+        return samples
 
 
 def _draw(
@@ -210,16 +224,16 @@ def _shuffled(group: Group, generator: np.random.Generator) -> jax.Array:
     return jnp.asarray(generator.permuted(rows, axis=-1))
 
 
-def _effects(symmetry, name, structure, sample: Sample, evaluate):
-    """How much the outputs change as a group is permuted in one block, for each."""
-    shift = jnp.roll(jnp.arange(symmetry.groups[name].size), 1)
-    tree = jax.tree.unflatten(structure, sample.variables)
-    for number, block in enumerate(symmetry.blocks):
-        for axis in block.positions(name):
-            parts = symmetry.split(tree)
-            parts[number] = jnp.take(parts[number], shift, axis=axis)
-            leaves = jax.tree.leaves(symmetry.join(parts, tree))
-            yield _change(sample.outputs, evaluate([*leaves, *sample.inputs]))
+def _effects(
+    symmetry: Symmetry, name: str, sample: Sample, trial: Trial
+) -> Iterator[float]:
+    """How much the outputs change as a block with a group gets new values, for each."""
+    for block in symmetry.blocks:
+        if name in block.labels:
+            leaf, leaves = symmetry.leaves[block.leaf], list(sample.variables)
+            drawn = _draw(leaf, sample.fill, trial.generator, scaled=True)
+            leaves[block.leaf] = block.put(leaves[block.leaf], block.take(drawn))
+            yield _change(sample.outputs, trial.evaluate([*leaves, *sample.inputs]))
 
 
 def _change(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from combinability._checks import check_function, named_leaves
 from combinability._jaxpr import Program, input_types, trace, without_dead_code
 from combinability.symmetry import _label
-from combinability.symmetry._certify import CertificationError
+from combinability.symmetry._certify import CertificationError, Trial
 from combinability.symmetry._certify import certify as certified
 from combinability.symmetry._groups import assemble
 from combinability.symmetry._indices import pin_known
@@ -26,7 +27,7 @@ from combinability.symmetry.rules import RULES
 _BY_ROW = "each belongs to a row, and rows are sorted by what is in them"
 _EQUAL = "where values are equal the first is taken"
 _UNUSED = "unused: for these inputs the function does not depend on them"
-_NO_EFFECT = "unused: for these inputs their order has no effect on the function"
+_NO_EFFECT = "unused: for these inputs their values have no effect above rounding"
 
 
 def infer_symmetry(
@@ -80,9 +81,12 @@ def infer_symmetry(
     walk = Walk(RULES)
     labels = label_program(walk, program, leaves)
     symmetry, labels_of_groups, _ = assemble(walk, labels, leaves, traced)
-    while certify and symmetry.groups:
+    if not (certify and symmetry.groups):
+        return symmetry
+    trial = Trial(leaves, traced, np.random.default_rng(0))
+    while symmetry.groups:
         try:
-            without_effect = certified(symmetry, variables, traced)
+            without_effect = certified(symmetry, variables, trial)
         except CertificationError:
             free = [x for label in walk.followed for x in _label.leaves(label)]
             if all(label.reason for label in free):

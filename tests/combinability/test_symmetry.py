@@ -121,13 +121,16 @@ def test_the_groups_do_not_depend_on_the_values_of_inputs(apply, inputs):
 
 
 def test_variances_may_be_given_by_their_shapes(variables):
-    """A matrix of variances has to be positive, for the logarithm to be finite."""
+    """A matrix of variances has to be positive, for the logarithm to be finite.
+
+    Its rows are a set: their logarithms are added up, in any order.
+    """
 
     def network(variables, x):
         return mlp(variables, x) * jnp.log(variables["scales"]).sum(0)
 
     shapes = jax.eval_shape(lambda: variables | {"scales": jnp.ones((3, 2))})
-    assert sizes(combinability.infer_symmetry(network, shapes, X)) == [5]
+    assert sizes(combinability.infer_symmetry(network, shapes, X)) == [3, 5]
 
 
 def noisy(variables, x, key):
@@ -290,6 +293,99 @@ def test_equal_calls_give_equal_groups():
         assert each.blocks == found[0].blocks
 
 
+def codebook(v, x):
+    z = x @ v["in"]
+    nearest = jnp.argmin(((z[:, None] - v["set"]) ** 2).sum(-1), -1)
+    return v["set"][nearest] @ v["out"]
+
+
+def slots(v, x):
+    key, value, slot = x @ v["key"], x @ v["value"], v["set"]
+    for _ in range(2):
+        weight = jax.nn.softmax((slot @ v["query"]) @ key.T, axis=0)
+        slot = slot + weight / weight.sum(1, keepdims=True) @ value
+    return jnp.tanh(slot @ v["out"]).sum(0)
+
+
+def register_tokens(v, x):
+    h = jnp.concatenate([v["set"], x @ v["in"]])
+    query, key, value = (h @ v[name] for name in "qkv")
+    h = h + jax.nn.softmax(query @ key.T) @ value
+    return h[len(v["set"]) :].mean(0) @ v["out"]
+
+
+def committee(v, x):
+    return jnp.tanh(x @ v["set"].T).sum(1)
+
+
+def prototypes(v, x):
+    distances = ((x[:, None] - v["set"]) ** 2).sum(-1)
+    return jax.nn.logsumexp(-distances, axis=1)
+
+
+def maxout(v, x):
+    return jnp.einsum("bi,sui->bsu", x, v["set"]).max(1) @ v["out"]
+
+
+SETS = {
+    codebook: {"in": (3, 4), "set": (6, 4), "out": (4, 2)},
+    slots: {
+        **{"key": (3, 5), "value": (3, 4), "query": (4, 5)},
+        **{"set": (6, 4), "out": (4, 2)},
+    },
+    register_tokens: {
+        **{"in": (3, 4), "set": (6, 4), "out": (4, 2)},
+        **{"q": (4, 5), "k": (4, 5), "v": (4, 4)},
+    },
+    committee: {"set": (6, 3)},
+    prototypes: {"set": (6, 3)},
+    maxout: {"set": (6, 5, 3), "out": (5, 2)},
+}
+
+
+@pytest.mark.parametrize("apply", SETS, ids=lambda apply: apply.__name__)
+def test_a_set_of_vectors_is_a_group_on_a_single_array(apply):
+    """No order of it changes the function, yet what is averaged has to be matched."""
+    names = SETS[apply]
+    a = dict(zip(names, weights(*names.values()), strict=True))
+    x = weights((8, 3), seed=1)[0]
+    symmetry = combinability.infer_symmetry(apply, a, x)
+    (name,) = (
+        name
+        for name, group in symmetry.groups.items()
+        if [(axis.path, axis.axis) for axis in group.axes] == [("set", 0)]
+    )
+    assert symmetry.groups[name].size == 6
+    order = combinability.permutations.random(jax.random.key(0), symmetry)
+    b = symmetry.apply(order, a)
+    np.testing.assert_allclose(apply(b, x), apply(a, x), rtol=1e-4, atol=1e-5)
+    midpoint = combinability.combine(a, symmetry.apply({name: order[name]}, a), 0.5)
+    assert not np.allclose(apply(midpoint, x), apply(a, x), rtol=1e-2)
+    found = combinability.match(symmetry, a, b, key=jax.random.key(0))
+    aligned = symmetry.apply(found.permutation, b)
+    assert jax.tree.all(jax.tree.map(np.array_equal, aligned, a))
+
+
+@pytest.mark.parametrize(
+    ("activation", "layers"),
+    [
+        (jax.nn.sigmoid, 16),
+        (lambda x: 1 + jnp.sin(x) / 5, 13),
+        (lambda x: 1 + jnp.tanh(x) / 6, 12),
+    ],
+)
+def test_early_layers_of_a_deep_saturating_network_have_an_effect(activation, layers):
+    """Their effect is far smaller than the outputs, though larger than rounding."""
+
+    def deep(variables, x):
+        for weight in variables[:-1]:
+            x = activation(x @ weight)
+        return x @ variables[-1]
+
+    variables = weights((3, 16), *[(16, 16)] * (layers - 1), (16, 2))
+    assert sizes(combinability.infer_symmetry(deep, variables, X)) == [16] * layers
+
+
 @pytest.mark.parametrize(
     "cut",
     [
@@ -321,6 +417,27 @@ def test_sizes_are_python_integers_however_an_axis_is_cut(cut):
         [(pin.axis, pin.start, pin.stop) for pin in symmetry.pins],
     ]
     assert {type(x) for x in jax.tree.leaves(numbers)} <= {int, str}
+
+
+def test_certification_compiles_once_though_groups_are_pinned(variables):
+    counted, lowered = Primitive("counted_for_a_test"), []
+    counted.def_abstract_eval(lambda x: x)
+
+    def lower(context, x):
+        lowered.append(x)
+        return [x]
+
+    jax.interpreters.mlir.register_lowering(counted, lower)
+
+    def network(variables, x):
+        y = mlp(variables, counted.bind(x))
+        return y + one_token(variables["unused"], x)
+
+    unused = dict(zip("qkv", weights((3, 4), (3, 4), (3, 2)), strict=True))
+    found = combinability.infer_symmetry(network, variables | {"unused": unused}, X)
+    assert sizes(found) == [5]
+    assert any("no effect" in pin.reason for pin in found.pins)
+    assert len(lowered) == 1
 
 
 @pytest.fixture(scope="module")
@@ -355,6 +472,13 @@ def test_a_copied_symmetry_keeps_the_program(copied, stacked):
     again = copied(symmetry)
     assert again == symmetry
     assert carriers(again) == carriers(symmetry)
+
+
+def one_token(v, x):
+    """Attention among the tokens of a sequence of one: queries and keys are unused."""
+    query, key, value = (x[:, None] @ v[name] for name in "qkv")
+    logits = jnp.einsum("btd,bsd->bts", query, key)
+    return (jax.nn.softmax(logits) @ value)[:, 0]
 
 
 def test_units_without_an_effect_are_pinned_as_unused(variables):
