@@ -1,5 +1,6 @@
 """Certification: permuted networks are evaluated in float64 and compared."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -237,14 +238,18 @@ def _effects(
 
 
 def _change(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
-    """The largest difference, relative to the largest entry of the same output."""
+    """The largest difference, relative to the largest entry of the same output.
+
+    It is infinite where the second has a NaN; the first has none.
+    """
     changes = [0.0]
     for x, y in zip(first, second, strict=True):
         x, y = x.astype(complex), y.astype(complex)
         differs = x != y
         if differs.any():
             size = np.max(np.abs(x), initial=1e-30, where=np.isfinite(x))
-            changes.append(float(np.max(np.abs(x[differs] - y[differs])) / size))
+            largest = np.max(np.abs(x[differs] - y[differs]))
+            changes.append(math.inf if np.isnan(largest) else float(largest / size))
     return max(changes)
 
 

@@ -41,6 +41,25 @@ def a_wrong_rule(monkeypatch):
     monkeypatch.setitem(RULES, "rev", lambda walk, equation, x: [x])
 
 
+def test_a_permutation_that_makes_outputs_nan_is_no_symmetry(a_wrong_rule):
+    """The logarithm is of a sum of neighbours' signs: for some orders it is NaN."""
+
+    def network(variables, x):
+        hidden = jnp.sign(x @ variables["in"])
+        total = jnp.einsum("bu,bu->b", hidden + 2, hidden[:, ::-1])
+        return 0 * jnp.log(total + 0.5) + (hidden @ variables["out"])[:, 0]
+
+    messages = []
+    for units in range(4, 10):
+        shapes = {"in": struct((1, units), float), "out": struct((units, 1), float)}
+        try:
+            combinability.infer_symmetry(network, shapes, struct((1, 1), float))
+        except CertificationError as error:
+            messages.append(str(error))
+    assert messages
+    assert all("changes the outputs by inf" in message for message in messages)
+
+
 def test_certification_catches_a_wrong_rule(variables, a_wrong_rule):
     def reversed_units(variables, x):
         hidden = jnp.tanh(x @ variables["in"])
