@@ -8,7 +8,8 @@ index depends on the order of the units, and pins them.
 
 What was looked up by an index stands for one unit of the class at every position of the
 index: a `Selection`. Hidden units of experts whose weights are gathered may so still be
-permuted within each expert, as long as they meet values of the same selection only.
+permuted within each expert, as long as they are combined with values of the same
+selection only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,7 @@ class Selection(NamedTuple):
     """One unit of a class for each position along some axes.
 
     Attributes:
-        source: stands for the entries of an index, in whatever order.
+        source: stands for the entries of an index, in any order.
         of: the class.
         labels: the labels of the axes; a value has the selection if each is once in it.
     """
@@ -119,7 +120,8 @@ def index_of(of: Label, labels: Iterable[Label], **more: Any) -> Index:
 
 def numbers_of(of: Label) -> Index:
     """The index 0, 1, … of a class, along itself."""
-    return Index(of, Selection(None, of, (of,)), of, reason="they are numbered")
+    reason = "position numbers (iota) tell them apart"
+    return Index(of, Selection(None, of, (of,)), of, reason=reason)
 
 
 def _axes(labels: Iterable[Label]) -> tuple[Label, ...]:

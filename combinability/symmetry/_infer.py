@@ -24,8 +24,8 @@ from combinability.symmetry._symmetry import Leaf, Symmetry, Trace
 from combinability.symmetry._walk import Value, Walk
 from combinability.symmetry.rules import RULES
 
-_BY_ROW = "each belongs to a row, and rows are sorted by what is in them"
-_EQUAL = "where values are equal the first is taken"
+_BY_ROW = "rows sorted by their contents carry them"
+_EQUAL = "the first of equal values is taken"
 _UNUSED = "unused: for these inputs the function does not depend on them"
 _NO_EFFECT = "unused: for these inputs their values have no effect above rounding"
 

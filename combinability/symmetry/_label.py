@@ -393,7 +393,7 @@ def _cut_factors(first: Label, rest: Label, bound: int) -> tuple[Label, Label]:
     return concatenation([*before, inner[0]]), concatenation([inner[1], *after])
 
 
-_SORTED = "rows that are sorted by them meet others, or are cut into parts"
+_SORTED = "rows sorted by them are combined with other rows, or sliced"
 
 
 def _like(label: Label, size: int) -> Label:

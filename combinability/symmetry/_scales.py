@@ -3,10 +3,10 @@
 If a unit's values are multiplied by s, what a layer takes of them is divided by s. Each
 axis of a value that carries a group has an unknown exponent e: entries of unit u are
 multiplied by s_u^e. Operations give linear equations for the exponents: what is added
-has equal ones, products add theirs, a contraction wants a sum of 0. A positively
-homogeneous function (ReLU) lets scales pass, an odd one (tanh) signs; whatever else
-meets a unit sets its exponent to 0. The solutions are the symmetries: for scales over
-the rationals, for signs modulo 2.
+has equal ones, products add theirs, and those of contracted axes sum to 0. A positively
+homogeneous function (ReLU) lets scales pass, an odd one (tanh) signs; any other
+operation sets exponents to 0. The solutions are the symmetries: for scales over the
+rationals, for signs modulo 2.
 
 The labels are those of the permutations, so this finds nothing for units that are
 pinned, nor scales of what other units lie within (heads, experts).

@@ -196,7 +196,7 @@ class Walk:
     def find_positions(
         self, of: Label, dtype: Any, labels: Sequence[Label], **more: Any
     ) -> Index | None:
-        """The index that comparing values along a class gives.
+        """The index that `argmax`, `top_k` or `sort` returns.
 
         Args:
             of: the label of the axis of the values.
@@ -211,7 +211,7 @@ class Walk:
         if _label.varies(of) and jnp.issubdtype(dtype, jnp.inexact):
             self.followed.append(_label.use(of))
             return _indices.index_of(of, labels, **more)
-        _label.pin(of, "of equal ones the first is taken")
+        _label.pin(of, "the first of equal values is taken")
         return None
 
     def rows_sorted_by(self, index: Index, size: int) -> Label:
@@ -249,11 +249,11 @@ class Walk:
         self.mix(labels, axes)
 
     def pair(self, units: Sequence[Label], separate: Sequence[Label]) -> None:
-        """Note that the units of one operand meet their like in another.
+        """Note that units of one operand are paired with the same units of another.
 
         Args:
             units: their labels.
-            separate: the labels of the axes along which the operands meet one by one.
+            separate: the labels of the axes along which there is a pair for each unit.
         """
         separate = (*separate, *self._iterated)
         self.contractions.append(Contraction(tuple(units), separate))
@@ -326,7 +326,7 @@ def _without_indices(results: tuple[list[Axes], list[bool]]):
     return results
 
 
-_CAPTURED = "an array that is captured, not a variable, tells them apart"
+_CAPTURED = "a captured array (a constant, not a variable) tells them apart"
 
 
 def constant_labels(value: Any) -> list[Label]:

@@ -185,7 +185,7 @@ def test_experts_that_tie_are_pinned_by_certification():
     symmetry = infer_symmetry(apply, variables, x)
     assert [group.size for group in symmetry.groups.values()] == [5]
     reasons = {pin.reason for pin in symmetry.pins if (pin.path, pin.axis) == ("up", 0)}
-    assert reasons == {"where values are equal the first is taken"}
+    assert reasons == {"the first of equal values is taken"}
 
 
 SMALL = ["captured_constants", "pairs_of_heads", "plain_jax", "slices"]

@@ -37,7 +37,7 @@ X = jnp.ones((4, 3))
 
 @pytest.fixture
 def a_wrong_rule(monkeypatch):
-    """A rule that lets a reversed axis pass as if its order were of no matter."""
+    """A rule that lets a reversed axis pass as if its order did not matter."""
     monkeypatch.setitem(RULES, "rev", lambda walk, equation, x: [x])
 
 
@@ -276,7 +276,7 @@ def test_what_cannot_be_evaluated_is_said_with_what_to_do(variables):
         (lambda h: jnp.real(jnp.fft.fft(h)) + jnp.imag(jnp.fft.fft(h)), "Fourier"),
         (lambda h: jnp.cumsum(h, -1), "cumulative sum"),
         (lambda h: h + jnp.argmax(h, -1)[:, None], "positions"),
-        (lambda h: h + jnp.arange(5), "numbered"),
+        (lambda h: h + jnp.arange(5), "position numbers"),
         (
             lambda h: jax.pure_callback(lambda h: h, struct(h.shape, h.dtype), h),
             "Python callback",

@@ -136,7 +136,7 @@ def _grouped(label: Label, count: int) -> list[Label]:
     "reduce_xor",
 )
 def reduction(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
-    """The order of what is summed is of no matter; the other axes pass."""
+    """The order of what is summed does not matter; the other axes pass."""
     axes = equation.params["axes"]
     walk.mix(x, axes)
     return [[label for axis, label in enumerate(x) if axis not in axes]]
@@ -144,7 +144,7 @@ def reduction(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
 
 @register_rule("argmax", "argmin")
 def position_of_extreme(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
-    """What is found are positions along the axis that goes."""
+    """The results are positions along the axis that is dropped."""
     (gone,) = equation.params["axes"]
     walk.mix(x, [gone])
     out = Axes(label for axis, label in enumerate(x) if axis != gone)
@@ -229,7 +229,7 @@ def approx_top_k(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
     """Which values are found depends on their order."""
     axis = equation.params["reduction_dimension"] % len(x)
     size = equation.outvars[0].aval.shape[axis]
-    pinned = walk.pin(x, axis, "the largest are found with some error", size)
+    pinned = walk.pin(x, axis, "an approximate top-k depends on their order", size)
     return [[*x[:axis], pinned, *x[axis + 1 :]]] * 2
 
 

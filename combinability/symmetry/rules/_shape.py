@@ -32,7 +32,7 @@ def transpose(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
 
 @register_rule("squeeze")
 def squeeze(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
-    """Axes of size 1 go."""
+    """Axes of size 1 are dropped."""
     gone = equation.params["dimensions"]
     return [[label for axis, label in enumerate(x) if axis not in gone]]
 
@@ -91,16 +91,16 @@ def concatenate(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
 def stack(walk: Walk, equation: Any, *operands: Labels) -> list[Labels]:
     """The new axis is pinned; the others unify."""
     out = _label.unify_all(operands)
-    new = _label.variable(len(operands), "they are stacked in order")
+    new = _label.variable(len(operands), "each entry is a different array of a stack")
     out.insert(equation.params["axis"], new)
     return [out]
 
 
 @register_rule("unstack")
 def unstack(walk: Walk, equation: Any, x: Labels) -> list[Labels]:
-    """The axis that goes is pinned; the others pass."""
+    """The axis that is dropped is pinned; the others pass."""
     axis = equation.params["axis"]
-    walk.pin(x, axis, "they are taken apart one by one", 1)
+    walk.pin(x, axis, "each entry becomes an array of its own", 1)
     return [[*x[:axis], *x[axis + 1 :]] for _ in equation.outvars]
 
 
@@ -151,7 +151,7 @@ def pad(walk: Walk, equation: Any, x: Labels, value: Labels) -> list[Labels]:
         label = x[axis]
         if interior:
             size = label.size + low + high + interior * max(label.size - 1, 0)
-            out.append(walk.pin(x, axis, "padding goes between them", size))
+            out.append(walk.pin(x, axis, "padding is inserted between them", size))
             continue
         kept = segment(label, max(-low, 0), label.size - max(-high, 0))
         sides = [_label.uniform(max(side, 0)) for side in (low, high)]
@@ -205,7 +205,7 @@ def _picked(
         size: how many units are picked.
         known: what is known of the index.
         result: gets the selection, if it is one.
-        separate: the labels of axes along which the index meets x one by one.
+        separate: the labels of axes along which each unit has an index of its own.
     """
     if size == 1 < x[axis].size and same_class(x[axis], known):
         walk.pair([known.of], separate)
@@ -290,7 +290,7 @@ def scatter(
         if j in numbers.scatter_indices_batching_dims:
             continue
         if replaces and not equation.params["unique_indices"]:
-            _label.pin(updates[axis], "one replaces another where they are written")
+            _label.pin(updates[axis], "what is written last replaces the others")
         walk.mix(updates, [axis])
         summed.append(updates[axis])
     remaining = iter(windows)
