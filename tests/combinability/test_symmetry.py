@@ -405,6 +405,13 @@ def test_early_layers_of_a_deep_saturating_network_have_an_effect(activation, la
     assert sizes(combinability.infer_symmetry(deep, variables, X)) == [16] * layers
 
 
+def test_weights_of_which_only_the_signs_count_have_an_effect(variables):
+    def binary(variables, x):
+        return mlp(jax.tree.map(jnp.sign, variables), x)
+
+    assert sizes(combinability.infer_symmetry(binary, variables, X)) == [5]
+
+
 @pytest.mark.parametrize(
     "cut",
     [
