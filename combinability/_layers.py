@@ -19,7 +19,8 @@ from combinability._checks import path_name
 from combinability._jaxpr import trace_state
 
 Network = Callable[[PyTree, Any], Any] | nnx.Module
-Change = Callable[[str, Array], Array]
+# What becomes of a layer's output: path, output, how many last axes are its channels.
+Change = Callable[[str, Array, int], Array]
 
 _INTERCEPT = "_combinability_intercept"
 
@@ -36,7 +37,7 @@ def run_layers(
     met: list[str] = []
     outside = trace_state()
 
-    def intercept(path: str, y: Array) -> Array:
+    def intercept(path: str, y: Array, axes: int) -> Array:
         if not layers(path):
             return y
         if path in met:
@@ -48,7 +49,7 @@ def run_layers(
                 "leave the layer out"
             )
         met.append(path)
-        return change(path, y)
+        return change(path, y, axes)
 
     run = _run_nnx if isinstance(network, nnx.Module) else _run_linen
     output = run(network, variables, inputs, intercept)
@@ -61,12 +62,24 @@ def run_layers(
     return output
 
 
+def _channel_axes(layer: Any) -> int:
+    """How many last axes of a layer's outputs and kernel are channels; 0 of others."""
+    if isinstance(layer, nn.DenseGeneral):
+        return np.size(layer.features)
+    if isinstance(layer, nnx.LinearGeneral):
+        return np.size(layer.out_features)
+    if isinstance(layer, nn.ConvTranspose | nnx.ConvTranspose):
+        # A transposed kernel has its channels on another axis.
+        return int(not layer.transpose_kernel)
+    return int(isinstance(layer, nn.Dense | nn.Conv | nnx.Linear | nnx.Conv))
+
+
 def _run_linen(apply: Any, variables: PyTree, inputs: Any, intercept: Change) -> Any:
     def interceptor(next_function, args, kwargs, context):
         y = next_function(*args, **kwargs)
-        layer = isinstance(context.module, nn.Dense | nn.Conv)
-        if layer and context.method_name == "__call__":
-            return intercept("/".join(context.module.path), y)
+        axes = _channel_axes(context.module)
+        if axes and context.method_name == "__call__":
+            return intercept("/".join(context.module.path), y, axes)
         return y
 
     with nn.intercept_methods(interceptor):
@@ -90,10 +103,14 @@ def _run_nnx(module: Any, variables: PyTree, inputs: Any, intercept: Change) -> 
             )
     nnx.update(copy, variables)
     for parts, layer in nnx.iter_modules(copy):
-        if isinstance(layer, nnx.Linear | nnx.Conv):
+        if axes := _channel_axes(layer):
             path = "/".join(map(str, parts))
+
+            def change(y, path=path, axes=axes):
+                return intercept(path, y, axes)
+
             object.__setattr__(layer, "__class__", _intercepted(type(layer)))
-            object.__setattr__(layer, _INTERCEPT, functools.partial(intercept, path))
+            object.__setattr__(layer, _INTERCEPT, change)
     return copy(inputs)
 
 

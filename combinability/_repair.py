@@ -18,17 +18,21 @@ _CONSTANT = 1e-6
 
 
 class ChannelStatistics(NamedTuple):
-    """Mean and standard deviation of a layer's outputs over all axes but the last."""
+    """Mean and standard deviation of a layer's outputs, per channel.
 
-    mean: Float[Array, " channels"]
-    deviation: Float[Array, " channels"]
+    Over all axes but the last, or but those of the features of a `DenseGeneral` or
+    `LinearGeneral`; in at least float32.
+    """
+
+    mean: Float[Array, "*channels"]
+    deviation: Float[Array, "*channels"]
 
 
 class Correction(NamedTuple):
-    """Correction of a layer's outputs y: scale * y + shift."""
+    """Correction of a layer's outputs y: scale * y + shift, in at least float32."""
 
-    scale: Float[Array, " channels"]
-    shift: Float[Array, " channels"]
+    scale: Float[Array, "*channels"]
+    shift: Float[Array, "*channels"]
 
 
 Corrections = Mapping[str, Correction]
@@ -49,8 +53,8 @@ def repair(
 
     REPAIR (Jordan et al., 2022, arXiv 2211.08403): the activations of an averaged
     network vary less than those of its parents, more so in every layer. Every channel
-    of every dense and convolutional layer gets a scale and a shift such that on the
-    calibration inputs its mean and standard deviation are
+    of every dense and convolutional layer (listed below) gets a scale and a shift such
+    that on the calibration inputs its mean and standard deviation are
 
     .. math::
 
@@ -68,6 +72,12 @@ def repair(
     Layers are corrected in the order of execution in one pass, so each is measured
     after the corrected layers before it. A pure function, which may be used in a metric
     of `evaluate`. For networks with BatchNorm use `reset_batch_norm`.
+
+    The layers are Linen's `Dense`, `DenseGeneral` (the projections of attention),
+    `Conv` and `ConvTranspose`, and NNX's `Linear`, `LinearGeneral`, `Conv` and
+    `ConvTranspose`. Others stay as they are: `Einsum`, `ConvLocal`, `Embed`, and
+    `ConvTranspose` with `transpose_kernel=True`. Statistics and corrections are in at
+    least float32, whatever the dtype of the network.
 
     Args:
         apply: `apply(variables, inputs)` of a Flax Linen network, not jitted (the
@@ -107,14 +117,17 @@ def repair(
     ]
     corrections: dict[str, Correction] = {}
 
-    def correct(path: str, y: Array) -> Array:
-        theta, first, last = (_incoming(tree, path) for tree in (variables, a, b))
+    def correct(path: str, y: Array, axes: int) -> Array:
+        channels = y.shape[-axes:]
+        theta, first, last = (
+            _incoming(tree, path, channels) for tree in (variables, a, b)
+        )
         square = jnp.sum((last - first) ** 2, axis=0)
         t = jnp.sum((theta - first) * (last - first), axis=0)
         t = jnp.where(square > 0, t / jnp.where(square > 0, square, 1), 0.5)
         of_a, of_b = (end[path] for end in ends)
         mean, deviation = ((1 - t) * x + t * y for x, y in zip(of_a, of_b, strict=True))
-        found = _measure(y)
+        found = _measure(y, axes)
         size = jnp.sqrt(jnp.mean(found.mean**2 + found.deviation**2))
         varies = found.deviation > _CONSTANT * size
         scale = deviation / jnp.where(varies, found.deviation, 1)
@@ -138,7 +151,7 @@ def corrected(apply: Network, corrections: Corrections) -> Callable[[PyTree, Any
         not have every layer that is to be corrected.
     """
 
-    def correct(path: str, y: Array) -> Array:
+    def correct(path: str, y: Array, axes: int) -> Array:
         return _corrected(y, corrections[path])
 
     def corrected_apply(variables: PyTree, inputs: Any) -> Any:
@@ -175,13 +188,13 @@ def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
                 f"variables: layer {path!r} has no bias for the shift; use corrected"
             )
         channels = np.shape(leaves[bias])
-        if np.shape(scale) != channels:
+        if np.shape(scale) != channels[-np.ndim(scale) :]:
             raise ValueError(
                 f"corrections: expected shape {channels} for layer {path!r}, got "
                 f"{np.shape(scale)}"
             )
-        leaves[kernel] = leaves[kernel] * scale
-        leaves[bias] = leaves[bias] * scale + shift
+        leaves[kernel] = _corrected(leaves[kernel], (scale, jnp.zeros_like(shift)))
+        leaves[bias] = _corrected(leaves[bias], (scale, shift))
     return with_arrays(variables, leaves)
 
 
@@ -215,30 +228,38 @@ def channel_statistics(
     check_function("apply", apply, "apply(variables, inputs)")
     found: dict[str, ChannelStatistics] = {}
 
-    def kept(path: str, y: Array) -> Array:
-        found[path] = _measure(y)
+    def kept(path: str, y: Array, axes: int) -> Array:
+        found[path] = _measure(y, axes)
         return y
 
     run_layers(apply, variables, inputs, layers, kept)
     return found
 
 
-def _measure(y: Float[Array, "... channels"]) -> ChannelStatistics:
-    """Statistics of a layer's output."""
-    axes = tuple(range(y.ndim - 1))
-    return ChannelStatistics(y.mean(axes), y.std(axes))
+def _wide(x: Array) -> Array:
+    """An array in at least float32: in half precision statistics round or overflow."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _corrected(y: Array, correction: Correction) -> Array:
-    return (y * correction.scale + correction.shift).astype(y.dtype)
+def _measure(y: Float[Array, "..."], axes: int) -> ChannelStatistics:
+    """Statistics of a layer's output, whose last axes are channels."""
+    y, others = _wide(y), tuple(range(y.ndim - axes))
+    return ChannelStatistics(y.mean(others), y.std(others))
 
 
-def _incoming(variables: PyTree, path: str) -> Float[Array, "n c"]:
+def _corrected(y: Array, correction: tuple[Array, Array]) -> Array:
+    scale, shift = correction
+    return (_wide(y) * scale + shift).astype(y.dtype)
+
+
+def _incoming(
+    variables: PyTree, path: str, channels: tuple[int, ...]
+) -> Float[Array, "n *channels"]:
     """A layer's weights and biases, a column for each channel."""
     leaves = layer_arrays(variables)
-    kernel, bias = _names(leaves, path)
-    rows = [leaves[kernel].reshape(-1, leaves[kernel].shape[-1])]
-    return jnp.concatenate(rows + ([leaves[bias][None]] if bias in leaves else []))
+    found = [leaves[name] for name in _names(leaves, path) if name in leaves]
+    return jnp.concatenate([_wide(x).reshape(-1, *channels) for x in found])
 
 
 def _names(leaves: Mapping[str, Any], path: str) -> tuple[str, str]:

@@ -6,7 +6,9 @@
 # pyright: reportAttributeAccessIssue=false
 
 from functools import partial
+from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -66,6 +68,48 @@ class Plain(nn.Module):
         return nn.Dense(10)(x)
 
 
+class Mixed(nn.Module):
+    """A transposed convolution, attention, a general dense layer; any precision."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        kwargs = {"dtype": self.dtype, "param_dtype": self.dtype}
+        x = nn.relu(nn.ConvTranspose(6, (2, 2), (2, 2), use_bias=False, **kwargs)(x))
+        x = x.reshape(len(x), -1, 6)
+        x = x + nn.MultiHeadDotProductAttention(2, **kwargs)(x)
+        x = nn.relu(nn.DenseGeneral((2, 3), **kwargs)(x))
+        return nn.DenseGeneral(3, axis=(-2, -1), **kwargs)(x).mean(1)
+
+
+MIXED = [
+    "ConvTranspose_0",
+    *(f"MultiHeadDotProductAttention_0/{n}" for n in ("query", "key", "value", "out")),
+    "DenseGeneral_0",
+    "DenseGeneral_1",
+]
+
+
+class MixedTwin(nnx.Module):
+    """The same network as an NNX module."""
+
+    def __init__(self, rngs):
+        self.ConvTranspose_0 = nnx.ConvTranspose(
+            2, 6, (2, 2), (2, 2), use_bias=False, rngs=rngs
+        )
+        self.MultiHeadDotProductAttention_0 = nnx.MultiHeadAttention(
+            2, 6, decode=False, rngs=rngs
+        )
+        self.DenseGeneral_0 = nnx.LinearGeneral(6, (2, 3), rngs=rngs)
+        self.DenseGeneral_1 = nnx.LinearGeneral((2, 3), 3, axis=(-2, -1), rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.ConvTranspose_0(x)).reshape(len(x), -1, 6)
+        x = x + self.MultiHeadDotProductAttention_0(x)
+        return self.DenseGeneral_1(nnx.relu(self.DenseGeneral_0(x))).mean(1)
+
+
 class Normalised(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
@@ -120,19 +164,107 @@ def assert_close(found, expected, tolerance=1e-4):
             np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("t", [0.3, 0.5, 1.2])
-def test_every_channel_lies_between_those_of_the_parents(pair, t):
-    a, b = pair
-    middle = combine(a, b, t)
-    fixed = corrections(Network(), middle, a, b, X)
-    found = repaired_statistics(Network(), fixed, middle, X)
+def between(of_a, of_b, t):
+    """The statistics that a repaired combination should have."""
     target = jax.tree.map(
-        lambda x, y: (1 - t) * np.asarray(x) + t * np.asarray(y),
-        statistics(Network(), a, X),
-        statistics(Network(), b, X),
+        lambda x, y: (1 - t) * np.asarray(x) + t * np.asarray(y), of_a, of_b
     )
-    target = {path: (s.mean, abs(s.deviation)) for path, s in target.items()}
+    return {path: (s.mean, abs(s.deviation)) for path, s in target.items()}
+
+
+@pytest.mark.parametrize("module", [Network(), Mixed()])
+@pytest.mark.parametrize("t", [0.3, 0.5, 1.2])
+def test_every_channel_lies_between_those_of_the_parents(module, t):
+    a, b = networks(module)
+    middle = combine(a, b, t)
+    fixed = corrections(module, middle, a, b, X)
+    found = repaired_statistics(module, fixed, middle, X)
+    target = between(statistics(module, a, X), statistics(module, b, X), t)
     assert_close(found, target)
+
+
+def test_projections_of_attention_and_transposed_convolutions_are_repaired():
+    a, b = networks(Mixed())
+    fixed = corrections(Mixed(), combine(a, b, 0.5), a, b, X)
+    assert fixed.keys() == set(MIXED)
+    shapes = [fixed[path].scale.shape for path in MIXED]
+    assert shapes == [(6,), (2, 3), (2, 3), (2, 3), (6,), (2, 3), (3,)]
+
+
+def test_transposed_kernels_and_einsums_are_left_as_they_are():
+    class Others(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.ConvTranspose(4, (2, 2), transpose_kernel=True)(x)
+            x = nn.Einsum((4, 5), "...c,cd->...d")(nn.ConvLocal(4, (1, 1))(x))
+            return nn.Dense(3)(nn.relu(x))
+
+    a, b = networks(Others())
+    fixed = corrections(Others(), combine(a, b, 0.5), a, b, X)
+    assert list(fixed) == ["Dense_0"]
+
+
+def test_a_general_dense_layer_with_batch_axes_is_repaired_and_folded():
+    layer = nn.DenseGeneral((2, 5), axis=-1, batch_dims=(0,))
+    x = X[:, 0]
+    a, b = (layer.init(jax.random.key(seed), x) for seed in (1, 2))
+    middle = combine(a, b, 0.4)
+    fixed = repair(layer.apply, middle, a, b, x)
+    ends = [channel_statistics(layer.apply, v, x) for v in (a, b)]
+    folded = fold_corrections(middle, fixed)
+    found = channel_statistics(layer.apply, folded, x)
+    assert found[""].mean.shape == (2, 5)
+    assert_close(found, between(*ends, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "offset", "tolerance"),
+    [
+        # Squares of what the first layers give are beyond the largest number.
+        (jnp.float16, 300, 0, 0.004),
+        (jnp.float16, 1, 0, 0.004),
+        (jnp.float16, 1, 10, 0.01),
+        (jnp.bfloat16, 300, 0, 0.03),
+        (jnp.bfloat16, 1, 0, 0.03),
+        # As near as numbers around ten, which have eight bits, can be.
+        (jnp.bfloat16, 1, 10, 0.04),
+    ],
+)
+def test_a_layer_in_half_precision_is_repaired(dtype, size, offset, tolerance):
+    layer = nn.DenseGeneral((4, 8), dtype=dtype, param_dtype=dtype)
+    x = jnp.asarray(size * jax.random.normal(jax.random.key(0), (2048, 16)), dtype)
+
+    def network(seed):
+        params = layer.init(jax.random.key(seed), x)["params"]
+        return {"params": {**params, "bias": jnp.full_like(params["bias"], offset)}}
+
+    def outputs(apply, variables):
+        return np.asarray(apply(variables, x), np.float64)
+
+    a, b = network(1), network(2)
+    middle = combine(a, b, 0.5)
+    ends = [outputs(layer.apply, v) for v in (a, b)]
+    mean, deviation = sum(y.mean(0) for y in ends) / 2, sum(y.std(0) for y in ends) / 2
+    fixed = repair(layer.apply, middle, a, b, x)
+    assert {leaf.dtype for leaf in fixed[""]} == {jnp.dtype("float32")}
+    found = outputs(corrected(layer.apply, fixed), middle)
+    np.testing.assert_allclose(found.std(0), deviation, rtol=tolerance)
+    assert np.max(abs(found.mean(0) - mean) / deviation) < tolerance
+    folded = fold_corrections(middle, fixed)
+    chex.assert_trees_all_equal_dtypes(folded, middle)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_a_network_in_half_precision_is_repaired(dtype):
+    module, x = Mixed(dtype), (60 * X).astype(dtype)
+    a, b = networks(module, x)
+    middle = combine(a, b, 0.3)
+    fixed = corrections(module, middle, a, b, x)
+    found = repaired_statistics(module, fixed, middle, x)
+    target = between(statistics(module, a, x), statistics(module, b, x), 0.3)
+    for path, (mean, deviation) in target.items():
+        np.testing.assert_allclose(found[path].deviation, deviation, rtol=0.02)
+        assert np.max(abs(found[path].mean - mean) / deviation) < 0.02
 
 
 @pytest.mark.parametrize(("t", "end"), [(0.0, 0), (1.0, 1)])
@@ -259,6 +391,16 @@ def test_an_nnx_module_is_repaired_as_its_linen_twin(pair):
     )
     nnx.update(module, folded)  # the module itself was left as it is
     assert type(module.Dense_0) is nnx.Linear
+
+
+def test_an_nnx_module_with_attention_is_repaired_as_its_linen_twin():
+    pair, module = networks(Mixed()), MixedTwin(nnx.Rngs(0))
+    a, b = (nnx.state(nnx.clone(module), nnx.Param) for _ in pair)
+    for state, variables in zip((a, b), pair, strict=True):
+        nnx.replace_by_pure_dict(state, variables["params"])
+    fixed = jax.jit(lambda *trees: repair(module, *trees, X))(combine(a, b, 0.4), a, b)
+    assert fixed.keys() == set(MIXED)
+    assert_close(fixed, corrections(Mixed(), combine(*pair, 0.4), *pair, X), 1e-4)
 
 
 @jax.jit
