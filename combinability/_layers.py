@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 from flax import nnx
+from flax.core import FrozenDict, freeze
 from jaxtyping import Array, PyTree
 
 from combinability._checks import path_name
@@ -86,7 +87,8 @@ def _run_linen(apply: Any, variables: PyTree, inputs: Any, intercept: Change) ->
         return apply(variables, inputs)
 
 
-def _run_nnx(module: Any, variables: PyTree, inputs: Any, intercept: Change) -> Any:
+def module_with(module: Any, variables: PyTree) -> Any:
+    """Return a copy of an NNX module with its state, or a part of it, replaced."""
     if not isinstance(variables, nnx.State):
         raise TypeError(
             "variables: expected nnx.state(module), or a part of it, got "
@@ -102,6 +104,11 @@ def _run_nnx(module: Any, variables: PyTree, inputs: Any, intercept: Change) -> 
                 f"of shape {np.shape(leaf)}; the module has {shape}"
             )
     nnx.update(copy, variables)
+    return copy
+
+
+def _run_nnx(module: Any, variables: PyTree, inputs: Any, intercept: Change) -> Any:
+    copy = module_with(module, variables)
     for parts, layer in nnx.iter_modules(copy):
         if axes := _channel_axes(layer):
             path = "/".join(map(str, parts))
@@ -130,15 +137,25 @@ def _intercepted(layer: type[nnx.Module]) -> type[nnx.Module]:
 def layer_arrays(variables: PyTree) -> dict[str, Array]:
     """Return parameters by path, as `block/Conv_1/kernel`."""
     leaves = jax.tree_util.tree_leaves_with_path(_parameters(variables))
-    return {_name(path): leaf for path, leaf in leaves}
+    return {layer_path(path): leaf for path, leaf in leaves}
 
 
 def with_arrays(variables: PyTree, arrays: Mapping[str, Array]) -> PyTree:
     """Return variables with the parameters of `layer_arrays`, changed."""
     new = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: arrays[_name(path)], _parameters(variables)
+        lambda path, leaf: arrays[layer_path(path)], _parameters(variables)
     )
-    return new if isinstance(variables, nnx.State) else {**variables, "params": new}
+    if isinstance(variables, nnx.State):
+        return new
+    return with_collection(variables, "params", new)
+
+
+def with_collection(
+    variables: Mapping[str, PyTree], name: str, collection: PyTree
+) -> Mapping[str, PyTree]:
+    """Return the variables of a Linen network with one collection replaced."""
+    new = {**variables, name: collection}
+    return freeze(new) if isinstance(variables, FrozenDict) else new
 
 
 def _parameters(variables: PyTree) -> PyTree:
@@ -152,6 +169,7 @@ def _parameters(variables: PyTree) -> PyTree:
     )
 
 
-def _name(path: Any) -> str:
+def layer_path(path: Any) -> str:
+    """Return the path of a leaf as `block/Conv_1/kernel`."""
     # A leaf of a state is the value of a variable.
     return path_name(path).removesuffix("/value")

@@ -6,15 +6,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from combinability._checks import check_function, path_name
+from combinability._checks import check_function
 from combinability._combine import check_like
 from combinability._jaxpr import returns_an_input, trace
-from combinability._layers import Network, layer_arrays, run_layers, with_arrays
+from combinability._layers import (
+    Network,
+    layer_arrays,
+    layer_path,
+    module_with,
+    run_layers,
+    with_arrays,
+    with_collection,
+)
 
 # Deviations below this share of a layer's root mean square are those of constants.
 _CONSTANT = 1e-6
+# Old statistics that those of a batch are small next to; a power of 2.
+_LARGE = 2.0**60
 
 
 class ChannelStatistics(NamedTuple):
@@ -271,7 +282,7 @@ def _names(leaves: Mapping[str, Any], path: str) -> tuple[str, str]:
 
 
 def reset_batch_norm(
-    apply: Callable[[PyTree, Any], tuple[Any, PyTree]],
+    apply: Callable[[PyTree, Any], tuple[Any, PyTree]] | nnx.Module,
     variables: PyTree,
     batches: PyTree,
     *,
@@ -299,12 +310,16 @@ def reset_batch_norm(
             with the updated collection, as in Flax `model.apply(variables, x,
             train=True, mutable=["batch_stats"])`. The update must be a moving average,
             `decay * old + (1 - decay) * batch`, of leaves named `mean` and `var`.
-        variables: a dictionary with the collection.
+            Or a Flax NNX module in training mode, which is left as it is.
+        variables: a dictionary with the collection; of an NNX module
+            `nnx.state(module)`, or a part of it.
         batches: a tree of arrays with leading axes (batches, size): x of each batch.
-        collection: the name of the statistics.
+        collection: the name of the statistics; those of an NNX module are its
+            `nnx.BatchStat`.
 
     Returns:
-        The variables with new statistics.
+        The variables with new statistics, in the dtypes of the old ones. Of an NNX
+        module with all its statistics, also where variables are a part without them.
 
     Raises:
         ValueError: if variables have no such collection of means and variances, apply
@@ -321,14 +336,19 @@ def reset_batch_norm(
         >>> round(float(variables["batch_stats"]["mean"][0]), 3)
         5.5
     """
-    if not isinstance(variables, dict) or collection not in variables:
+    if isinstance(apply, nnx.Module):
+        function, parts = _nnx_collections(apply, variables, collection)
+        return nnx.merge_state(
+            *reset_batch_norm(function, parts, batches, collection=collection).values()
+        )
+    if not isinstance(variables, Mapping) or collection not in variables:
+        got = sorted(variables) if isinstance(variables, Mapping) else type(variables)
         raise ValueError(
-            f"variables: expected a dictionary with {collection!r}, got "
-            f"{sorted(variables) if isinstance(variables, dict) else type(variables)}"
+            f"variables: expected a dictionary with {collection!r}, got {got}"
         )
     old = variables[collection]
     found, structure = jax.tree_util.tree_flatten_with_path(old)
-    paths = [path_name(path) for path, _ in found]
+    paths = [layer_path(path) for path, _ in found]
     # The mean that belongs to each leaf: of a mean, itself.
     means = [f"{path.rpartition('/')[0]}/mean".removeprefix("/") for path in paths]
     for path, mean in zip(paths, means, strict=True):
@@ -355,12 +375,15 @@ def reset_batch_norm(
             f"apply: returned {collection!r} as it got them; apply the network in "
             "training mode with the collection mutable"
         )
-    zeros, ones = jax.tree.map(jnp.zeros_like, old), jax.tree.map(jnp.ones_like, old)
+    # In at least float32, since a decay near 1 is rounded in half precision.
+    zeros = jax.tree.map(lambda leaf: jnp.zeros_like(_wide(leaf)), old)
+    large = jax.tree.map(lambda leaf: leaf + _LARGE, zeros)
 
     def of_batch(x):
-        # The tangent of the old statistics is the average's decay, exactly.
-        new, decay = jax.jvp(lambda s: update(s, x), (zeros,), (ones,))
-        return jax.tree.map(lambda n, d: n / (1 - d), new, decay)
+        # new = decay * old + (1 - decay) * batch; where old is large, the decay follows
+        # without rounding. Its tangent would not do: NNX stops gradients.
+        new, other = update(zeros, x), update(large, x)
+        return jax.tree.map(lambda n, o: n / (1 - (o - n) / _LARGE), new, other)
 
     of_batches = jax.tree.leaves(jax.lax.map(of_batch, batches))
     each = dict(zip(paths, of_batches, strict=True))
@@ -368,4 +391,22 @@ def reset_batch_norm(
         leaf.mean(0) if path == mean else leaf.mean(0) + each[mean].var(0)
         for (path, leaf), mean in zip(each.items(), means, strict=True)
     ]
-    return {**variables, collection: jax.tree.unflatten(structure, pooled)}
+    pairs = zip(pooled, found, strict=True)
+    new = [x.astype(jnp.result_type(leaf)) for x, (_, leaf) in pairs]
+    return with_collection(variables, collection, jax.tree.unflatten(structure, new))
+
+
+def _nnx_collections(
+    module: nnx.Module, variables: PyTree, collection: str
+) -> tuple[Callable[[PyTree, Any], tuple[Any, PyTree]], dict[str, PyTree]]:
+    """An NNX module and its state as a Linen function and variables."""
+    statistics = nnx.state(module_with(module, variables), nnx.BatchStat)
+    if not jax.tree.leaves(statistics):
+        raise ValueError("apply: expected an NNX module with nnx.BatchStat, got none")
+    _, others = nnx.split_state(variables, nnx.BatchStat, ...)
+
+    def apply(parts, x):
+        copy = module_with(module, nnx.merge_state(*parts.values()))
+        return copy(x), {collection: nnx.state(copy, nnx.BatchStat)}
+
+    return apply, {"others": others, collection: statistics}

@@ -423,6 +423,9 @@ VALUE_ERRORS = {
             lambda: c.reset_batch_norm(nothing, {"params": {}}, X[None])
         ),
         "apply: returned 'batch_stats' as it got them": lambda: reset(same_statistics),
+        "expected an NNX module with nnx.BatchStat, got none": (
+            lambda: c.reset_batch_norm(LINEAR, nnx.state(LINEAR), X[None])
+        ),
         "batches: expected arrays with leading axes": lambda: reset(batches=X[0]),
         "both at least 1, got shapes [(1, 0, 2)]": lambda: reset(batches=X[None, :0]),
         "leaves named 'mean' and 'var', got 'norm/median'": lambda: reset(
@@ -680,6 +683,11 @@ TYPE_ERRORS = {
         "apply: expected a function": lambda: c.repair(3, V, V, V, X),
         "variables: expected nnx.state(module), or a part of it, got dict": (
             lambda: c.repair(LINEAR, V, V, V, X)
+        ),
+    },
+    "reset_batch_norm": {
+        "variables: expected nnx.state(module), or a part of it, got dict": (
+            lambda: c.reset_batch_norm(LINEAR, V, X[None])
         ),
     },
     "robustness": {

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from flax.core import FrozenDict, freeze
 
 from combinability import (
     channel_statistics,
@@ -116,6 +117,22 @@ class Normalised(nn.Module):
         for features in (6, 4):
             x = nn.Conv(features, (3, 3))(x)
             x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        return x.mean((1, 2))
+
+
+class NormalisedTwin(nnx.Module):
+    """The same network as an NNX module."""
+
+    def __init__(self, rngs):
+        self.Conv_0 = nnx.Conv(2, 6, (3, 3), rngs=rngs)
+        self.Conv_1 = nnx.Conv(6, 4, (3, 3), rngs=rngs)
+        self.BatchNorm_0 = nnx.BatchNorm(6, momentum=0.9, rngs=rngs)
+        self.BatchNorm_1 = nnx.BatchNorm(4, momentum=0.9, rngs=rngs)
+        self.Dropout_0 = nnx.Dropout(0.0, rngs=rngs)
+
+    def __call__(self, x):
+        x = nnx.relu(self.BatchNorm_0(self.Conv_0(x)))
+        x = nnx.relu(self.BatchNorm_1(self.Conv_1(self.Dropout_0(x))))
         return x.mean((1, 2))
 
 
@@ -461,3 +478,94 @@ def test_statistics_are_reset_in_a_metric_side_by_side():
         found,
         expected,
     )
+
+
+def reset_twin(variables, batches, only=...):
+    """The state of the NNX twin, or a part of it, as it was and after the reset."""
+    module = NormalisedTwin(nnx.Rngs(0))
+    state = nnx.state(module)
+    values = nnx.to_pure_dict(state)
+    for of_layers in variables.values():
+        for path, arrays in of_layers.items():
+            values[path] = {**values[path], **arrays}
+    nnx.replace_by_pure_dict(state, values)
+    state = nnx.filter_state(state, only)
+    return state, jax.jit(lambda s: reset_batch_norm(module, s, batches))(state)
+
+
+def test_statistics_of_an_nnx_module_are_reset_as_those_of_its_linen_twin():
+    middle = combine(*networks(Normalised()), 0.5)
+    batches = 3 * X.reshape(4, 12, *X.shape[1:]) + 5
+    expected = reset_on(middle, batches)["batch_stats"]
+    state, found = reset_twin(middle, batches)
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    statistics = nnx.to_pure_dict(nnx.filter_state(found, nnx.BatchStat))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+        statistics,
+        expected,
+    )
+    params = nnx.filter_state(state, nnx.Param)
+    chex.assert_trees_all_equal(nnx.filter_state(found, nnx.Param), params)
+    # Parameters alone are completed by the statistics.
+    _, part = reset_twin(middle, batches, nnx.Param)
+    statistics = nnx.filter_state(found, nnx.BatchStat)
+    chex.assert_trees_all_close(part, nnx.merge_state(params, statistics), rtol=1e-5)
+
+
+def test_a_normalisation_that_is_used_twice_has_the_mean_of_its_moving_average():
+    """The last batch counts 1 / (1 + decay), the one before it the rest."""
+
+    class Siamese(nnx.Module):
+        def __init__(self):
+            self.norm = nnx.BatchNorm(2, momentum=0.8, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.norm(x[:, 0]) - self.norm(x[:, 1])
+
+    x = np.random.default_rng(0).normal(3, 2, (50, 2, 2)).astype(np.float32)
+    found = reset_batch_norm(Siamese(), nnx.state(Siamese()), x[None])
+    first, last = x.mean(0)
+    np.testing.assert_allclose(
+        found["norm"]["mean"][...], (0.8 * first + last) / 1.8, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("momentum", [0.9, 0.999])
+def test_statistics_of_any_size_are_exact(size, momentum):
+    x = np.random.default_rng(0).normal(3, 2, (2, 50, 3)).astype(np.float32) * size
+    module = nnx.BatchNorm(3, momentum=momentum, rngs=nnx.Rngs(0))
+    found = reset_batch_norm(module, nnx.state(module), jnp.asarray(x))
+    rows = x.reshape(-1, 3).astype(float)
+    np.testing.assert_allclose(found["mean"][...], rows.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(found["var"][...], rows.var(0), rtol=1e-4)
+
+
+def test_frozen_variables_are_reset_and_folded_as_frozen_ones(pair):
+    middle = combine(*networks(Normalised()), 0.5)
+    found = reset_on(freeze(middle), X[None])
+    chex.assert_trees_all_equal(found, freeze(reset_on(middle, X[None])))
+    assert isinstance(found, FrozenDict)
+    fixed = corrections(Network(), pair[0], *pair, X)
+    del fixed["Conv_1"]  # without a bias
+    folded = fold_corrections(freeze(pair[0]), fixed)
+    chex.assert_trees_all_equal(folded, freeze(fold_corrections(pair[0], fixed)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_statistics_kept_in_half_precision_are_rounded_last(dtype):
+    norm = nn.BatchNorm(use_running_average=False, momentum=0.99)
+    x = 2 + jax.random.normal(jax.random.key(0), (2, 100, 3))
+    variables = norm.init(jax.random.key(0), x[0])
+    half = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
+
+    def apply(variables, x):
+        return norm.apply(variables, x, mutable=["batch_stats"])
+
+    expected = reset_batch_norm(apply, variables, x)["batch_stats"]
+    found = reset_batch_norm(apply, half, x)["batch_stats"]
+    for name, leaf in found.items():
+        assert leaf.dtype == dtype
+        error = np.finfo(np.float16).eps if dtype == jnp.float16 else 2.0**-7
+        np.testing.assert_allclose(leaf.astype(float), expected[name], rtol=error)
