@@ -1,4 +1,4 @@
-"""Dense and convolutional layers of Flax networks, Linen and NNX.
+"""Flax networks, Linen and NNX, and their dense and convolutional layers.
 
 A network is a Linen function `apply(variables, inputs)`, or an NNX module, whose
 variables are an `nnx.State`. A layer's path is that of its module: `block/Conv_1`.
@@ -105,6 +105,13 @@ def module_with(module: Any, variables: PyTree) -> Any:
             )
     nnx.update(copy, variables)
     return copy
+
+
+def as_function(network: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a network as a function of variables and inputs."""
+    if not isinstance(network, nnx.Module):
+        return network
+    return lambda variables, *inputs: module_with(network, variables)(*inputs)
 
 
 def _run_nnx(module: Any, variables: PyTree, inputs: Any, intercept: Change) -> Any:

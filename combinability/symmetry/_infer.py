@@ -14,6 +14,7 @@ import numpy as np
 
 from combinability._checks import check_function, named_leaves
 from combinability._jaxpr import Program, input_types, trace, without_dead_code
+from combinability._layers import as_function
 from combinability.symmetry import _label
 from combinability.symmetry._certify import CertificationError, Trial
 from combinability.symmetry._certify import certify as certified
@@ -43,6 +44,8 @@ def infer_symmetry(
 
     Args:
         apply: `apply(variables, *inputs)` gives the outputs, any tree; deterministic.
+            Or a Flax NNX module, whose variables are `nnx.state(module)`; what a part
+            of it lacks is constant.
         variables: the tree of parameters and statistics, arrays or
             `jax.ShapeDtypeStruct`s. Integer and key leaves are never permuted.
         *inputs: example inputs, likewise. The symmetry holds for their shapes; their
@@ -76,7 +79,7 @@ def infer_symmetry(
     if not leaves:
         raise ValueError("variables: expected a tree with arrays, got one without")
     given = _described("inputs", inputs)
-    program = without_dead_code(trace(apply, variables, *inputs)[0])
+    program = without_dead_code(trace(as_function(apply), variables, *inputs)[0])
     traced = Trace(program, given)
     walk = Walk(RULES)
     labels = label_program(walk, program, leaves)

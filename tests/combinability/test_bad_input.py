@@ -651,6 +651,9 @@ TYPE_ERRORS = {
         "inputs: expected arrays, got str at '0/mode'": lambda: c.infer_symmetry(
             apply, V, {"x": X, "mode": "train"}
         ),
+        "variables: expected nnx.state(module), or a part of it, got dict": (
+            lambda: c.infer_symmetry(LINEAR, V, X)
+        ),
     },
     "line": {"points: expected an integer, got 2.5": lambda: line(2.5)},
     "match": {

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.extend.core import Primitive
 
 import combinability
@@ -672,3 +673,41 @@ def test_the_printed_table_of_the_guide_is_true():
     symmetry = combinability.infer_symmetry(network.apply, variables, x, certify=False)
     assert shown is not None
     assert shown[1] == str(symmetry)
+
+
+class Attentive(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Linear(3, 6, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, use_running_average=True, rngs=rngs)
+        self.attention = nnx.MultiHeadAttention(2, 6, decode=False, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+        self.last = nnx.Linear(6, 2, rngs=rngs)
+
+    def __call__(self, x, scale):
+        x = self.norm(nnx.relu(self.first(x)))
+        return self.last(x + self.drop(self.attention(x))) * scale
+
+
+def test_an_nnx_module_takes_the_place_of_apply():
+    module, x = Attentive(nnx.Rngs(0)), jnp.ones((1, 4, 3))
+    graph, state = nnx.split(module)
+    expected = combinability.infer_symmetry(
+        lambda v, *inputs: nnx.merge(graph, v)(*inputs), state, x, 2.0
+    )
+    found = combinability.infer_symmetry(module, state, x, 2.0)
+    assert found.groups == expected.groups
+    axes = [axis.path for group in found.groups.values() for axis in group.axes]
+    assert any("norm/mean" in path for path in axes)
+    shapes = jax.eval_shape(lambda: nnx.state(Attentive(nnx.Rngs(0))))
+    assert combinability.infer_symmetry(module, shapes, x, 2.0).groups == found.groups
+
+
+def test_what_a_part_of_the_state_lacks_is_constant():
+    module, x = Attentive(nnx.Rngs(0)), jnp.ones((1, 4, 3))
+    params = nnx.state(module, nnx.Param)
+    found = combinability.infer_symmetry(module, params, x, 2.0)
+    whole = combinability.infer_symmetry(module, nnx.state(module), x, 2.0)
+    assert found.groups.keys() == whole.groups.keys()
+    module.norm.mean[...] = jnp.arange(6.0)  # tells its channels apart
+    found = combinability.infer_symmetry(module, params, x, 2.0)
+    assert len(found.groups) == len(whole.groups) - 1
