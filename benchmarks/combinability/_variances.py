@@ -41,8 +41,12 @@ _BY_CELL = ("predicted", "signal", "measured")
 def variances(study: _studies.Study) -> dict[str, Any]:
     """Return a `Variances` for each dense and convolutional layer, by path."""
     inputs, network = study.metrics.calibration.inputs, study.metrics.network
-    paths = list(jax.eval_shape(study.metrics.variances, study.variables[0]))
-    fronts = {path: network.cut(path, inputs[:2]).front for path in paths}
+    layers = jax.eval_shape(network.statistics, study.variables[0], inputs)
+    paths = list(layers)
+    fronts = {
+        path: _of_channels(network.cut(path, inputs[:2]).front, of.mean.size)
+        for path, of in layers.items()
+    }
     cells = {cell: _moments(cell) for cell in _studies.CELLS if cell.aligned}
     rows = []
     for done, pair in enumerate(study.ring):
@@ -111,6 +115,11 @@ def _mixed(own: float, shared: float, other: float, m: float, v: float) -> float
     """The variance of a layer, from the networks' variances and their covariance."""
     of_a, of_b = (1 - m) ** 2 + v, m**2 + v
     return of_a * own + of_b * other + 2 * (m * (1 - m) - v) * shared
+
+
+def _of_channels(front: Callable[..., Any], channels: int) -> Callable[..., Any]:
+    """A front with outputs of shape (samples, channels): heads × their size in one."""
+    return lambda variables, inputs: front(variables, inputs).reshape(-1, channels)
 
 
 @functools.partial(jax.jit, static_argnums=0)
