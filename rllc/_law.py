@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
@@ -48,7 +47,8 @@ class LearningLaw:
 
         L \leftarrow L + c_2\, (M^+ g - (L - L_0))
 
-    which keeps it within the largest correction of :math:`L_0`.
+    which keeps it within the largest correction of :math:`L_0`. With one linear unit
+    and its gain conserved there is nothing to learn: the law stays.
 
     Args:
         rate: :math:`c_2 \ge 0`, a number or a schedule of the step count.
@@ -63,8 +63,6 @@ class LearningLaw:
             fraction of its length, :math:`\|M \Delta L\| \le r \|M L\|` (ours).
         refresh: the Gram matrix of a linear memory is carried by recursion and measured
             again every so many steps.
-
-    With one unit and the gain conserved there is nothing to learn: the law stays.
 
     Raises:
         ValueError: if a rate, trust region or refresh is out of range, or an initial
@@ -186,17 +184,16 @@ class FixedLaw:
 
 
 def _coefficients(name: str, value: Any) -> Any:
-    array = value
-    if not isinstance(value, Tracer):
-        try:  # copied: what the caller does to theirs later changes no law
-            array = np.array(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name}: expected real numbers, got {value!r}") from error
+    traced = isinstance(value, Tracer)
+    try:  # a copy: what becomes of the caller's array does not change the law
+        array = value if traced else np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected real numbers, got {value!r}") from error
     if array.ndim not in (1, 2):
         raise ValueError(
             f"{name}: expected shape (k,) or (groups, k), got {array.shape}"
         )
-    if not isinstance(array, Tracer) and not np.all(np.isfinite(array)):
+    if not traced and not np.all(np.isfinite(array)):
         raise ValueError(f"{name}: expected finite numbers, got {array.tolist()}")
     return array
 
@@ -216,5 +213,4 @@ def _rows(name: str, law: Any, groups: int) -> Any:
             f"{law.shape}"
         )
     rows = law if law.ndim == 2 else law[None]
-    xp = jnp if isinstance(law, Tracer) else np
-    return xp.broadcast_to(rows[: groups and None], (groups, rows.shape[1]))
+    return rows if rows.shape[0] == groups else rows[np.zeros(groups, int)]

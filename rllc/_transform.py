@@ -225,12 +225,8 @@ class _Core:
         old, moment = _rllc(state), getattr(state, "second_moment", None)
         leaves, groups = leaf_groups(self.law.groups, gradient)
         steps = old.count - old.skipped
-        finite = True
         if self.geometry is None:
-            law = jnp.asarray(self.law.start(self.memory, groups), old.law.dtype)
-            with jax.default_matmul_precision("highest"):
-                gain = _correction.fixed_gain(self.memory, law)
-            changes = {"law": law, "gain": gain}
+            finite, changes = True, self._fixed(old, groups)
         else:
             finite, changes = self._corrected(
                 self.geometry, gradient, old, moment, steps, leaves, groups
@@ -286,6 +282,13 @@ class _Core:
                 },
             )
         return step, new if moment is None else ScaleByRllcAdamState(new_moment, new)
+
+    def _fixed(self, old, groups):
+        """The fixed law, whatever the state holds: it may follow a schedule."""
+        law = jnp.asarray(self.law.start(self.memory, groups), old.law.dtype)
+        with jax.default_matmul_precision("highest"):
+            gain = _correction.fixed_gain(self.memory, law)
+        return {"law": vary_as(law, old.law), "gain": vary_as(gain, old.gain)}
 
     def _corrected(self, geometry, gradient, old, moment, steps, leaves, groups):
         """Whether all is finite, and new law, gain, Gram matrix and explained share."""

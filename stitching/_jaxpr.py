@@ -277,7 +277,7 @@ class Program:
 
 
 def _needed(jaxpr: Jaxpr, equation: JaxprEqn, wanted: Sequence[bool]) -> set[Any]:
-    """The values that these results of an equation need, or what it prints."""
+    """The values that these results of an equation need, or its effects."""
     invars = equation.invars
     if equation.primitive is mark_p:
         invars = itertools.compress(invars, wanted)
@@ -454,7 +454,7 @@ def _find_scans_over_layers(
 ) -> list[int]:
     """Add the scans whose iterations have variables of their own.
 
-    The steps of a recurrent network, which share theirs, are no layers.
+    The steps of a recurrent network share theirs and are not layers.
 
     Args:
         jaxpr: a program.

@@ -452,7 +452,7 @@ def _mean(values: Array, weights: Array | None) -> Array:
 
 
 def _varies(values: Array, weights: Array | None) -> Array:
-    """Whether a channel varies, by more than the rounding of its mean."""
+    """Whether any channel varies: exact, where a variance holds rounding."""
     axes = tuple(range(max(1, values.ndim - 1)))
     counts = jnp.asarray(True) if weights is None else weights > 0
     counts = with_axes(counts, values.ndim)

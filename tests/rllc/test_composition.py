@@ -278,33 +278,44 @@ def test_numbers_of_all_leaves_are_stacked_once(groups):
     assert stacked(12) - stacked(4) == 2 * 8 * laws
 
 
-@pytest.mark.parametrize(
-    "memory",
-    [
-        rllc.decays(0.0, 0.9),
-        rllc.units(optax.trace(0.9), optax.trace(0.5)),
-    ],
-    ids=["linear", "units"],
-)
-@pytest.mark.parametrize("dtype", [None, jnp.bfloat16], ids=["float32", "bfloat16"])
-def test_a_loss_is_differentiated_through_the_steps(memory, dtype):
-    if dtype and not isinstance(memory, rllc.LinearMemory):
-        pytest.skip("units keep their own dtypes")
+LINEAR = rllc.decays(0.0, 0.9)
+
+
+def after_steps(memory, dtype=None):
+    """The loss after three steps, as a function of the learning rate."""
+    start = jax.tree.map(lambda leaf: leaf.astype(float), PARAMS)
 
     def after(learning_rate):
         optimizer = rllc.rllc(learning_rate, memory, memory_dtype=dtype)
-        params, state = PARAMS, optimizer.init(PARAMS)
+        params, state = start, optimizer.init(start)
         for _ in range(3):
             updates, state = optimizer.update(jax.grad(loss)(params), state, params)
             params = optax.apply_updates(params, updates)
         return loss(params)
 
-    after = jax.jit(after)
-    slope = jax.jit(jax.grad(after))(0.05)
-    # The rounding of half precision makes the loss itself rough.
-    step, tolerance = (5e-3, 2e-2) if dtype is None else (2e-2, 0.1)
+    return jax.jit(after)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "memory",
+    [LINEAR, rllc.units(optax.trace(0.9), optax.trace(0.5))],
+    ids=["linear", "units"],
+)
+def test_a_loss_is_differentiated_through_the_steps(memory):
+    after, step = after_steps(memory), 1e-5
     expected = (after(0.05 + step) - after(0.05 - step)) / (2 * step)
-    np.testing.assert_allclose(slope, expected, rtol=tolerance)
+    np.testing.assert_allclose(jax.jit(jax.grad(after))(0.05), expected, rtol=1e-7)
+
+
+@pytest.mark.usefixtures("x64")
+def test_derivatives_with_units_in_half_precision_are_near_the_exact_ones():
+    exact, rounded = (
+        jax.jit(jax.grad(after_steps(LINEAR, dtype)))(0.05)
+        for dtype in (None, jnp.bfloat16)
+    )
+    assert exact != rounded
+    np.testing.assert_allclose(rounded, exact, rtol=2.0**-8)
 
 
 def test_coefficients_of_a_fixed_law_may_be_injected_and_follow_a_schedule():

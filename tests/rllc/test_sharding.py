@@ -257,3 +257,26 @@ def test_devices_may_train_networks_of_their_own():
     one = jax.jit(laws(rllc.rllc(0.1, law=law)))
     expected = [one(*(g[i : i + 1] for g in gradients))[0] for i in range(8)]
     np.testing.assert_allclose(jax.jit(mapped)(*gradients), expected, rtol=1e-5)
+
+
+def test_a_fixed_law_keeps_the_type_of_a_state_that_differs_between_devices():
+    """As the carry of a scan has to."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+    optimizer = rllc.nesterov(0.1)
+    gradients = np.random.default_rng(0).normal(size=(8, 5, 3)).astype(np.float32)
+    states = jax.vmap(optimizer.init)(gradients[:, 0])
+
+    def run(state, gradients):
+        def step(state, gradient):
+            updates, state = optimizer.update(gradient, state)
+            return state, updates
+
+        state = jax.tree.map(lambda leaf: leaf[0], state)
+        return jax.lax.scan(step, state, gradients[0])[1][None]
+
+    spec = PartitionSpec("x")
+    mapped = jax.shard_map(run, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+    expected = jax.vmap(lambda s, g: run(*jax.tree.map(lambda x: x[None], (s, g)))[0])
+    np.testing.assert_allclose(
+        jax.jit(mapped)(states, gradients), jax.jit(expected)(states, gradients), 1e-5
+    )
