@@ -1,9 +1,9 @@
 """How a method looks: one colour, dash and name in every figure and table.
 
-Learned laws have strong colours and solid lines; baselines have muted colours and
-broken lines; a frozen law has a broken line in the colour of the method that it belongs
-to. Figures are drawn in the colours for a light page; a page exchanges them for CSS
-variables of that name.
+Learned laws have strong colours and solid lines, those that come after six colours
+broken ones; baselines have muted colours and thin broken lines; a frozen law has a thin
+broken line in the colour of the method that it belongs to. Figures are drawn in the
+colours for a light page; a page exchanges them for CSS variables of that name.
 """
 
 import re
@@ -52,11 +52,12 @@ def method(name: str) -> dict[str, Any]:
         place = _place(name, BASELINES, 36)
         colour, dash = f"muted-{place % 6 + 1}", (place + place // 6) % 6
         return line(label(name), colour, dash, 1.5) | {"zorder": 3}
-    colour = f"strong-{_place(source, LEARNED, 6) + 1}"
+    place = _place(source, LEARNED, 18)
+    colour, dash = f"strong-{place % 6 + 1}", (None, 3, 5)[place // 6]
     if frozen:
         dash = 1 if kind == "initial" else 4
         return line(label(name), colour, dash, 1.5) | {"zorder": 3}
-    return line(label(name), colour, width=2.1) | {"zorder": 4}
+    return line(label(name), colour, dash, 2.1) | {"zorder": 4}
 
 
 def _place(name: str, known: list[str], places: int) -> int:

@@ -23,6 +23,7 @@ from benchmarks.report._numbers import (
     with_spread,
 )
 from benchmarks.report._page import FAILED, HELD, NEEDS_THREE, UNDECIDED, judged
+from benchmarks.rllc import METHODS
 from benchmarks.runs import RunError, read
 
 RESULTS = pathlib.Path(benchmarks.__file__).parent / "results"
@@ -357,14 +358,16 @@ def test_a_folder_without_a_result_is_rejected(tmp_path):
 
 
 def test_a_method_looks_the_same_on_every_page():
-    names = [*_style.LEARNED, *_style.BASELINES, "package.module.optimizer"]
-    names += ["rllc_frozen_initial", "rllc_frozen_learned"]
+    unfrozen = {name.partition("_frozen_")[0] for name in METHODS}
+    assert unfrozen == {*_style.LEARNED, *_style.BASELINES}
+    names = [*METHODS, "package.module.optimizer"]
     looks = [_style.method(name) for name in names]
     assert looks == [_style.method(name) for name in reversed(names)][::-1]
     assert len({(look["color"], str(look["linestyle"])) for look in looks}) == len(
         looks
     )
-    assert looks[0] == {**looks[0], "label": "RLLC", "linestyle": "solid"}
+    rllc = _style.method("rllc")
+    assert rllc == {**rllc, "label": "RLLC", "linestyle": "solid"}
     assert _style.label("rllc_adam_frozen_initial") == "RLLC-Adam, frozen initial law"
     assert _style.label("schedule_free") == "Schedule free"
 
