@@ -1,5 +1,7 @@
 """Statistics of a combination: REPAIR of its activations, and those of BatchNorm."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -337,10 +339,7 @@ def reset_batch_norm(
         5.5
     """
     if isinstance(apply, nnx.Module):
-        function, parts = _nnx_collections(apply, variables, collection)
-        return nnx.merge_state(
-            *reset_batch_norm(function, parts, batches, collection=collection).values()
-        )
+        return _reset_nnx(apply, variables, batches, collection)
     if not isinstance(variables, Mapping) or collection not in variables:
         got = sorted(variables) if isinstance(variables, Mapping) else type(variables)
         raise ValueError(
@@ -349,15 +348,13 @@ def reset_batch_norm(
     old = variables[collection]
     found, structure = jax.tree_util.tree_flatten_with_path(old)
     paths = [layer_path(path) for path, _ in found]
-    # The mean that belongs to each leaf: of a mean, itself.
-    means = [f"{path.rpartition('/')[0]}/mean".removeprefix("/") for path in paths]
-    for path, mean in zip(paths, means, strict=True):
+    for path in paths:
         if path.rpartition("/")[2] not in ("mean", "var"):
             raise ValueError(
                 f"variables[{collection!r}]: expected leaves named 'mean' and 'var', "
                 f"got {path!r}"
             )
-        if mean not in paths:
+        if _mean_of(path) not in paths:
             raise ValueError(f"variables[{collection!r}]: {path!r} has no mean")
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batches)]
     if not shapes or any(len(shape) < 2 or 0 in shape[:2] for shape in shapes):
@@ -366,17 +363,36 @@ def reset_batch_norm(
             f"1, got shapes {shapes}"
         )
 
-    def update(statistics, x):
-        return apply({**variables, collection: statistics}, x)[1][collection]
-
     first = jax.tree.map(lambda leaf: leaf[0], batches)
-    if returns_an_input(trace(update, old, first)[0]):
+    step = functools.partial(_updated, apply, collection)
+    if returns_an_input(trace(step, variables, old, first)[0]):
         raise ValueError(
             f"apply: returned {collection!r} as it got them; apply the network in "
             "training mode with the collection mutable"
         )
+    try:
+        hash(apply)
+    except TypeError:
+        pooled = _pooled(apply, collection, variables, batches)
+    else:
+        pooled = _compiled(apply, collection, variables, batches)
+    pairs = zip(jax.tree.leaves(pooled), found, strict=True)
+    new = [x.astype(jnp.result_type(leaf)) for x, (_, leaf) in pairs]
+    return with_collection(variables, collection, jax.tree.unflatten(structure, new))
+
+
+def _updated(apply, collection, variables, statistics, x):
+    """The statistics once the network was applied to a batch in training mode."""
+    return apply({**variables, collection: statistics}, x)[1][collection]
+
+
+def _pooled(apply, collection, variables, batches) -> PyTree:
+    """Mean and variance over all batches, whatever the decay of the network is."""
+    update = functools.partial(_updated, apply, collection, variables)
     # In at least float32, since a decay near 1 is rounded in half precision.
-    zeros = jax.tree.map(lambda leaf: jnp.zeros_like(_wide(leaf)), old)
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros_like(_wide(leaf)), variables[collection]
+    )
     large = jax.tree.map(lambda leaf: leaf + _LARGE, zeros)
 
     def of_batch(x):
@@ -385,28 +401,47 @@ def reset_batch_norm(
         new, other = update(zeros, x), update(large, x)
         return jax.tree.map(lambda n, o: n / (1 - (o - n) / _LARGE), new, other)
 
-    of_batches = jax.tree.leaves(jax.lax.map(of_batch, batches))
-    each = dict(zip(paths, of_batches, strict=True))
+    found, structure = jax.tree_util.tree_flatten_with_path(
+        jax.lax.map(of_batch, batches)
+    )
+    each = {layer_path(path): leaf for path, leaf in found}
     pooled = [
-        leaf.mean(0) if path == mean else leaf.mean(0) + each[mean].var(0)
-        for (path, leaf), mean in zip(each.items(), means, strict=True)
+        leaf.mean(0)
+        if path == _mean_of(path)
+        else leaf.mean(0) + each[_mean_of(path)].var(0)
+        for path, leaf in each.items()
     ]
-    pairs = zip(pooled, found, strict=True)
-    new = [x.astype(jnp.result_type(leaf)) for x, (_, leaf) in pairs]
-    return with_collection(variables, collection, jax.tree.unflatten(structure, new))
+    return jax.tree.unflatten(structure, pooled)
 
 
-def _nnx_collections(
-    module: nnx.Module, variables: PyTree, collection: str
-) -> tuple[Callable[[PyTree, Any], tuple[Any, PyTree]], dict[str, PyTree]]:
-    """An NNX module and its state as a Linen function and variables."""
-    statistics = nnx.state(module_with(module, variables), nnx.BatchStat)
-    if not jax.tree.leaves(statistics):
+_compiled = jax.jit(_pooled, static_argnums=(0, 1))
+
+
+def _mean_of(path: str) -> str:
+    """The mean that belongs to a statistic: of a mean, itself."""
+    return f"{path.rpartition('/')[0]}/mean".removeprefix("/")
+
+
+@dataclasses.dataclass(frozen=True)
+class _NnxNetwork:
+    """An NNX module as a Linen function, the same for modules of the same structure."""
+
+    graph: Any
+    collection: str
+
+    def __call__(self, variables: PyTree, x: Any) -> tuple[Any, PyTree]:
+        state = nnx.merge_state(*variables.values())
+        module = nnx.merge(self.graph, state, copy=True)
+        return module(x), {self.collection: nnx.state(module, nnx.BatchStat)}
+
+
+def _reset_nnx(module: nnx.Module, variables: PyTree, batches, collection) -> PyTree:
+    """`reset_batch_norm` of an NNX module."""
+    graph, *states = nnx.split(module_with(module, variables), nnx.BatchStat, ...)
+    if not jax.tree.leaves(states[0]):
         raise ValueError("apply: expected an NNX module with nnx.BatchStat, got none")
-    _, others = nnx.split_state(variables, nnx.BatchStat, ...)
-
-    def apply(parts, x):
-        copy = module_with(module, nnx.merge_state(*parts.values()))
-        return copy(x), {collection: nnx.state(copy, nnx.BatchStat)}
-
-    return apply, {"others": others, collection: statistics}
+    parts = dict(zip((collection, "others"), states, strict=True))
+    network = _NnxNetwork(graph, collection)
+    new = reset_batch_norm(network, parts, batches, collection=collection)
+    _, given = nnx.split_state(variables, nnx.BatchStat, ...)
+    return nnx.merge_state(given, new[collection])

@@ -73,6 +73,7 @@ def varying(
     return variances > rounding**2
 
 
+@jax.jit
 def whitening(
     covariance: Float[Array, "p p"],
     varies: Bool[Array, " p"],

@@ -11,6 +11,7 @@ more than S depends on the marginals only, so this is optimal transport of the u
 weights, or activations, at that cost.
 """
 
+import functools
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -322,22 +323,11 @@ def _by_activations(
     """The objective ⟨T, E[z z']⟩ over the inputs of layers, and the groups in it."""
     views = {view.carrier: view for view in views_of(symmetry, _MAX_UNITS)}
     others = {view.carrier: view for view in views_of(other, _MAX_UNITS)}
-    pairs = [(view, others[n]) for n, view in views.items() if n in others]
-
-    @jax.jit
-    def products(a, b, inputs, inputs_b):
-        x, y = observed(symmetry, a, inputs), observed(other, b, inputs_b)
-        taken = ((v.take(x[v.carrier]), w.take(y[w.carrier])) for v, w in pairs)
-        highest = jax.lax.Precision.HIGHEST
-        return [
-            jnp.einsum("psu,psv->puv", x, y, precision=highest) / x.shape[1]
-            for x, y in taken
-        ]
-
+    pairs = tuple((view, others[n]) for n, view in views.items() if n in others)
     total, number = [], 0
     for number, batch in each_batch(batches):
         inputs = (traced_inputs(each, batch, number) for each in (symmetry, other))
-        more = products(a, b, *inputs)
+        more = _products((symmetry, other), pairs, (a, b), tuple(inputs))
         total = jax.tree.map(jnp.add, total, more) if number else more
     scores, blocks = [], []
     for (view, w), each in zip(pairs, total, strict=True):
@@ -358,6 +348,18 @@ def _by_activations(
         name: (objective, group._replace(terms=tuple(map(_joint, group.terms))))
         for name, group in seen.matched.items()
     }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _products(symmetries, pairs, models, inputs) -> list[Float[Array, "pinned n m"]]:
+    """Mean products of the units of two networks, for each pair of views."""
+    x, y = map(observed, symmetries, models, inputs)
+    taken = ((v.take(x[v.carrier]), w.take(y[w.carrier])) for v, w in pairs)
+    highest = jax.lax.Precision.HIGHEST
+    return [
+        jnp.einsum("psu,psv->puv", x, y, precision=highest) / x.shape[1]
+        for x, y in taken
+    ]
 
 
 def _coupling(

@@ -1,6 +1,7 @@
 """Affine maps of one activation to another, fitted from the moments of the pair."""
 
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -167,16 +168,19 @@ def least_squares(moments: Moments, ridge: Float[ArrayLike, ""] = 0.0) -> Fit:
     References:
         Csiszárik et al., 2021, arXiv 2110.14633, section 4.
     """
+    return _least_squares(pair_moments("moments", moments), nonnegative("ridge", ridge))
+
+
+@jax.jit
+def _least_squares(moments: Moments, ridge: Array) -> Fit:
     root = _whitening(moments, ridge)
     return with_means(times(root, times(root.T, moments.xy)), moments)
 
 
-def _whitening(given: Any, ridge: Float[ArrayLike, ""]) -> Float[Array, "p p"]:
-    """The root of (Σ_xx + λ1)⁺; raises as the fits say."""
-    moments = pair_moments("moments", given)
-    ridge = nonnegative("ridge", ridge).astype(moments.xx.dtype)
+def _whitening(moments: Moments, ridge: Array) -> Float[Array, "p p"]:
+    """The root of (Σ_xx + λ1)⁺."""
     varies = varying(jnp.diagonal(moments.xx), moments.mean_x)
-    return whitening(moments.xx, varies, ridge)
+    return whitening(moments.xx, varies, ridge.astype(moments.xx.dtype))
 
 
 class ReducedRank(NamedTuple):
@@ -248,6 +252,11 @@ def reduced_rank(moments: Moments, ridge: Float[ArrayLike, ""] = 0.0) -> Reduced
     References:
         Izenman, "Reduced-rank regression for the multivariate linear model", 1975.
     """
+    return _reduced_rank(pair_moments("moments", moments), nonnegative("ridge", ridge))
+
+
+@jax.jit
+def _reduced_rank(moments: Moments, ridge: Array) -> ReducedRank:
     root = _whitening(moments, ridge)
     whitened = times(root.T, moments.xy)
     left, values, right = jnp.linalg.svd(whitened, full_matrices=False)
@@ -294,7 +303,11 @@ def orthogonal(moments: Moments, scale: bool = False) -> Fit:
     References:
         Schönemann, "A generalized solution of the orthogonal Procrustes problem", 1966.
     """
-    moments = pair_moments("moments", moments)
+    return _orthogonal(pair_moments("moments", moments), scale)
+
+
+@functools.partial(jax.jit, static_argnames="scale")
+def _orthogonal(moments: Moments, scale: bool) -> Fit:
     left, values, right = jnp.linalg.svd(moments.xy, full_matrices=False)
     weight = times(left, right)
     if scale:

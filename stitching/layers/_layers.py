@@ -328,6 +328,7 @@ class FixedMatching(StitchingLayer):
         return Fit(self.variable(*self.rows, matching).value, self.bias())
 
 
+@jax.jit
 def assignment(scores: Float[Array, "p q"]) -> Float[Array, "p q"]:
     """The one-to-one matching of the highest sum of scores, as zeros and ones."""
     # With NaN the algorithm would not end.

@@ -1,13 +1,12 @@
 """The first value comes soon: a call compiles one or two programs, not dozens."""
 
-import contextlib
-
 import jax
 import numpy as np
 import pytest
 
 import stitching
 from stitching import report
+from tests.compilations import compilations
 from tests.stitching.pairs import ALL, FROM_MOMENTS, draw
 
 # A kernel is a program of its own, for each number of features; an assignment that the
@@ -26,22 +25,6 @@ ON_LOGITS = {
         np.asarray(x)[:, 0], np.asarray(y)[:, 0]
     ),
 }
-
-
-@contextlib.contextmanager
-def compilations():
-    """A list that has an entry for each program that is compiled meanwhile."""
-    seen = []
-
-    def listen(event, seconds, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(seconds)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield seen
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def fresh(case, cases, **shape):
