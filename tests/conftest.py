@@ -6,11 +6,14 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
-# Most of the time goes into compiling many small programs. Compiled at the third of
-# LLVM's levels, the default, every shape of random numbers takes a second, at the
-# second a fifth of that. One module per program, and in jaxlib 0.10 the older of two
-# emitters of fusions (later versions have only the other one), take half of the rest.
-# What the environment says comes last and wins.
+# Most of the time goes into compiling many small programs, so most files compile
+# without optimizations, which takes less than half as long; doctests and child
+# processes too. For the others: compiled at the third of LLVM's levels, the default,
+# every shape of random numbers takes a second, at the second a fifth of that. One
+# module per program, and in jaxlib 0.10 the older of two emitters of fusions (later
+# versions have only the other one), take half of the rest. What the environment says
+# comes last and wins.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["XLA_FLAGS"] = " ".join(
     (
         "--xla_force_host_platform_device_count=8",
@@ -29,6 +32,19 @@ os.environ.setdefault("PJRT_NPROC", "32")
 import jax
 import pytest
 
+# Files about bits, rounding or what is copied, and those that compute for long.
+OPTIMIZED = (
+    "benchmarks/test_speed.py",
+    "combinability/test_coefficients.py",
+    "combinability/test_connectivity.py",
+    "combinability/test_evaluate.py",
+    "combinability/test_straight_through.py",
+    "rllc/test_low_precision.py",
+    "rllc/test_precision.py",
+    "stitching/test_similarity_scales.py",
+    "stitching/test_train.py",
+    "stitching/test_train_many.py",
+)
 # The files that take longest, so that no process starts one when the others are ready.
 STARTED_FIRST = (
     "rllc/test_optax_shared.py",
@@ -87,12 +103,15 @@ def programs_are_freed():
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
-def little_optimized():
-    """Compile quickly: for tests that neither compute for long nor compare bits."""
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.fixture(scope="module", autouse=True)
+def optimized(request):
+    """Compile with all optimizations in the files that need them."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    folder = pathlib.Path(__file__).parent
+    if request.path in [folder / name for name in OPTIMIZED]:
+        jax.config.update("jax_disable_most_optimizations", False)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -290,7 +290,11 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, uninterrupted):
     child = subprocess.Popen(
         [sys.executable, killed_run.__file__, str(file)],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(root),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+        },
         text=True,
     )
     assert child.stdout is not None

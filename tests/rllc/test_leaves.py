@@ -10,8 +10,6 @@ import pytest
 
 import rllc
 
-pytestmark = pytest.mark.usefixtures("little_optimized")
-
 OPTIMIZERS = {
     "rllc": rllc.rllc(0.1, weight_decay=0.01),
     "bfloat16": rllc.rllc(0.1, memory_dtype=jnp.bfloat16),

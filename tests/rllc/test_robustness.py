@@ -8,8 +8,6 @@ import pytest
 
 import rllc
 
-pytestmark = pytest.mark.usefixtures("little_optimized")
-
 OPTIMIZERS = {
     "default": rllc.rllc(0.1),
     "adam": rllc.rllc_adam(0.1),

@@ -11,8 +11,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import rllc
 
-pytestmark = pytest.mark.usefixtures("little_optimized")
-
 SHAPES = {"w": (16, 24), "v": (8, 4, 3), "b": (32,)}
 SPECS = {
     "w": PartitionSpec(None, "x"),
