@@ -305,7 +305,8 @@ def reset_batch_norm(
     In training mode the layers before normalise by the batch's own statistics; with one
     batch of all calibration data the result is exactly what the network sees when it is
     evaluated. Calibrate on training data. A pure function, which may be used in a
-    metric of `evaluate`.
+    metric of `evaluate`. On its own, it compiles once for each `apply`, structure of
+    NNX modules, and shapes, as `jax.jit` does.
 
     Args:
         apply: `apply(variables, x)` in training mode; gives the output and a dictionary
