@@ -26,6 +26,7 @@ from benchmarks.report._style import (
     label,
     looks,
     method,
+    rate_label,
     strong,
 )
 
@@ -111,7 +112,7 @@ def headlines(result: Any) -> list[tuple[str, str]]:
     schedule = schedules(result)[-1]
     ranked = ranking(result, schedule)
     loss = result.methods[ranked[0]][schedule].validation_loss.mean()
-    text = f"lowest validation loss, {schedule} rate: {label(ranked[0])}"
+    text = f"lowest validation loss, {rate_label(schedule)}: {label(ranked[0])}"
     found = [(significant(loss), text)]
     theirs = next(filter(is_baseline, ranked), "")
     for end, what in (
@@ -121,7 +122,9 @@ def headlines(result: Any) -> list[tuple[str, str]]:
         for ours in filter(is_learned, ranked):
             other = ours + end if end else theirs
             if number := difference(result, schedule, ours, other):
-                text = f"validation loss of {label(ours)} {what}, {schedule} rate"
+                text = (
+                    f"validation loss of {label(ours)} {what}, {rate_label(schedule)}"
+                )
                 text += "; no clear difference" * (not number.side)
                 found.append((f"{significant(number.mean, 2, sign=True)} %", text))
                 break
@@ -134,7 +137,7 @@ def findings(result: Any) -> dict[str, list[str]]:
     for schedule in schedules(result):
         for found in (_standings(result, schedule), _doubts(result, schedule)):
             for heading, text in found:
-                said[heading].append(f"{schedule.capitalize()} rate: {text}.")
+                said[heading].append(f"{rate_label(schedule).capitalize()}: {text}.")
     return said
 
 
@@ -202,7 +205,9 @@ def _by_method(result: Any, name: str) -> Iterator[Figure]:
                 runs = entries(result, schedule)
                 draws = [_drawn(runs[n], n, metric, over) for n in methods if n in runs]
                 if draws := [draw for draw in draws if draw]:
-                    panels.append(panel("curve", *draws, schedule=schedule, **values))
+                    panels.append(
+                        panel("curve", *draws, rate=rate_label(schedule), **values)
+                    )
         if panels:
             names = (": " + ", ".join(map(label, methods))) * bool(place)
             end = f"_{place + 1}" * bool(place)
@@ -252,7 +257,7 @@ def _differences(result: Any) -> list[Figure]:
     order = schedules(result)[::-1]
     ranked, found = ranking(result, order[0]), []
     marks = {
-        schedule: {"color": (INK, strong(1))[place % 2], "label": f"{schedule} rate"}
+        schedule: {"color": (INK, strong(1))[place % 2], "label": rate_label(schedule)}
         for place, schedule in enumerate(order)
     }
     for metric, title in _LOSSES.items():
@@ -286,7 +291,9 @@ def _laws(result: Any) -> Iterator[Figure]:
             panels = [each for one in some for each in _law_panels(*one)]
             gains = [each for name, law, _ in some for each in _gain_panels(name, law)]
             end = f"_{schedule}" * (schedule != last) + f"_{place}" * bool(place)
-            yield figure("laws", panels + gains, end, bool(end), schedule=schedule)
+            yield figure(
+                "laws", panels + gains, end, bool(end), rate=rate_label(schedule)
+            )
 
 
 def _law_panels(name: str, law: Any, memory: rllc.LinearMemory) -> list[Any]:
@@ -354,7 +361,7 @@ def _tables(result: Any) -> Iterator[tuple[str, Table]]:
         target = result.targets.get(schedule)
         note = f"; target: training loss {significant(target)}" if target else ""
         table = Table(["method", *_COLUMNS], rows, _bold(best))
-        yield f"{schedule.capitalize()} rate{note}", table
+        yield f"{rate_label(schedule).capitalize()}{note}", table
 
 
 def _bold(rows: list[Any]) -> frozenset[tuple[int, int]]:

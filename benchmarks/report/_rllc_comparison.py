@@ -10,7 +10,7 @@ from benchmarks.report import _rllc, plots
 from benchmarks.report._comparison import Comparison, Kind, Looks, Numbers, Runs
 from benchmarks.report._figure import Figure, Panel, figure, panel
 from benchmarks.report._numbers import over_seeds
-from benchmarks.report._style import is_learned, label, strong
+from benchmarks.report._style import is_learned, label, rate_label, strong
 
 # The effect of learning the law, and of the law.
 _QUESTIONS = (
@@ -26,7 +26,9 @@ def _numbers(result: Any) -> Numbers:
     """Under the last schedule: learned laws to the best methods, and accuracies."""
     schedule = _rllc.schedules(result)[-1]
     for method in filter(is_learned, result.methods):
-        kind = Kind(f"{label(method)}, {schedule} rate: loss difference, %", zero=0.0)
+        kind = Kind(
+            f"{label(method)}, {rate_label(schedule)}: loss difference, %", zero=0.0
+        )
         for against in result.methods:
             if number := _rllc.difference(result, schedule, method, against):
                 yield kind, f"to {label(against)}", number
@@ -35,7 +37,7 @@ def _numbers(result: Any) -> Numbers:
             ("Validation loss", entry.validation_loss),
             ("Test accuracy, %", 100 * entry.test_accuracy),
         ):
-            kind = Kind(f"{what}, {schedule} rate")
+            kind = Kind(f"{what}, {rate_label(schedule)}")
             yield kind, label(method), over_seeds(values)
 
 
@@ -52,7 +54,9 @@ def _curves(runs: Runs, looks: Looks) -> Iterator[Panel]:
                 losses = np.maximum(curves.validation_loss, 1e-12)
                 draws.append(partial(plots.curve, curves.steps, losses, **looks[name]))
             name = label(method)
-            yield panel("compared_curves", *draws, method=name, schedule=schedule)
+            yield panel(
+                "compared_curves", *draws, method=name, rate=rate_label(schedule)
+            )
 
 
 def _by_batch_size(runs: Runs) -> Iterator[Figure]:
@@ -72,8 +76,9 @@ def _by_batch_size(runs: Runs) -> Iterator[Figure]:
                 shift = 0.11 * (place - (len(_QUESTIONS) - 1) / 2)
                 draws.append(partial(plots.over, numbers, shift=shift, **look))
         if draws:
-            words = schedule.replace("_", "-")
-            drawn = panel("regimes", *draws, settings=settings, schedule=words)
+            drawn = panel(
+                "regimes", *draws, settings=settings, rate=rate_label(schedule)
+            )
             panels.append(drawn)
     if panels:
         yield figure("regimes", panels)

@@ -88,6 +88,11 @@ def label(method: str) -> str:
     return f"{joined}, frozen {kind} law" if frozen else joined
 
 
+def rate_label(schedule: str) -> str:
+    """A schedule of the learning rate in words."""
+    return f"{schedule.replace('_', '-')} rate"
+
+
 def with_variables(svg: str) -> str:
     """Exchange the colours of a drawing for the page's CSS variables of that name."""
     names = {light: f"var(--{name})" for name, (light, _) in COLOURS.items()}

@@ -151,6 +151,25 @@ def test_every_committed_result_has_a_page_of_library_plots(name):
             assert len(curves) <= 6
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_words_for_what_options_name(name):
+    found = read(RESULTS / name)
+    page, model = report.page(found), found.config["model"]
+    said = [text for _, text in page.headlines]
+    said += [text for texts in page.findings.values() for text in texts]
+    for section in page.sections:
+        said += [section.title, *section.text, *section.bullets]
+        for title, table in section.tables:
+            said += [title, *table.columns]
+    for each in page.figures:
+        said += [each.title, *each.text]
+        for one in each.panels:
+            said += [one.title, str(one.settings.get("xlabel"))]
+            said += [str(draw.keywords.get("label")) for draw in one.draws]
+    said = [text.replace(model, "") for text in said]
+    assert [text for text in said if re.search("[a-z]_[a-z]", text)] == []
+
+
 def test_headlines_are_numbers_of_the_result(result, load):
     (_, lowest), (_, gap), (_, learning) = [
         (number, text) for number, text in report.page(load(result)).headlines
