@@ -34,11 +34,9 @@ import pytest
 
 # Files about bits, rounding or what is copied, and those that compute for long.
 OPTIMIZED = (
-    "benchmarks/test_speed.py",
     "combinability/test_coefficients.py",
     "combinability/test_connectivity.py",
     "combinability/test_evaluate.py",
-    "combinability/test_straight_through.py",
     "rllc/test_low_precision.py",
     "rllc/test_precision.py",
     "stitching/test_similarity_scales.py",
