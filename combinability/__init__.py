@@ -2,6 +2,7 @@
 
 from combinability import coefficients, permutations
 from combinability._barrier import Barrier, barrier, barriers
+from combinability._batch_norm import reset_batch_norm
 from combinability._combine import combine, combine_many
 from combinability._difference import (
     Difference,
@@ -21,7 +22,6 @@ from combinability._repair import (
     corrected,
     fold_corrections,
     repair,
-    reset_batch_norm,
 )
 from combinability._rescale import Rescaling, infer_rescaling, rescale
 from combinability._robustness import Robustness, robustness

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import nnx
@@ -180,3 +181,9 @@ def layer_path(path: Any) -> str:
     """Return the path of a leaf as `block/Conv_1/kernel`."""
     # A leaf of a state is the value of a variable.
     return path_name(path).removesuffix("/value")
+
+
+def at_least_float32(x: Any) -> Array:
+    """An array in at least float32: in half precision statistics round or overflow."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -1,33 +1,24 @@
-"""Statistics of a combination: REPAIR of its activations, and those of BatchNorm."""
+"""REPAIR: the statistics of a combination's activations."""
 
-import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from combinability._checks import check_function
 from combinability._combine import check_like
-from combinability._jaxpr import returns_an_input, trace
 from combinability._layers import (
     Network,
+    at_least_float32,
     layer_arrays,
-    layer_path,
-    module_with,
     run_layers,
     with_arrays,
-    with_collection,
 )
 
 # Deviations below this share of a layer's root mean square are those of constants.
 _CONSTANT = 1e-6
-# Old statistics that those of a batch are small next to; a power of 2.
-_LARGE = 2.0**60
 
 
 class ChannelStatistics(NamedTuple):
@@ -249,21 +240,15 @@ def channel_statistics(
     return found
 
 
-def _wide(x: Array) -> Array:
-    """An array in at least float32: in half precision statistics round or overflow."""
-    x = jnp.asarray(x)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def _measure(y: Float[Array, "..."], axes: int) -> ChannelStatistics:
     """Statistics of a layer's output, whose last axes are channels."""
-    y, others = _wide(y), tuple(range(y.ndim - axes))
+    y, others = at_least_float32(y), tuple(range(y.ndim - axes))
     return ChannelStatistics(y.mean(others), y.std(others))
 
 
 def _corrected(y: Array, correction: tuple[Array, Array]) -> Array:
     scale, shift = correction
-    return (_wide(y) * scale + shift).astype(y.dtype)
+    return (at_least_float32(y) * scale + shift).astype(y.dtype)
 
 
 def _incoming(
@@ -272,7 +257,7 @@ def _incoming(
     """A layer's weights and biases, a column for each channel."""
     leaves = layer_arrays(variables)
     found = [leaves[name] for name in _names(leaves, path) if name in leaves]
-    return jnp.concatenate([_wide(x).reshape(-1, *channels) for x in found])
+    return jnp.concatenate([at_least_float32(x).reshape(-1, *channels) for x in found])
 
 
 def _names(leaves: Mapping[str, Any], path: str) -> tuple[str, str]:
@@ -281,168 +266,3 @@ def _names(leaves: Mapping[str, Any], path: str) -> tuple[str, str]:
     if kernel not in leaves:
         raise ValueError(f"corrections: the network has no layer {path!r}")
     return kernel, bias
-
-
-def reset_batch_norm(
-    apply: Callable[[PyTree, Any], tuple[Any, PyTree]] | nnx.Module,
-    variables: PyTree,
-    batches: PyTree,
-    *,
-    collection: str = "batch_stats",
-) -> PyTree:
-    r"""Return variables with running statistics of calibration data.
-
-    The combined running statistics of two networks are not those of the combination
-    (Jordan et al., 2022, arXiv 2211.08403, section 3; the exact pooling is ours). With
-    :math:`\mu_j` and :math:`\sigma_j^2` the statistics of batch j of m in training
-    mode, the new statistics are those of all batches pooled (not a moving average):
-
-    .. math::
-
-        \mu = \frac1m \sum_j \mu_j, \qquad
-        \sigma^2 = \frac1m \sum_j \left(\sigma_j^2 + (\mu_j - \mu)^2\right)
-
-    In training mode the layers before normalise by the batch's own statistics; with one
-    batch of all calibration data the result is exactly what the network sees when it is
-    evaluated. Calibrate on training data. A pure function, which may be used in a
-    metric of `evaluate`. On its own, it compiles once for each `apply`, structure of
-    NNX modules, and shapes, as `jax.jit` does.
-
-    Args:
-        apply: `apply(variables, x)` in training mode; gives the output and a dictionary
-            with the updated collection, as in Flax `model.apply(variables, x,
-            train=True, mutable=["batch_stats"])`. The update must be a moving average,
-            `decay * old + (1 - decay) * batch`, of leaves named `mean` and `var`.
-            Or a Flax NNX module in training mode, which is left as it is.
-        variables: a dictionary with the collection; of an NNX module
-            `nnx.state(module)`, or a part of it.
-        batches: a tree of arrays with leading axes (batches, size): x of each batch.
-        collection: the name of the statistics; those of an NNX module are its
-            `nnx.BatchStat`.
-
-    Returns:
-        The variables with new statistics, in the dtypes of the old ones. Of an NNX
-        module with all its statistics, also where variables are a part without them.
-
-    Raises:
-        ValueError: if variables have no such collection of means and variances, apply
-            does not update it, or there is no batch.
-
-    Example:
-        >>> import jax, jax.numpy as jnp, combinability
-        >>> from flax import linen as nn
-        >>> norm = nn.BatchNorm(use_running_average=False)
-        >>> batches = jnp.arange(12.0).reshape(3, 4, 1)
-        >>> apply = lambda v, x: norm.apply(v, x, mutable=["batch_stats"])
-        >>> variables = norm.init(jax.random.key(0), batches[0])
-        >>> variables = combinability.reset_batch_norm(apply, variables, batches)
-        >>> round(float(variables["batch_stats"]["mean"][0]), 3)
-        5.5
-    """
-    if isinstance(apply, nnx.Module):
-        return _reset_nnx(apply, variables, batches, collection)
-    if not isinstance(variables, Mapping) or collection not in variables:
-        got = sorted(variables) if isinstance(variables, Mapping) else type(variables)
-        raise ValueError(
-            f"variables: expected a dictionary with {collection!r}, got {got}"
-        )
-    old = variables[collection]
-    found, structure = jax.tree_util.tree_flatten_with_path(old)
-    paths = [layer_path(path) for path, _ in found]
-    for path in paths:
-        if path.rpartition("/")[2] not in ("mean", "var"):
-            raise ValueError(
-                f"variables[{collection!r}]: expected leaves named 'mean' and 'var', "
-                f"got {path!r}"
-            )
-        if _mean_of(path) not in paths:
-            raise ValueError(f"variables[{collection!r}]: {path!r} has no mean")
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batches)]
-    if not shapes or any(len(shape) < 2 or 0 in shape[:2] for shape in shapes):
-        raise ValueError(
-            "batches: expected arrays with leading axes (batches, size), both at least "
-            f"1, got shapes {shapes}"
-        )
-
-    first = jax.tree.map(lambda leaf: leaf[0], batches)
-    step = functools.partial(_updated, apply, collection)
-    if returns_an_input(trace(step, variables, old, first)[0]):
-        raise ValueError(
-            f"apply: returned {collection!r} as it got them; apply the network in "
-            "training mode with the collection mutable"
-        )
-    try:
-        hash(apply)
-    except TypeError:
-        pooled = _pooled(apply, collection, variables, batches)
-    else:
-        pooled = _compiled(apply, collection, variables, batches)
-    pairs = zip(jax.tree.leaves(pooled), found, strict=True)
-    new = [x.astype(jnp.result_type(leaf)) for x, (_, leaf) in pairs]
-    return with_collection(variables, collection, jax.tree.unflatten(structure, new))
-
-
-def _updated(apply, collection, variables, statistics, x):
-    """The statistics once the network was applied to a batch in training mode."""
-    return apply({**variables, collection: statistics}, x)[1][collection]
-
-
-def _pooled(apply, collection, variables, batches) -> PyTree:
-    """Mean and variance over all batches, whatever the decay of the network is."""
-    update = functools.partial(_updated, apply, collection, variables)
-    # In at least float32, since a decay near 1 is rounded in half precision.
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros_like(_wide(leaf)), variables[collection]
-    )
-    large = jax.tree.map(lambda leaf: leaf + _LARGE, zeros)
-
-    def of_batch(x):
-        # new = decay * old + (1 - decay) * batch; where old is large, the decay follows
-        # without rounding. Its tangent would not do: NNX stops gradients.
-        new, other = update(zeros, x), update(large, x)
-        return jax.tree.map(lambda n, o: n / (1 - (o - n) / _LARGE), new, other)
-
-    found, structure = jax.tree_util.tree_flatten_with_path(
-        jax.lax.map(of_batch, batches)
-    )
-    each = {layer_path(path): leaf for path, leaf in found}
-    pooled = [
-        leaf.mean(0)
-        if path == _mean_of(path)
-        else leaf.mean(0) + each[_mean_of(path)].var(0)
-        for path, leaf in each.items()
-    ]
-    return jax.tree.unflatten(structure, pooled)
-
-
-_compiled = jax.jit(_pooled, static_argnums=(0, 1))
-
-
-def _mean_of(path: str) -> str:
-    """The mean that belongs to a statistic: of a mean, itself."""
-    return f"{path.rpartition('/')[0]}/mean".removeprefix("/")
-
-
-@dataclasses.dataclass(frozen=True)
-class _NnxNetwork:
-    """An NNX module as a Linen function, the same for modules of the same structure."""
-
-    graph: Any
-    collection: str
-
-    def __call__(self, variables: PyTree, x: Any) -> tuple[Any, PyTree]:
-        state = nnx.merge_state(*variables.values())
-        module = nnx.merge(self.graph, state, copy=True)
-        return module(x), {self.collection: nnx.state(module, nnx.BatchStat)}
-
-
-def _reset_nnx(module: nnx.Module, variables: PyTree, batches, collection) -> PyTree:
-    """`reset_batch_norm` of an NNX module."""
-    graph, *states = nnx.split(module_with(module, variables), nnx.BatchStat, ...)
-    if not jax.tree.leaves(states[0]):
-        raise ValueError("apply: expected an NNX module with nnx.BatchStat, got none")
-    parts = dict(zip((collection, "others"), states, strict=True))
-    network = _NnxNetwork(graph, collection)
-    new = reset_batch_norm(network, parts, batches, collection=collection)
-    _, given = nnx.split_state(variables, nnx.BatchStat, ...)
-    return nnx.merge_state(given, new[collection])

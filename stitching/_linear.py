@@ -73,7 +73,6 @@ def varying(
     return variances > rounding**2
 
 
-@jax.jit
 def whitening(
     covariance: Float[Array, "p p"],
     varies: Bool[Array, " p"],

@@ -1,8 +1,11 @@
 """A call that equals an earlier one compiles nothing, outside of `jax.jit` too."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from flax import nnx
@@ -13,11 +16,10 @@ import stitching
 from stitching import layers, report
 from tests.compilations import compilations
 
+ROWS = np.random.default_rng(0)
+X = ROWS.normal(size=(12, 3)).astype(np.float32)
+Y = np.tanh(X @ ROWS.normal(size=(3, 4)).astype(np.float32))
 KEY = jax.random.key(0)
-X = jax.random.normal(KEY, (12, 3))
-Y = jnp.tanh(X @ jax.random.normal(jax.random.key(1), (3, 4)))
-MOMENTS = stitching.moments(X, Y)
-OWN = stitching.moments(X, X)
 
 
 class Normalised(nn.Module):
@@ -52,18 +54,26 @@ def loss(variables):
     return loss_on(variables, X)
 
 
-def draw(seed):
-    first, second = jax.random.split(jax.random.key(seed))
-    return {
-        "in": jax.random.normal(first, (3, 5)),
-        "out": jax.random.normal(second, (5, 4)),
+A, B, C = (
+    {
+        "in": ROWS.normal(size=(3, 5)).astype(np.float32),
+        "out": ROWS.normal(size=(5, 4)).astype(np.float32),
     }
+    for _ in range(3)
+)
 
 
-A, B, C = draw(1), draw(2), draw(3)
-SYMMETRY = combinability.infer_symmetry(network, A, X)
-SAME = combinability.permutations.identity(SYMMETRY)
-NORMALISED = Normalised().init(KEY, X)
+@functools.cache
+def symmetry():
+    return combinability.infer_symmetry(network, A, X)
+
+
+def identity():
+    return combinability.permutations.identity(symmetry())
+
+
+def moments():
+    return stitching.moments(X, Y)
 
 
 def fitted(seen, held_out):
@@ -82,47 +92,53 @@ def applied(layer):
 
 
 CALLS = {
-    "least squares": lambda: stitching.least_squares(MOMENTS),
-    "ridge": lambda: stitching.least_squares(MOMENTS, 0.1),
-    "reduced rank": lambda: stitching.reduced_rank(MOMENTS).rank(1),
-    "orthogonal": lambda: stitching.orthogonal(MOMENTS, scale=True),
-    "permutation": lambda: stitching.permutation(MOMENTS),
-    "semi-matching": lambda: stitching.semi_matching(MOMENTS, by="correlation"),
-    "sparse": lambda: stitching.sparse(MOMENTS, 0.1),
-    "residual": lambda: stitching.r_squared(
-        stitching.Fit(jnp.eye(3, 4), Y[0]), MOMENTS
-    ),
+    "least squares": lambda: stitching.least_squares(moments()),
+    "ridge": lambda: stitching.least_squares(moments(), 0.1),
+    "reduced rank": lambda: stitching.reduced_rank(moments()).rank(1),
+    "orthogonal": lambda: stitching.orthogonal(moments(), scale=True),
+    "permutation": lambda: stitching.permutation(moments()),
+    "semi-matching": lambda: stitching.semi_matching(moments(), by="correlation"),
+    "sparse": lambda: stitching.sparse(moments(), 0.1),
+    "R²": lambda: stitching.r_squared(stitching.Fit(jnp.eye(3, 4), Y[0]), moments()),
     "controls": lambda: report.controls(fitted, (X, X), (Y, Y), key=KEY),
-    "mahalanobis": lambda: report.mahalanobis(X, OWN),
+    "mahalanobis": lambda: report.mahalanobis(Y, stitching.moments(Y, Y)),
     "an affine layer": lambda: applied(layers.Affine(4)),
     "a low-rank layer": lambda: applied(layers.LowRank(4, rank=2)),
     "a trained matching": lambda: applied(layers.Matching(4)),
-    "weight matching": lambda: combinability.weight_matching(SYMMETRY, A, B, key=KEY),
+    "weight matching": lambda: combinability.weight_matching(symmetry(), A, B, key=KEY),
     "activation matching": lambda: combinability.activation_matching(
-        SYMMETRY, A, B, [X], key=KEY
+        symmetry(), A, B, [X], key=KEY
     ),
     "straight-through matching": lambda: combinability.straight_through_matching(
-        SYMMETRY, loss_on, A, B, [X], key=KEY, steps=2
+        symmetry(), loss_on, A, B, [X], key=KEY, steps=2
     ),
     "transport by weights": lambda: combinability.soft_matching(
-        SYMMETRY, A, B, regularisation=0.1
+        symmetry(), A, B, regularisation=0.1
     ),
     "transport by activations": lambda: combinability.soft_matching(
-        SYMMETRY, A, B, batches=[X], regularisation=0.1
+        symmetry(), A, B, batches=[X], regularisation=0.1
     ),
-    "many networks": lambda: combinability.match_many(SYMMETRY, [A, B, C], key=KEY),
+    "many networks": lambda: combinability.match_many(symmetry(), [A, B, C], key=KEY),
     "evaluate": lambda: combinability.evaluate(
         loss, A, B, combinability.uniform(), key=KEY, samples=3
     ),
     "barrier": lambda: combinability.barrier(loss, A, B, points=3),
     "transitivity": lambda: combinability.transitivity(
-        loss, SYMMETRY, [A, B, C], key=KEY, points=3
+        loss, symmetry(), [A, B, C], key=KEY, points=3
     ),
     "robustness": lambda: combinability.robustness(
-        loss, SYMMETRY, A, B, SAME, key=KEY, fractions=[0.0, 0.5], trials=2, samples=3
+        loss,
+        symmetry(),
+        A,
+        B,
+        identity(),
+        key=KEY,
+        fractions=[0.0, 0.5],
+        trials=2,
+        samples=3,
     ),
     "statistics of BatchNorm": lambda: combinability.reset_batch_norm(
-        training, NORMALISED, X.reshape(3, 4, 3)
+        training, Normalised().init(KEY, X), X.reshape(3, 4, 3)
     ),
     "statistics of an NNX module": lambda: combinability.reset_batch_norm(
         (module := NormalisedTwin(nnx.Rngs(0))), nnx.state(module), X.reshape(3, 4, 3)

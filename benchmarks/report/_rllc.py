@@ -112,7 +112,8 @@ def headlines(result: Any) -> list[tuple[str, str]]:
     schedule = schedules(result)[-1]
     ranked = ranking(result, schedule)
     loss = result.methods[ranked[0]][schedule].validation_loss.mean()
-    text = f"lowest validation loss, {rate_label(schedule)}: {label(ranked[0])}"
+    rate = rate_label(schedule)
+    text = f"lowest validation loss, {rate}: {label(ranked[0])}"
     found = [(significant(loss), text)]
     theirs = next(filter(is_baseline, ranked), "")
     for end, what in (
@@ -122,9 +123,7 @@ def headlines(result: Any) -> list[tuple[str, str]]:
         for ours in filter(is_learned, ranked):
             other = ours + end if end else theirs
             if number := difference(result, schedule, ours, other):
-                text = (
-                    f"validation loss of {label(ours)} {what}, {rate_label(schedule)}"
-                )
+                text = f"validation loss of {label(ours)} {what}, {rate}"
                 text += "; no clear difference" * (not number.side)
                 found.append((f"{significant(number.mean, 2, sign=True)} %", text))
                 break

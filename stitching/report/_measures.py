@@ -452,7 +452,7 @@ def _mean(values: Array, weights: Array | None) -> Array:
 
 
 def _varies(values: Array, weights: Array | None) -> Array:
-    """Whether any channel varies: exact, where a variance holds rounding."""
+    """Whether any channel varies: exactly, as a variance would be rounded."""
     axes = tuple(range(max(1, values.ndim - 1)))
     counts = jnp.asarray(True) if weights is None else weights > 0
     counts = with_axes(counts, values.ndim)

@@ -293,7 +293,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, uninterrupted):
         env={
             **os.environ,
             "PYTHONPATH": str(root),
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # as in this file
         },
         text=True,
     )

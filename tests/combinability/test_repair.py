@@ -542,6 +542,19 @@ def test_statistics_of_any_size_are_exact(size, momentum):
     np.testing.assert_allclose(found["var"][...], rows.var(0), rtol=1e-4)
 
 
+def test_a_function_that_cannot_be_hashed_resets_the_same():
+    class Unhashable:
+        __hash__ = None
+        __call__ = staticmethod(train)
+
+    middle, batches = (
+        combine(*networks(Normalised()), 0.5),
+        X.reshape(4, 12, *X.shape[1:]),
+    )
+    found = reset_batch_norm(Unhashable(), middle, batches)
+    chex.assert_trees_all_close(found, reset_on(middle, batches), rtol=1e-5, atol=1e-6)
+
+
 def test_frozen_variables_are_reset_and_folded_as_frozen_ones(pair):
     middle = combine(*networks(Normalised()), 0.5)
     found = reset_on(freeze(middle), X[None])
