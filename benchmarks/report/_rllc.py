@@ -256,7 +256,10 @@ def _differences(result: Any) -> list[Figure]:
     order = schedules(result)[::-1]
     ranked, found = ranking(result, order[0]), []
     marks = {
-        schedule: {"color": (INK, strong(1))[place % 2], "label": rate_label(schedule)}
+        schedule: {
+            "color": strong(place) if place else INK,
+            "label": rate_label(schedule),
+        }
         for place, schedule in enumerate(order)
     }
     for metric, title in _LOSSES.items():

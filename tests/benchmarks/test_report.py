@@ -152,6 +152,17 @@ def test_every_committed_result_has_a_page_of_library_plots(name):
 
 
 @pytest.mark.parametrize("name", PAGES)
+def test_intervals_side_by_side_are_told_apart_by_colour(name):
+    for each in report.page(read(RESULTS / name)).figures:
+        for one in each.panels:
+            for draw in one.draws:
+                if draw.func is plots.forest:
+                    looks = [x for x in draw.args[1].values() if "label" in x]
+                    colours = {look["color"] for look in looks}
+                    assert len(colours) == len(looks), each.name
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_has_words_for_what_options_name(name):
     found = read(RESULTS / name)
     page, model = report.page(found), found.config["model"]
