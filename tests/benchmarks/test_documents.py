@@ -13,6 +13,7 @@ from benchmarks.runs import read
 ROOT = pathlib.Path(benchmarks.__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 INTERVAL = re.compile(r"(−?[\d.]+) \[(−?[\d.]+), (−?[\d.]+)\]")
+HALF_WIDTH = re.compile(r"([+−]?[\d.]+)(?:\*\*)? ± ([\d.]+)")
 REGIMES = {
     "CNN, 300 steps of 32": "fashion_mnist_cnn_batch_32",
     "CNN, 100 steps of 128": "fashion_mnist_cnn_batch_128",
@@ -29,6 +30,20 @@ PAIRS = (
     ("rllc_large_batch", "rllc"),
     ("rllc_large_batch", "momentum"),
 )
+TASKS = {
+    "MNIST, MLP": "mnist_mlp",
+    "MNIST, MLP, ten epochs": "mnist_mlp_10_epochs",
+    "Fashion-MNIST, CNN": "fashion_mnist_cnn",
+    "Fashion-MNIST, CNN, 2,000 steps": "fashion_mnist_cnn_2000_steps",
+    "Fashion-MNIST, MLP †": "fashion_mnist_mlp",
+    "Fashion-MNIST, MLP, ten epochs †": "fashion_mnist_mlp_10_epochs",
+    "Characters, transformer †": "tiny_shakespeare_transformer",
+    "Characters, transformer, 3,000 steps †": "tiny_shakespeare_transformer_3000_steps",
+}
+AGAINST = {
+    "rllc": ("sgd", "momentum", "nesterov", "adam", "adaptive_memory"),
+    "rllc_adam": ("adam", "adamw", "nadam", "ademamix", "adaptive_memory_adam"),
+}
 CLAIMS = (
     "combinable in the hypercube",
     "combinable at its vertices",
@@ -45,9 +60,9 @@ def rows(guide, first, columns):
     return [row for row in cells if len(row) == columns and row[0] in first]
 
 
-def shows(cell, exact):
+def shows(cell, exact, pattern=INTERVAL):
     """Whether a cell has these numbers, rounded to the decimals that it shows."""
-    shown = INTERVAL.search(cell)
+    shown = pattern.search(cell)
     if not shown:
         return False
     decimals = [len(x.partition(".")[2]) for x in shown.groups()]
@@ -60,6 +75,7 @@ def shows(cell, exact):
 
 
 TABLE = rows("rllc/README.md", REGIMES, 8)
+LOSSES = rows("README.md", TASKS, 8)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: "-".join(row[:2]))
@@ -84,6 +100,31 @@ def test_every_schedule_of_a_regime_has_a_row():
     for task, name in REGIMES.items():
         for schedule in read(RESULTS / name).config["schedules"]:
             assert [task, schedule.replace("_", "-")] in [row[:2] for row in TABLE]
+
+
+@pytest.mark.parametrize("ours", AGAINST)
+def test_losses_of_the_first_page_are_those_of_the_results(ours):
+    # Two tables with the same rows, the second of `rllc_adam`.
+    half = len(LOSSES) // 2
+    table = LOSSES[half:] if ours == "rllc_adam" else LOSSES[:half]
+    results = {task: read(RESULTS / name) for task, name in TASKS.items()}
+    expected = [(x, rate) for x in TASKS for rate in results[x].config["schedules"]]
+    assert sorted((task, rate) for task, rate, *_ in table) == sorted(expected)
+    for task, rate, *cells in table:
+        found = {
+            row.against: row
+            for row in results[task].comparisons
+            if (row.schedule, row.metric, row.method) == (rate, "validation_loss", ours)
+        }
+        against = *AGAINST[ours], f"{ours}_frozen_initial"
+        for cell, name in zip(cells, against, strict=True):
+            if name not in found:
+                assert cell == "–", (task, name)
+                continue
+            row = found[name]
+            exact = row.mean_difference, (row.high - row.low) / 2
+            assert shows(cell, exact, HALF_WIDTH), (task, rate, name, cell)
+            assert cell.startswith("**") == (row.low * row.high > 0), (task, rate, cell)
 
 
 @pytest.mark.parametrize("task", ["MNIST", "Fashion-MNIST"])
