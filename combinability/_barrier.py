@@ -1,7 +1,7 @@
 """The barrier between two networks: how far losses rise between them."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -112,12 +112,21 @@ def barriers(
     """
     found = [
         barrier(metric, a, b, points=points, args=args, batch_size=batch_size)
-        for a, b, *args in pairs
+        for a, b, *args in map(_checked_pair, pairs)
     ]
     if not found:
         raise ValueError("pairs: expected at least one pair of networks, got none")
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
     return stacked._replace(fractions=found[0].fractions)
+
+
+def _checked_pair(pair: Any) -> Sequence[PyTree]:
+    if not isinstance(pair, tuple | list) or len(pair) < 2:
+        raise TypeError(
+            f"pairs: expected tuples (a, b) or (a, b, *args), got {type(pair).__name__}"
+            + (f" of length {len(pair)}" if hasattr(pair, "__len__") else "")
+        )
+    return pair
 
 
 def _height(path: tuple, losses: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ of range, that starts with the name of the argument.
 import itertools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,6 +63,23 @@ def check_function(name: str, value: Any, called: str) -> None:
     """Check that a value can be called; `called` says how, for the error."""
     if not callable(value):
         raise TypeError(f"{name}: expected a function {called}, got {value!r}")
+
+
+def check_arguments(name: str, value: Any) -> tuple[Any, ...]:
+    """Return further arguments of a function, given as a tuple or a list."""
+    if not isinstance(value, tuple | list):
+        raise TypeError(
+            f"{name}: expected a tuple of arguments, got {type(value).__name__}; write "
+            "(x,) for one"
+        )
+    return tuple(value)
+
+
+def check_mapping(name: str, value: Any, what: str) -> Mapping[str, Any]:
+    """Return a mapping; `what` says from what to what, for the error."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected a dict {what}, got {value!r}")
+    return value
 
 
 def check_bijections(symmetry: Any, permutation: Any, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from combinability._combine import check_like, is_combined
+from combinability._layers import as_function
 from stitching.similarity import cka
 
 Logits = Float[ArrayLike, "*samples classes"]
@@ -68,8 +69,9 @@ def difference(
     (Csiszárik et al., 2023, arXiv 2308.11511); ours.
 
     Args:
-        apply: apply(variables, x) gives logits (..., classes); each leading index is a
-            sample, of which there are at least 2.
+        apply: apply(variables, x), or a Flax NNX module in evaluation mode, gives
+            logits (..., classes); each leading index is a sample, of which there are at
+            least 2.
         a, b: variables of the same structure, shapes and dtypes.
         x: inputs, a tree.
         labels: (...), the right classes; without them there is no error overlap.
@@ -87,7 +89,8 @@ def difference(
         (0.5, 2.0)
     """
     cosine, l2 = weight_cosine(a, b), weight_distance(a, b)
-    one, two = _logits_pair(apply(a, x), apply(b, x))
+    function = as_function(apply)
+    one, two = _logits_pair(function(a, x), function(b, x))
     rows = [each.reshape(-1, each.shape[-1]) for each in (one, two)]
     return Difference(
         disagreement=disagreement(one, two),

@@ -16,7 +16,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from combinability import _checkpoint
-from combinability._checks import Key, check_count, check_function, check_key, path_name
+from combinability._checks import (
+    Key,
+    check_arguments,
+    check_count,
+    check_function,
+    check_key,
+    path_name,
+)
 from combinability._combine import check_networks, combine, combine_many
 from combinability._jaxpr import (
     captured,
@@ -75,7 +82,7 @@ def evaluate(
             of `combinability.coefficients`, or your own `Coefficients`.
         key: a PRNG key.
         samples: number of combinations, at least 1.
-        args: further arguments of the metric (data, say): trees of arrays.
+        args: a tuple of further arguments of the metric (data, say): trees of arrays.
         batch_size: combinations that are vmapped together on each device. On a CPU by
             default 1, without vmap: larger batches save little, and convolutions become
             several times slower. There, if the metric contains a convolution that is
@@ -168,10 +175,11 @@ def _evaluate(
 ) -> PyTree:  # fmt: skip
     """Evaluate a metric on combinations of networks, by their arguments' names."""
     _check_arguments(metric, named, distribution, samples)
+    args = check_arguments("args", args)
     _check_concrete({**named, "args": args, "key": key})
     _check_local(named)
     models = tuple(check_networks(named))
-    key, devices, args = check_key(key), _check_devices(devices), tuple(args)
+    key, devices = check_key(key), _check_devices(devices)
     # Several processes have equal parts of the samples, the last ones perhaps fewer.
     each = -(-samples // jax.process_count())
     first = min(samples, each * jax.process_index())

@@ -4,9 +4,8 @@ A network is a Linen function `apply(variables, inputs)`, or an NNX module, whos
 variables are an `nnx.State`. A layer's path is that of its module: `block/Conv_1`.
 """
 
-import functools
-import types
-from collections.abc import Callable, Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -117,6 +116,7 @@ def as_function(network: Callable[..., Any]) -> Callable[..., Any]:
 
 def _run_nnx(module: Any, variables: PyTree, inputs: Any, intercept: Change) -> Any:
     copy = module_with(module, variables)
+    classes = set()
     for parts, layer in nnx.iter_modules(copy):
         if axes := _channel_axes(layer):
             path = "/".join(map(str, parts))
@@ -124,22 +124,39 @@ def _run_nnx(module: Any, variables: PyTree, inputs: Any, intercept: Change) -> 
             def change(y, path=path, axes=axes):
                 return intercept(path, y, axes)
 
-            object.__setattr__(layer, "__class__", _intercepted(type(layer)))
+            # Transformations of NNX copy a layer with its attributes.
             object.__setattr__(layer, _INTERCEPT, change)
-    return copy(inputs)
+            classes.add(type(layer))
+    with contextlib.ExitStack() as stack:
+        for layer in classes:
+            stack.enter_context(_intercepted(layer))
+        return copy(inputs)
 
 
-@functools.cache
-def _intercepted(layer: type[nnx.Module]) -> type[nnx.Module]:
-    """The class of a layer whose output goes through its attribute `_INTERCEPT`."""
+@contextlib.contextmanager
+def _intercepted(layer: type[nnx.Module]) -> Iterator[None]:
+    """Pass outputs of the layers of a class through their attribute `_INTERCEPT`.
+
+    The class itself is changed, for the time being: a subclass in its place would be
+    another type, on which a network may decide what to do.
+    """
+    own = vars(layer).get("__call__")  # None where it is inherited
+    original = layer.__call__
 
     def call(self, *args, **kwargs):
-        return getattr(self, _INTERCEPT)(layer.__call__(self, *args, **kwargs))
+        y = original(self, *args, **kwargs)
+        # Where a class calls that of its parent, the outermost output is the layer's.
+        change = vars(self).get(_INTERCEPT) if type(self) is layer else None
+        return y if change is None else change(y)
 
-    pytree = {"pytree": layer._pytree__is_pytree}
-    return types.new_class(
-        layer.__name__, (layer,), pytree, lambda body: body.update(__call__=call)
-    )
+    type.__setattr__(layer, "__call__", call)
+    try:
+        yield
+    finally:
+        if own is None:
+            type.__delattr__(layer, "__call__")
+        else:
+            type.__setattr__(layer, "__call__", own)
 
 
 def layer_arrays(variables: PyTree) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
@@ -11,6 +12,7 @@ from combinability._checks import check_function
 from combinability._combine import check_like
 from combinability._layers import (
     Network,
+    as_function,
     at_least_float32,
     layer_arrays,
     run_layers,
@@ -19,6 +21,8 @@ from combinability._layers import (
 
 # Deviations below this share of a layer's root mean square are those of constants.
 _CONSTANT = 1e-6
+# Outputs are equal up to so many times the root of their type's resolution.
+_ROUNDING = 4
 
 
 class ChannelStatistics(NamedTuple):
@@ -119,9 +123,16 @@ def repair(
     ends = statistics or [
         channel_statistics(apply, parent, inputs, layers=layers) for parent in (a, b)
     ]
+    if len(ends) != 2 or not all(isinstance(end, Mapping) for end in ends):
+        raise TypeError("statistics: expected a pair of dicts by layer, of a and of b")
     corrections: dict[str, Correction] = {}
 
     def correct(path: str, y: Array, axes: int) -> Array:
+        if any(path not in end for end in ends):
+            raise ValueError(
+                f"statistics: expected those of layer {path!r} too; compute them with "
+                "the same layers"
+            )
         channels = y.shape[-axes:]
         theta, first, last = (
             _incoming(tree, path, channels) for tree in (variables, a, b)
@@ -165,16 +176,28 @@ def corrected(apply: Network, corrections: Corrections) -> Callable[[PyTree, Any
     return corrected_apply
 
 
-def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
+def fold_corrections(
+    variables: PyTree,
+    corrections: Corrections,
+    *,
+    apply: Network | None = None,
+    inputs: Any = None,
+) -> PyTree:
     """Return variables of the corrected network: corrections in kernels and biases.
+
+    They are those of the corrected network where every corrected layer uses its kernel
+    as it is stored, and no other layer uses it: not with `WeightNorm` or other
+    normalised weights, nor with tied ones. Variables do not show that; `apply` does.
 
     Args:
         variables: a Flax variables dictionary, or `nnx.state(module)`.
         corrections: what `repair` returned.
+        apply, inputs: as in `repair`, outside of `jax.jit`: the result is compared with
+            `corrected` on these inputs. By default it is not.
 
     Raises:
-        ValueError: if a corrected layer has no bias for the shift; then use
-            `corrected`.
+        ValueError: if a corrected layer has no bias for the shift, or the outputs
+            differ; then use `corrected`.
 
     Example:
         >>> import jax.numpy as jnp, combinability
@@ -186,7 +209,9 @@ def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
     """
     leaves = layer_arrays(variables)
     for path, (scale, shift) in corrections.items():
-        kernel, bias = _names(leaves, path)
+        kernel, bias = _names(path)
+        if kernel not in leaves:
+            raise ValueError(f"corrections: the network has no layer {path!r}")
         if bias not in leaves:
             raise ValueError(
                 f"variables: layer {path!r} has no bias for the shift; use corrected"
@@ -199,7 +224,24 @@ def fold_corrections(variables: PyTree, corrections: Corrections) -> PyTree:
             )
         leaves[kernel] = _corrected(leaves[kernel], (scale, jnp.zeros_like(shift)))
         leaves[bias] = _corrected(leaves[bias], (scale, shift))
-    return with_arrays(variables, leaves)
+    folded = with_arrays(variables, leaves)
+    if apply is not None:
+        wanted = corrected(apply, corrections)(variables, inputs)
+        _check_equal(as_function(apply)(folded, inputs), wanted)
+    return folded
+
+
+def _check_equal(found: PyTree, wanted: PyTree) -> None:
+    """Raise a ValueError unless outputs are equal, up to rounding."""
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        rounding = _ROUNDING * float(jnp.finfo(jnp.result_type(float, y)).eps) ** 0.5
+        error, size = jnp.max(jnp.abs(x - y)), jnp.max(jnp.abs(y))
+        if not error <= rounding * size:
+            raise ValueError(
+                "corrections: expected layers that alone use their kernels, as they "
+                f"are stored; folded, they change outputs of up to {float(size):.2g} "
+                f"by up to {float(error):.2g}: use corrected"
+            )
 
 
 def channel_statistics(
@@ -256,13 +298,16 @@ def _incoming(
 ) -> Float[Array, "n *channels"]:
     """A layer's weights and biases, a column for each channel."""
     leaves = layer_arrays(variables)
-    found = [leaves[name] for name in _names(leaves, path) if name in leaves]
+    if _names(path)[0] not in leaves:
+        raise ValueError(
+            f"variables: layer {path!r} has no kernel of its own, as it shares that of "
+            "another; leave it out by layers"
+        )
+    found = [leaves[name] for name in _names(path) if name in leaves]
     return jnp.concatenate([at_least_float32(x).reshape(-1, *channels) for x in found])
 
 
-def _names(leaves: Mapping[str, Any], path: str) -> tuple[str, str]:
+def _names(path: str) -> tuple[str, str]:
     """The paths of a layer's kernel and bias."""
     kernel, bias = (f"{path}/{name}".removeprefix("/") for name in ("kernel", "bias"))
-    if kernel not in leaves:
-        raise ValueError(f"corrections: the network has no layer {path!r}")
     return kernel, bias

@@ -1,6 +1,7 @@
 """Signs and positive scales of units: which there are, and how to choose them."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -9,16 +10,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
-from combinability._checks import check_count
+from combinability._checks import check_count, check_mapping
 from combinability.matching._match import checked_blocks
 from combinability.symmetry._certify import Trial
 from combinability.symmetry._groups import assemble, placed_units
 from combinability.symmetry._indexing import along
 from combinability.symmetry._infer import label_program
 from combinability.symmetry._scales import Scales, Term, Value, integers
-from combinability.symmetry._symmetry import Symmetry
+from combinability.symmetry._symmetry import Symmetry, check_symmetry
 from combinability.symmetry._walk import Walk
 from combinability.symmetry.rules import RULES
 
@@ -68,17 +70,18 @@ class Rescaling:
         """Multiply units by factors and divide what is taken of them; may be traced.
 
         Args:
-            values: factor -> array of the shape (*blocks, size) of its group; factors
-                that it does not name are 1.
+            values: factor -> array of the shape (*blocks, size) of its group: positive
+                scales, signs of ±1. Factors that it does not name are 1.
             variables: a tree as the symmetry's.
 
         Returns:
             Variables of the same function.
 
         Raises:
-            ValueError: if a factor is unknown or has another shape, or the variables
-                have other leaves.
+            ValueError: if a factor is unknown, has another shape or other values, or
+                the variables have other leaves.
         """
+        check_mapping("values", values, "factor -> array")
         parts = self._multiplied(values, self.symmetry.split(variables))
         return self.symmetry.join(parts, variables)
 
@@ -96,6 +99,9 @@ class Rescaling:
                     f"values[{name!r}]: expected shape {(*group.blocks, group.size)}, "
                     f"got {value.shape}"
                 )
+            if not jnp.issubdtype(value.dtype, jnp.floating):
+                value = value.astype(float)  # integers have no negative powers
+            _check_values(f"values[{name!r}]", self.factors[name].kind, value)
             for number, axis, exponent in self.factors[name].acts:
                 block = self.symmetry.blocks[number]
                 axes = (*map(block.labels.index, group.within), axis)
@@ -154,6 +160,7 @@ def infer_rescaling(symmetry: Symmetry, certify: bool = True) -> Rescaling:
     Ours. Scales of ReLU networks: Neyshabur et al., 2015 (arXiv 1506.02617); signs of
     tanh networks: Chen, Lu and Hecht-Nielsen, 1993.
     """
+    check_symmetry("symmetry", symmetry)
     if symmetry.trace is None:
         raise ValueError(
             "symmetry: expected one from infer_symmetry, got one without the program "
@@ -225,24 +232,45 @@ def _solutions(
         yield names[0], tuple(map(Acts, numbers, axes, whole))
 
 
+def _check_values(name: str, kind: str, value: Array) -> None:
+    """Raise a ValueError unless signs are ±1 and scales positive, if not traced."""
+    if isinstance(value, Tracer):
+        return
+    numbers = np.asarray(value, float)
+    if kind == "sign" and not (np.abs(numbers) == 1).all():
+        raise ValueError(f"{name}: expected signs of 1 or -1, got {numbers.tolist()}")
+    if kind == "scale" and not ((numbers > 0) & np.isfinite(numbers)).all():
+        raise ValueError(
+            f"{name}: expected positive finite scales, got {numbers.tolist()}"
+        )
+
+
 def _certify(rescaling: Rescaling) -> None:
-    symmetry, values, generator = rescaling.symmetry, {}, np.random.default_rng(0)
+    """Test random scales and signs, and the opposite ones: each sign changes once."""
+    symmetry, generator = rescaling.symmetry, np.random.default_rng(0)
+    drawn = {}
     for name, factor in rescaling.factors.items():
         group = symmetry.groups[factor.group]
-        drawn = generator.normal(size=(*group.blocks, group.size))
-        values[name] = np.sign(drawn) if factor.kind == "sign" else np.exp(drawn / 2)
+        drawn[name] = generator.normal(size=(*group.blocks, group.size))
 
-    def scaled(leaves: list[Array]) -> list[Array]:
+    def scaled(leaves: list[Array], opposite: int) -> list[Array]:
+        values = {
+            name: np.sign(opposite * x) if kind == "sign" else np.exp(opposite * x / 2)
+            for (name, x), kind in zip(drawn.items(), kinds, strict=True)
+        }
         leaves, blocks = list(leaves), symmetry.blocks
         parts = rescaling._multiplied(values, [x.take(leaves[x.leaf]) for x in blocks])
         for block, part in zip(blocks, parts, strict=True):
             leaves[block.leaf] = block.put(leaves[block.leaf], part)
         return leaves
 
+    kinds = [factor.kind for factor in rescaling.factors.values()]
     with jax.enable_x64(True):
         assert symmetry.trace
         tested = Trial(symmetry.leaves, symmetry.trace, generator)
-        tested.keeps(scaled, f"multiplying by {', '.join(values)}")
+        for opposite in (1, -1):
+            change = functools.partial(scaled, opposite=opposite)
+            tested.keeps(change, f"multiplying by {', '.join(drawn)}")
 
 
 def rescale(
@@ -299,6 +327,11 @@ def rescale(
 
     Ours. Balanced norms: Neyshabur et al., 2015 (arXiv 1506.02617).
     """
+    if not isinstance(rescaling, Rescaling):
+        raise TypeError(
+            "rescaling: expected one from infer_rescaling, got "
+            f"{type(rescaling).__name__}"
+        )
     check_count("max_sweeps", max_sweeps, 1)
     parts = checked_blocks(rescaling.symmetry, variables, "variables")
     search = Search(rescaling, parts, None)

@@ -12,7 +12,13 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from combinability import matching
 from combinability._barrier import barriers
-from combinability._checks import Key, check_bijections, check_count, check_key
+from combinability._checks import (
+    Key,
+    check_arguments,
+    check_bijections,
+    check_count,
+    check_key,
+)
 from combinability._combine import check_networks
 from combinability._robustness import permuted, stacked
 from combinability.permutations import compose, identity, invert
@@ -121,6 +127,7 @@ def transitivity(
     models = _check_models(symmetry, models)
     n, references = len(models), _check_references(references, len(models))
     check_count("points", points, 3)
+    args = check_arguments("args", args)
     pairs = list(itertools.combinations(range(n), 2))
     # Barriers of pairs as they are (None), and with both moved towards network r. With
     # one of them as r that is the direct barrier.

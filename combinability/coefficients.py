@@ -20,6 +20,7 @@ from jaxtyping import Array, PyTree
 from combinability._checks import Key, check_count, check_key, check_number
 from combinability._combine import dtype_of, is_combined
 from combinability._jaxpr import threefry_2x32
+from combinability._layers import layer_path
 from combinability.symmetry._indexing import along
 from combinability.symmetry._symmetry import Symmetry
 
@@ -395,7 +396,8 @@ def _grains(
     elif granularity == "module":
         # A Flax module's parameters and statistics lie in different collections.
         skipped = int(isinstance(variables, Mapping) and "params" in variables)
-        modules = [path[skipped:-1] for path, _ in found]
+        paths = [layer_path(path[skipped:]) for path, _ in found]
+        modules = [path.rpartition("/")[0] for path in paths]
         owners = [modules.index(module) for module in modules]
     shapes: dict[int, tuple[int, ...]] = {
         owner: np.shape(leaf) if granularity == "element" else ()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from combinability._checks import check_any_key, check_number
+from combinability._checks import check_any_key, check_mapping, check_number
 from combinability.symmetry._indexing import at_parents
 from combinability.symmetry._symmetry import Permutation, Symmetry
 
@@ -121,6 +121,7 @@ def perturb(
         4
     """
     fraction = check_number("fraction", fraction, 0, 1)
+    check_mapping("permutation", permutation, "group -> index array")
     keys = jax.random.split(check_any_key(key), max(len(permutation), 1))
     moved = {}
     for i, (name, given) in enumerate(permutation.items()):

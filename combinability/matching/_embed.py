@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from combinability.symmetry._symmetry import Symmetry
+from combinability.symmetry._symmetry import Symmetry, check_symmetry
 
 
 def embed(symmetry: Symmetry, variables: PyTree, wider: Symmetry) -> PyTree:
@@ -43,10 +43,12 @@ def embed(symmetry: Symmetry, variables: PyTree, wider: Symmetry) -> PyTree:
         >>> combinability.embed(narrow, a, wide)["in"].tolist()
         [[1.0, 2.0, 0.0]]
     """
+    check_symmetry("symmetry", symmetry)
+    check_symmetry("wider", wider)
     leaves = list(map(jnp.asarray, symmetry.check(variables, "variables")))
     paths, wider_paths = ([x.path for x in s.leaves] for s in (symmetry, wider))
     shared, wider_shared = (
-        [(block.leaf, block.labels) for block in s.blocks] for s in (symmetry, wider)
+        [(block.leaf, block.labels) for block in s.partition] for s in (symmetry, wider)
     )
     if paths != wider_paths or shared != wider_shared:
         raise ValueError(
@@ -59,24 +61,27 @@ def embed(symmetry: Symmetry, variables: PyTree, wider: Symmetry) -> PyTree:
                 f"wider: expected at least {group.size} units in group {name!r}, got "
                 f"{wider.groups[name].size}; embed the other network"
             )
-    # Of each leaf the entries in blocks that differ only in the sizes of groups.
-    covered, parts = [0] * len(leaves), []
-    blocks = zip(symmetry.blocks, wider.blocks, symmetry.split(variables), strict=True)
-    for block, target, part in blocks:
-        sizes = list(zip(block.shape, target.shape, block.labels, strict=True))
-        if all(label in symmetry.groups or x == y for x, y, label in sizes):
-            covered[block.leaf] += part.size
-            part = jnp.pad(part, [(0, large - small) for small, large, _ in sizes])
-        parts.append(part)
+    carried = {block.leaf for block in symmetry.blocks}
     found = []
-    for leaf, target, count in zip(leaves, wider.leaves, covered, strict=True):
+    for number, (leaf, target) in enumerate(zip(leaves, wider.leaves, strict=True)):
         if leaf.shape != target.shape:
-            if count != leaf.size:
-                raise ValueError(
-                    f"wider: expected {target.path!r} to differ only in the sizes of "
-                    f"groups, got shape {target.shape} for {leaf.shape}"
-                )
+            if number not in carried:
+                raise _other_shape(target.path, target.shape, leaf.shape)
             leaf = jnp.zeros(target.shape, leaf.dtype)
         found.append(leaf)
-    embedded = jax.tree.unflatten(jax.tree.structure(variables), found)
-    return wider.join(parts, embedded)
+    for block, target in zip(symmetry.partition, wider.partition, strict=True):
+        sizes = list(zip(block.shape, target.shape, block.labels, strict=True))
+        if any(x != y and label not in symmetry.groups for x, y, label in sizes):
+            path = wider.leaves[target.leaf].path
+            raise _other_shape(path, target.shape, block.shape)
+        part = block.take(leaves[block.leaf])
+        part = jnp.pad(part, [(0, large - small) for small, large, _ in sizes])
+        found[block.leaf] = target.put(found[block.leaf], part)
+    return jax.tree.unflatten(jax.tree.structure(variables), found)
+
+
+def _other_shape(path: str, wide: tuple, narrow: tuple) -> ValueError:
+    return ValueError(
+        f"wider: expected {path!r} to differ only in the sizes of groups, got shape "
+        f"{wide} for {narrow}"
+    )

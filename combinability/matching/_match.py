@@ -1,6 +1,6 @@
 """Matching by weights: coordinate ascent from one start, or a race of many."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -14,7 +14,12 @@ from combinability._combine import check_finite
 from combinability.matching._ascent import Ascent
 from combinability.matching._objective import Objective, Plan, plan
 from combinability.matching._starts import annealed, pinned_sides, signatures
-from combinability.symmetry._symmetry import Group, Permutation, Symmetry
+from combinability.symmetry._symmetry import (
+    Group,
+    Permutation,
+    Symmetry,
+    check_symmetry,
+)
 
 Groups = Collection[str] | Callable[[str, Group], bool]
 LeafWeights = Mapping[str, float] | Callable[[str], float]
@@ -260,6 +265,7 @@ def choose(
     symmetry: Symmetry, groups: Groups | None, fixed: Permutation | None
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """The groups to match and the permutations to hold, from the arguments."""
+    check_symmetry("symmetry", symmetry)
     fixed = {} if fixed is None else fixed
     symmetry.check_permutation(fixed, "fixed")
     held = {name: np.asarray(index) for name, index in fixed.items()}
@@ -270,6 +276,7 @@ def selected_groups(
     symmetry: Symmetry, groups: Groups | None, fixed: Collection[str]
 ) -> tuple[str, ...]:
     """The groups to match: those asked for, by default all that are not fixed."""
+    check_symmetry("symmetry", symmetry)
     known = symmetry.groups
     if not known:
         raise ValueError(
@@ -279,8 +286,13 @@ def selected_groups(
         matched = tuple(name for name in known if name not in fixed)
     elif callable(groups):
         matched = tuple(name for name, group in known.items() if groups(name, group))
-    else:
+    elif isinstance(groups, Iterable):
         matched = (groups,) if isinstance(groups, str) else tuple(groups)
+    else:
+        raise TypeError(
+            "groups: expected names of groups, or a function groups(name, group) -> "
+            f"bool, got {groups!r}"
+        )
     for name in matched:
         if name not in known:
             raise ValueError(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from combinability._checks import named_leaves
 from combinability._jaxpr import input_types
 from combinability.symmetry._carriers import carriers, observe
-from combinability.symmetry._symmetry import Symmetry
+from combinability.symmetry._symmetry import Leaf, Symmetry, Trace
 
 # A unit is constant if its deviation is at most so many roundings of its mean.
 _ROUNDINGS = 16
@@ -155,23 +155,27 @@ def traced_inputs(symmetry: Symmetry, batch: Any, number: int) -> list[Array]:
 
 
 def observed(
-    symmetry: Symmetry, network: PyTree, inputs: Sequence[Array]
+    leaves: Sequence[Leaf], trace: Trace, network: PyTree, inputs: Sequence[Array]
 ) -> list[Array]:
-    """The values of the carriers of a network, in the dtypes of the traced program."""
+    """The values of the carriers of a network, in the dtypes of the traced program.
+
+    Leaves and trace are those of a symmetry. A compiled program depends on both, and
+    symmetries of different functions may be equal, as they compare without the trace.
+    """
     given, structure = jax.tree.flatten(network)
     cast = [
         jnp.asarray(value, leaf.dtype)
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
         else value
-        for value, leaf in zip(given, symmetry.leaves, strict=True)
+        for value, leaf in zip(given, leaves, strict=True)
     ]
+    symmetry = Symmetry({}, (), (), tuple(leaves), trace=trace)
     return observe(symmetry, structure.unflatten(cast), *inputs)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _batch_moments(leaves, trace, views, a, b, inputs) -> list[CrossMoments]:
-    symmetry = Symmetry({}, (), (), leaves, trace=trace)
-    of_a, of_b = (observed(symmetry, network, inputs) for network in (a, b))
+    of_a, of_b = (observed(leaves, trace, network, inputs) for network in (a, b))
     return [
         _moments(view.take(of_a[view.carrier]), view.take(of_b[view.carrier]))
         for view in views

@@ -21,7 +21,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
-from combinability._checks import check_count, check_number
+from combinability._checks import check_count, check_mapping, check_number
 from combinability.matching._activations import _joint
 from combinability.matching._match import (
     Groups,
@@ -36,7 +36,7 @@ from combinability.matching._moments import (
     views_of,
 )
 from combinability.matching._objective import GroupTerms, Objective, plan
-from combinability.symmetry._symmetry import Block, Symmetry
+from combinability.symmetry._symmetry import Block, Symmetry, check_symmetry
 
 _TOLERANCE = 1e-9  # of marginals, relative
 _WHILE_ANNEALING, _AT_THE_END = 50, 2000  # iterations of Sinkhorn's algorithm
@@ -242,7 +242,7 @@ def transport(
         leaf if leaf.shape == target.shape else jnp.zeros(target.shape, leaf.dtype)
         for leaf, target in zip(leaves, symmetry.leaves, strict=True)
     ]
-    for block, target in zip(other.blocks, symmetry.blocks, strict=True):
+    for block, target in zip(other.partition, symmetry.partition, strict=True):
         leaf = block.leaf
         part = _moved(symmetry, block, block.take(leaves[leaf]), matrices)
         if part.shape != target.shape:
@@ -257,12 +257,14 @@ def transport(
 
 def _check_alike(symmetry: Symmetry, other: Symmetry) -> None:
     """Raise a ValueError unless two networks differ only in the sizes of groups."""
+    check_symmetry("symmetry", symmetry)
+    check_symmetry("symmetry_b", other)
     if symmetry is other:
         return
     kinds = [
         (
             [leaf.path for leaf in each.leaves],
-            [(block.leaf, block.labels) for block in each.blocks],
+            [(block.leaf, block.labels) for block in each.partition],
             {name: group.within for name, group in each.groups.items()},
         )
         for each in (symmetry, other)
@@ -324,10 +326,11 @@ def _by_activations(
     views = {view.carrier: view for view in views_of(symmetry, _MAX_UNITS)}
     others = {view.carrier: view for view in views_of(other, _MAX_UNITS)}
     pairs = tuple((view, others[n]) for n, view in views.items() if n in others)
+    programs = tuple((each.leaves, each.trace) for each in (symmetry, other))
     total, number = [], 0
     for number, batch in each_batch(batches):
         inputs = (traced_inputs(each, batch, number) for each in (symmetry, other))
-        more = _products((symmetry, other), pairs, (a, b), tuple(inputs))
+        more = _products(programs, pairs, (a, b), tuple(inputs))
         total = jax.tree.map(jnp.add, total, more) if number else more
     scores, blocks = [], []
     for (view, w), each in zip(pairs, total, strict=True):
@@ -351,9 +354,12 @@ def _by_activations(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _products(symmetries, pairs, models, inputs) -> list[Float[Array, "pinned n m"]]:
+def _products(programs, pairs, models, inputs) -> list[Float[Array, "pinned n m"]]:
     """Mean products of the units of two networks, for each pair of views."""
-    x, y = map(observed, symmetries, models, inputs)
+    x, y = (
+        observed(leaves, trace, model, x)
+        for (leaves, trace), model, x in zip(programs, models, inputs, strict=True)
+    )
     taken = ((v.take(x[v.carrier]), w.take(y[w.carrier])) for v, w in pairs)
     highest = jax.lax.Precision.HIGHEST
     return [
@@ -428,6 +434,7 @@ def _checked_couplings(
     argument: str, symmetry: Symmetry, other: Symmetry, couplings: Mapping[str, Any]
 ) -> Couplings:
     """Couplings as arrays; raises where they do not fit the groups."""
+    check_mapping(argument, couplings, "group -> coupling")
     for name, coupling in couplings.items():
         if name not in symmetry.groups:
             known = ", ".join(symmetry.groups)

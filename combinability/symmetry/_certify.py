@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from combinability._jaxpr import Evaluation, output_types, random_keys
-from combinability.symmetry._symmetry import Group, Leaf, Symmetry, Trace, is_key
+from combinability.symmetry._symmetry import (
+    Group,
+    Leaf,
+    Permutation,
+    Symmetry,
+    Trace,
+    is_key,
+)
 
 # Relative changes of the outputs. Permuting all groups may change them by up to the
 # first, as rounding. Values have an effect if they change them by more than the second:
@@ -58,7 +65,9 @@ class Sample(NamedTuple):
 def certify(symmetry: Symmetry, variables: Any, trial: "Trial") -> list[str]:
     """Test an inferred symmetry on random variables and inputs, in float64.
 
-    Every group is permuted at random: the outputs must stay, to rounding. Then, for
+    Every group is permuted at random, once by a cycle through all of its units and once
+    by exchanging two neighbours of that cycle, which generate all permutations: the
+    outputs must stay, to rounding. Then, for
     each group, the arrays that carry it get new values, one array at a time: for one of
     them the outputs must change, else the group means nothing. Permuting a single array
     would not show that for a set of vectors (a codebook): it is the only array of its
@@ -78,16 +87,20 @@ def certify(symmetry: Symmetry, variables: Any, trial: "Trial") -> list[str]:
     """
     with jax.enable_x64(True):
         structure = jax.tree.structure(variables)
-        permutation = {
-            name: _shuffled(group, trial.generator)
+        found = {
+            name: _generators(group, trial.generator)
             for name, group in symmetry.groups.items()
         }
+        for number in range(2):
+            permutation = {name: each[number] for name, each in found.items()}
 
-        def permuted(leaves: list[jax.Array]) -> list[jax.Array]:
-            tree = jax.tree.unflatten(structure, leaves)
-            return jax.tree.leaves(symmetry.apply(permutation, tree))
+            def permuted(
+                leaves: list[jax.Array], permutation: Permutation = permutation
+            ) -> list[jax.Array]:
+                tree = jax.tree.unflatten(structure, leaves)
+                return jax.tree.leaves(symmetry.apply(permutation, tree))
 
-        trial.keeps(permuted, f"permuting {', '.join(symmetry.groups)}")
+            trial.keeps(permuted, f"permuting {', '.join(symmetry.groups)}")
         without_effect = list(symmetry.groups)
         for draw in range(_DRAWS):
             samples = trial.draw() if draw else trial.samples
@@ -220,9 +233,16 @@ def _draw(
     return jnp.asarray(values)
 
 
-def _shuffled(group: Group, generator: np.random.Generator) -> jax.Array:
+def _generators(
+    group: Group, generator: np.random.Generator
+) -> tuple[jax.Array, jax.Array]:
+    """A random cycle through all units, and the exchange of two neighbours in it."""
     rows = np.broadcast_to(np.arange(group.size), (*group.blocks, group.size))
-    return jnp.asarray(generator.permuted(rows, axis=-1))
+    order = generator.permuted(rows, axis=-1)
+    cycle, exchange = np.empty_like(order), np.array(rows)
+    np.put_along_axis(cycle, order, np.roll(order, 1, axis=-1), axis=-1)
+    np.put_along_axis(exchange, order[..., :2], order[..., 1::-1], axis=-1)
+    return jnp.asarray(cycle), jnp.asarray(exchange)
 
 
 def _effects(

@@ -82,6 +82,10 @@ def assemble(
         for number, of_leaf in enumerate(labels)
         for part in _parts(of_leaf)
     ]
+    # Those with a group, and the others of the same leaves.
+    carrying = [b for b in blocks if not groups.keys().isdisjoint(b.labels)]
+    carried = {block.leaf for block in carrying}
+    rest = [b for b in blocks if groups.keys().isdisjoint(b.labels)]
     # Scans stack what is inside them along leading axes.
     carriers = [
         Carrier(operand.path, len(iterated), _block(0, part, fuse, names))
@@ -97,7 +101,8 @@ def assemble(
             for axis in places
             if label.reason
         ),
-        blocks=tuple(b for b in blocks if not groups.keys().isdisjoint(b.labels)),
+        blocks=tuple(carrying),
+        rest=tuple(b for b in rest if b.leaf in carried),
         leaves=tuple(leaves),
         inputs=", ".join(f"{x.dtype.name}{list(x.shape)}" for x in trace.inputs),
         trace=trace._replace(

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, PyTree
 
-from combinability._checks import check_paths, named_leaves
+from combinability._checks import check_mapping, check_paths, named_leaves
 from combinability._jaxpr import Program
 from combinability.symmetry._indexing import take
 
@@ -180,6 +180,7 @@ class Symmetry:
         inputs: the shapes that the symmetry holds for.
         trace: the program that it was read off, to observe intermediate values; a
             pickled copy has none.
+        rest: the other parts of the leaves that carry a group somewhere.
     """
 
     groups: Mapping[str, Group]
@@ -188,6 +189,7 @@ class Symmetry:
     leaves: tuple[Leaf, ...]
     inputs: str = ""
     trace: Trace | None = dataclasses.field(default=None, repr=False, compare=False)
+    rest: tuple[Block, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.blocks, self.leaves))
@@ -203,6 +205,14 @@ class Symmetry:
 
     def __str__(self) -> str:
         return _table(self)
+
+    @property
+    def partition(self) -> tuple[Block, ...]:
+        """All parts of the leaves that carry a group, whether the part has one or not.
+
+        Together they are the whole of these leaves.
+        """
+        return *self.blocks, *self.rest
 
     def split(self, variables: PyTree) -> list[Array]:
         """The blocks of variables, in the order of `blocks`."""
@@ -292,10 +302,7 @@ class Symmetry:
             ValueError: if a group is unknown, an index array has the wrong shape or
                 dtype, or does not name each unit once in every row.
         """
-        if not isinstance(permutation, Mapping):
-            raise TypeError(
-                f"{name}: expected a dict group -> index array, got {permutation!r}"
-            )
+        check_mapping(name, permutation, "group -> index array")
         for group_name, index in permutation.items():
             if group_name not in self.groups:
                 known = ", ".join(self.groups)
@@ -319,6 +326,15 @@ def _check_index(name: str, index: Any, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"{name}: expected each of 0, …, {shape[-1] - 1} once in every row, got "
             f"{np.asarray(index).tolist()}"
+        )
+
+
+def check_symmetry(name: str, value: Any) -> None:
+    """Raise a TypeError unless a value is a symmetry."""
+    if not isinstance(value, Symmetry):
+        raise TypeError(
+            f"{name}: expected a symmetry, as infer_symmetry returns, got "
+            f"{type(value).__name__}"
         )
 
 

@@ -25,6 +25,10 @@ def apply(variables, x):
     return jnp.tanh(x @ variables["in"]) @ variables["out"]
 
 
+def with_relu(variables, x):
+    return jax.nn.relu(x @ variables["in"]) @ variables["out"]
+
+
 def metric(variables):
     return variables["in"].sum()
 
@@ -46,7 +50,9 @@ X, KEY, KEYS = jnp.ones((5, 2)), jax.random.key(0), jax.random.split(jax.random.
 RBG = jax.random.key(0, impl="rbg")
 SHAPES = jax.eval_shape(lambda: V)
 SYMMETRY, NARROW = (c.infer_symmetry(apply, v, X) for v in (V, OTHER))
-SIGNS = c.infer_rescaling(SYMMETRY)
+SIGNS, SCALES = (
+    c.infer_rescaling(c.infer_symmetry(network, V, X)) for network in (apply, with_relu)
+)
 STILL, NO_GROUPS = {"in": jnp.arange(3)}, by_hand(V, {})
 TWICE = {"in": jnp.array([0, 0, 1])}
 NEURON = c.uniform(granularity="neuron", symmetry=SYMMETRY)
@@ -139,9 +145,9 @@ def perturbed(permutation=STILL, a=V, key=KEY, **options):
     return c.robustness(metric, SYMMETRY, a, V, permutation, key=key, **options)
 
 
-def repaired(module):
+def repaired(module, **options):
     variables = module.init(KEY, X)
-    return c.repair(module.apply, variables, variables, variables, X)
+    return c.repair(module.apply, variables, variables, variables, X, **options)
 
 
 def repaired_nnx(module, of=None):
@@ -395,6 +401,9 @@ VALUE_ERRORS = {
         "'bias' of shape (3,); the module has (4,)": lambda: repaired_nnx(WIDE, LINEAR),
         "'layer' is inside a transformation": lambda: repaired_nnx(RematerialisedNnx()),
         "'layer' is called more than once": lambda: repaired_nnx(SharedNnx()),
+        "statistics: expected those of layer '' too": lambda: repaired(
+            DENSE, statistics=({}, {})
+        ),
     },
     "Rescaling": {
         "values: no factor 'x'; the factors are in sign": (
@@ -403,6 +412,15 @@ VALUE_ERRORS = {
         "values['in sign']: expected shape (3,), got (5,)": (
             lambda: SIGNS.apply({"in sign": jnp.ones(5)}, V)
         ),
+        "values['in sign']: expected signs of 1 or -1, got [1.0, 1.0, 0.5]": (
+            lambda: SIGNS.apply({"in sign": jnp.array([1, 1, 0.5])}, V)
+        ),
+        **{
+            f"['in scale']: expected positive finite scales, got [1.0, 1.0, {x}]": (
+                lambda x=x: SCALES.apply({"in scale": jnp.array([1, 1, x])}, V)
+            )
+            for x in (-1.0, 0.0, np.inf, np.nan)
+        },
         "it has no leaf 'out'": lambda: SIGNS.apply({}, SHORT),
     },
     "infer_rescaling": {
@@ -593,6 +611,12 @@ TYPE_ERRORS = {
             lambda: jax.jit(lambda b: segment(b=b).height)(V)
         ),
     },
+    "barriers": {
+        f"pairs: expected tuples (a, b) or (a, b, *args), got {got}": (
+            lambda pair=pair: c.barriers(metric, [pair])
+        )
+        for got, pair in (("tuple of length 1", (V,)), ("dict of length 2", V))
+    },
     "bernoulli": {
         "probability: expected a number, got 'h": lambda: coefficients.bernoulli(
             "half"
@@ -628,6 +652,12 @@ TYPE_ERRORS = {
         "args: expected concrete arrays, got a traced one at '0'": lambda: jax.grad(
             lambda x: evaluated(lambda v, x: x * v["in"].sum(), args=(x,)).sum()
         )(1.0),
+        **{
+            f"args: expected a tuple of arguments, got {got}; write (x,) for one": (
+                lambda args=args: evaluated(args=args)
+            )
+            for got, args in (("ndarray", np.ones(2)), ("NoneType", None), ("dict", V))
+        },
         "metric: expected a function of variables, got": lambda: evaluated(of=3),
         "metric: expected arrays of numbers, got str at 'n'": lambda: evaluated(
             lambda v: {"n": "x"}
@@ -642,6 +672,31 @@ TYPE_ERRORS = {
         "distribution: expected something hashable": lambda: evaluated(
             distribution=coefficients.Distribution("uniform", [0.0, 1.0])
         ),
+    },
+    "Rescaling": {
+        "values: expected a dict factor -> array, got [1.0]": (
+            lambda: SIGNS.apply([1.0], V)
+        ),
+    },
+    "embed": {
+        "symmetry: expected a symmetry, as infer_symmetry returns, got dict": (
+            lambda: c.embed(V, V, SYMMETRY)
+        ),
+        "wider: expected a symmetry": lambda: c.embed(SYMMETRY, V, V),
+    },
+    "infer_rescaling": {
+        "symmetry: expected a symmetry": lambda: c.infer_rescaling(V),
+    },
+    "rescale": {
+        "rescaling: expected one from infer_rescaling, got Symmetry": (
+            lambda: c.rescale(SYMMETRY, V)
+        ),
+    },
+    "transport": {
+        "couplings: expected a dict group -> coupling, got SoftMatching": (
+            lambda: moved(c.SoftMatching(STILL, {}))
+        ),
+        "symmetry_b: expected a symmetry": lambda: moved({}, symmetry_b=V),
     },
     "infer_symmetry": {
         "apply: expected a function": lambda: c.infer_symmetry(3, V, X),
@@ -662,6 +717,10 @@ TYPE_ERRORS = {
         "leaf_weights: expected a dict from path to weight or a function": (
             lambda: matched(c.match, leaf_weights=[1.0, 0.0])
         ),
+        "symmetry: expected a symmetry": lambda: matched(c.match, symmetry=V),
+        "groups: expected names of groups, or a function groups(name, group) -> bool": (
+            lambda: matched(c.match, groups=3)
+        ),
         "max_sweeps: expected an integer, got True": lambda: matched(
             c.match, max_sweeps=True
         ),
@@ -672,6 +731,9 @@ TYPE_ERRORS = {
     },
     "perturb": {
         NO_KEY: lambda: permutations.perturb(3, TWICE, 0.5),
+        "permutation: expected a dict group -> index array, got [1, 2]": (
+            lambda: permutations.perturb(KEY, [1, 2], 0.5)
+        ),
         "fraction: expected a number, got 'a": lambda: permutations.perturb(
             KEY, TWICE, "all"
         ),
@@ -684,6 +746,9 @@ TYPE_ERRORS = {
     },
     "repair": {
         "apply: expected a function": lambda: c.repair(3, V, V, V, X),
+        "statistics: expected a pair of dicts by layer": (
+            lambda: repaired(DENSE, statistics={"": 1})
+        ),
         "variables: expected nnx.state(module), or a part of it, got dict": (
             lambda: c.repair(LINEAR, V, V, V, X)
         ),
@@ -703,6 +768,7 @@ TYPE_ERRORS = {
         "distribution: expected an object": lambda: perturbed(distribution=0.5),
     },
     "soft_matching": {
+        "fixed: expected a dict group -> coupling, got [1]": lambda: soft(fixed=[1]),
         "batches: expected an iterable of inputs, got": lambda: soft(jnp.ones((5, 2))),
         "batches[0]: expected float32 as in the inference, got complex64": lambda: soft(
             [X + 0j]

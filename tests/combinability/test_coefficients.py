@@ -2,11 +2,13 @@
 
 import os
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from flax import nnx
 
 from combinability.coefficients import (
     Coefficients,
@@ -114,6 +116,18 @@ def test_a_flax_module_has_one_coefficient_in_all_its_collections():
     found = whole(uniform(granularity="module"))
     assert found["batch_stats/norm/mean"][0] == found["params/norm/scale"][0]
     assert found["params/dense/kernel"][0, 0] == found["params/dense/bias"][0]
+
+
+def test_a_module_of_nnx_has_one_coefficient():
+    rngs = nnx.Rngs(0)
+    layers = nnx.Linear(3, 4, rngs=rngs), nnx.relu, nnx.BatchNorm(4, rngs=rngs)
+    state = nnx.state(nnx.Sequential(*layers))
+    of_state, of_dict = (
+        uniform(granularity="module").sample(0, variables, key=KEY)
+        for variables in (state, nnx.to_pure_dict(state))
+    )
+    assert distinct(jax.tree.leaves(of_state)) == 2
+    chex.assert_trees_all_equal(nnx.to_pure_dict(of_state), of_dict)
 
 
 def test_a_neuron_has_one_coefficient_in_all_its_arrays():

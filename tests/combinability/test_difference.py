@@ -1,9 +1,11 @@
 """Differences of networks: against SciPy, at the edges, and over many at once."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from scipy.spatial import distance
 
 import combinability as c
@@ -189,3 +191,12 @@ def test_collapsed_and_broken_networks_are_findings_not_errors(inputs):
     broken = b | {"v": b["v"].at[0, 0].set(jnp.nan)}
     found = compare(a, broken, *inputs)
     assert all(jnp.isnan(leaf) for leaf in jax.tree.leaves(found))
+
+
+def test_networks_may_be_nnx_modules():
+    module = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+    a, b = (nnx.state(nnx.Linear(3, 4, rngs=nnx.Rngs(seed))) for seed in (1, 2))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(9, 3)), jnp.float32)
+    plain = [nnx.to_pure_dict(state) for state in (a, b)]
+    wanted = c.difference(lambda v, x: x @ v["kernel"] + v["bias"], *plain, x)
+    chex.assert_trees_all_close(c.difference(module, a, b, x), wanted, rtol=1e-6)

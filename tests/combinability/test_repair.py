@@ -334,13 +334,104 @@ def test_folding_gives_the_corrected_function(pair):
     middle = combine(a, b, 0.4)
     # The other convolution has no bias.
     fixed = corrections(Network(), middle, a, b, X, layers=lambda p: p != "Conv_1")
-    folded = fold_corrections(middle, fixed)
+    folded = fold_corrections(middle, fixed, apply=Network().apply, inputs=X)
     assert jax.tree.structure(folded) == jax.tree.structure(middle)
     np.testing.assert_allclose(
         jax.jit(Network().apply)(folded, X),
         repaired_outputs(Network(), fixed, middle, X),
         rtol=1e-4,
         atol=1e-4,
+    )
+
+
+class Normed(nn.Module):
+    """A layer whose kernel is normalised before it is used."""
+
+    wrapper: Any
+
+    @nn.compact
+    def __call__(self, x):
+        options = {"update_stats": False} if self.wrapper is nn.SpectralNorm else {}
+        hidden = self.wrapper(nn.Dense(5))(x.reshape(len(x), -1), **options)
+        return nn.Dense(3)(nn.relu(hidden))
+
+
+class Tied(nn.Module):
+    """A decoder with the encoder's kernel."""
+
+    @nn.compact
+    def __call__(self, x):
+        encoder = nn.Dense(5)
+        hidden = nn.relu(encoder(x.reshape(len(x), -1)))
+        return hidden @ encoder.variables["params"]["kernel"].T
+
+
+class TiedTwin(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Linear(4, 4, rngs=rngs)
+        self.last = nnx.Linear(4, 4, rngs=rngs)
+        self.last.kernel = self.first.kernel
+
+    def __call__(self, x):
+        return self.last(nnx.relu(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [Normed(nn.WeightNorm), Normed(nn.SpectralNorm), Tied()],
+    ids=["WeightNorm", "SpectralNorm", "tied"],
+)
+def test_folding_into_a_kernel_that_is_not_used_as_it_is_stored_raises(module):
+    x = X[:, :2, :2]
+    a, b = (module.init(jax.random.key(seed), x) for seed in (1, 2))
+    middle = combine(a, b, 0.5)
+    fixed = repair(module.apply, middle, a, b, x)
+    with pytest.raises(ValueError, match="that alone use their kernels"):
+        fold_corrections(middle, fixed, apply=module.apply, inputs=x)
+
+
+def test_folding_into_a_kernel_that_layers_of_a_module_share_raises():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(40, 4)), jnp.float32)
+    a, b = (nnx.state(TiedTwin(nnx.Rngs(seed))) for seed in (1, 2))
+    module, middle = TiedTwin(nnx.Rngs(0)), combine(a, b, 0.5)
+    with pytest.raises(ValueError, match="layer 'last' has no kernel of its own"):
+        repair(module, middle, a, b, x)
+    fixed = repair(module, middle, a, b, x, layers=lambda path: path == "first")
+    with pytest.raises(ValueError, match="that alone use their kernels"):
+        fold_corrections(middle, fixed, apply=module, inputs=x)
+
+
+class ByType(nnx.Module):
+    """What a layer is decides what is done with its output, and `super()` is called."""
+
+    def __init__(self, rngs):
+        class Scaled(nnx.Linear):
+            def __call__(self, x):
+                return 2 * super().__call__(x)
+
+        layers = [nnx.Linear(4, 4, rngs=rngs), Scaled(4, 4, rngs=rngs)]
+        self.layers = nnx.List([*layers, nnx.Linear(4, 3, rngs=rngs)])
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+            x = x if type(layer) is nnx.Linear else nnx.relu(x)
+        return x
+
+
+def test_layers_of_a_module_keep_their_types_while_it_is_repaired():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(40, 4)), jnp.float32)
+    module = ByType(nnx.Rngs(0))
+    before, state = nnx.Linear.__call__, nnx.state(module)
+    found = channel_statistics(module, state, x)
+    assert nnx.Linear.__call__ is before
+    first, second, _ = module.layers
+    wanted = {"layers/1": second(first(x)), "layers/2": module(x)}
+    for path, y in wanted.items():
+        np.testing.assert_allclose(found[path].mean, y.mean(0), rtol=1e-5, atol=1e-6)
+    fixed = repair(module, state, state, state, x)
+    np.testing.assert_allclose(
+        corrected(module, fixed)(state, x), module(x), rtol=1e-4, atol=1e-5
     )
 
 

@@ -72,6 +72,33 @@ def test_certification_catches_a_wrong_rule(variables, a_wrong_rule):
         combinability.infer_symmetry(reversed_units, variables, X)
 
 
+MIXED = {
+    "order": lambda h: jnp.cumsum(h, -1),
+    # Any shift of the units shifts the result, and a random order is often a shift.
+    "shift": lambda h: h * h[:, np.arange(1, h.shape[1] + 1) % h.shape[1]] ** 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("mixed", "units"), [("order", 2), ("order", 3), ("shift", 3), ("shift", 4)]
+)
+def test_certification_leaves_no_permutation_of_few_units_untried(
+    monkeypatch, mixed, units
+):
+    for primitive in ("cumsum", "gather"):
+        monkeypatch.setitem(RULES, primitive, lambda walk, equation, x, *_: [x])
+
+    def network(v, x):
+        return jnp.tanh(MIXED[mixed](x @ v["in"])) @ v["out"]
+
+    for size in range(1, 5):
+        v = {"in": struct((size, units), float), "out": struct((units, 2), float)}
+        x = struct((3, size), float)
+        assert combinability.infer_symmetry(network, v, x, certify=False).groups
+        with pytest.raises(CertificationError, match="changes the outputs"):
+            combinability.infer_symmetry(network, v, x)
+
+
 def test_outputs_that_are_not_finite_cannot_be_certified(variables):
     def infinite(variables, x):
         return mlp(variables, x) / 0.0

@@ -371,3 +371,66 @@ def test_batches_are_cast_to_the_dtypes_of_the_inference():
     found = combinability.soft_matching(symmetry, a, b, batches=whole)
     close(found.couplings, wanted.couplings, 0)
     combinability.soft_matching(symmetry, *half, batches=whole)
+
+
+def test_functions_with_equal_groups_and_shapes_are_coupled_each_by_its_own():
+    """Compiled programs are those of the function, not of any with the same groups."""
+    a, b = (mlp_weights(seed, 5, 4) for seed in (0, 1))
+    (x,) = inputs(count=1)
+
+    def coupled(activation):
+        def network(v, x):
+            hidden = activation(x @ v["in"] + v["b"])
+            return activation(hidden @ v["mid"]) @ v["out"] + v["c"]
+
+        symmetry = infer_symmetry(network, a, x, certify=False)
+        return symmetry, combinability.soft_matching(symmetry, a, b, batches=[x])
+
+    symmetry, _ = coupled(jax.nn.relu)
+    other, found = coupled(jnp.cos)
+    assert symmetry == other
+    jax.clear_caches()
+    _, alone = coupled(jnp.cos)
+    jax.tree.map(np.testing.assert_array_equal, found.couplings, alone.couplings)
+
+
+def beside_inputs(v, x):
+    """Units in pairs with inputs, before and after them; two axes of one array."""
+    first = jnp.concatenate([x, jax.nn.relu(x @ v["in"])], -1)
+    second = jnp.concatenate([jax.nn.relu(first @ v["mid"]), x], -1)
+    return second @ v["out"]
+
+
+def beside_inputs_weights(seed, n, m):
+    rng = np.random.default_rng(seed)
+    shapes = {"in": (3, n), "mid": (3 + n, m), "out": (m + 3, 2)}
+    return {n: jnp.asarray(rng.normal(size=s), jnp.float32) for n, s in shapes.items()}
+
+
+def test_parts_of_arrays_without_units_are_moved_as_they_are():
+    narrow = beside_inputs_weights(0, 4, 5)
+    units, more = np.repeat(np.arange(4), 2), np.repeat(np.arange(5), 2)
+    wide = {"in": narrow["in"][:, units]}
+    rows = np.concatenate([np.arange(3), 3 + units])
+    mid = narrow["mid"] / np.array([1, 1, 1, 2, 2, 2, 2])[:, None]
+    wide["mid"] = mid[rows][:, more]
+    out = narrow["out"] / np.array([2, 2, 2, 2, 2, 1, 1, 1])[:, None]
+    wide["out"] = out[np.concatenate([more, 5 + np.arange(3)])]
+    x = inputs(count=1)[0]
+    np.testing.assert_allclose(
+        beside_inputs(wide, x), beside_inputs(narrow, x), rtol=1e-4, atol=1e-5
+    )
+    of, other = (infer_symmetry(beside_inputs, v, x) for v in (narrow, wide))
+    soft = combinability.soft_matching(
+        of, narrow, wide, symmetry_b=other, regularisation=1e-3
+    )
+    moved = combinability.transport(of, soft.couplings, wide, symmetry_b=other)
+    np.testing.assert_array_equal(moved["out"][5:], wide["out"][10:])
+    np.testing.assert_allclose(
+        beside_inputs(moved, x), beside_inputs(narrow, x), rtol=2e-2, atol=2e-2
+    )
+    embedded = combinability.embed(of, narrow, other)
+    assert jax.tree.map(jnp.shape, embedded) == jax.tree.map(jnp.shape, wide)
+    np.testing.assert_allclose(
+        beside_inputs(embedded, x), beside_inputs(narrow, x), rtol=1e-5, atol=1e-6
+    )
