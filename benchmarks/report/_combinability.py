@@ -196,7 +196,10 @@ def _variances(widths: Widths) -> list[Figure]:
         draws.append(partial(plots.diagonal))
         predicted.append(panel("variances", *draws, width=width))
         last = list(found.variances.values())[-1]
-        share = [last.signal[c].mean / last.predicted[c].mean for c in last.measured]
+        share = [
+            last.signal[c].mean / (last.predicted[c].mean or np.nan)
+            for c in last.measured
+        ]
         cells = [found.hypercube[cell] for cell in last.measured]
         draws = []
         for name, look in looks("excess").items():

@@ -95,15 +95,17 @@ def ranking(result: Any, schedule: str) -> list[str]:
 def difference(
     result: Any, schedule: str, method: str, against: str, metric="validation_loss"
 ) -> Interval | None:
-    """Method minus baseline in percent of the baseline's mean, over paired seeds."""
+    """Method minus baseline in percent of the baseline's mean, over paired seeds.
+
+    None where they were not compared, or the mean is 0.
+    """
     for row in result.comparisons:
         same = (row.schedule, row.metric, row.method, row.against)
         if same == (schedule, metric, method, against):
             values = getattr(result.methods[against][schedule], metric)
-            scale = 100 / over_seeds(values).mean
-            return Interval(
-                *(x * scale for x in (row.mean_difference, row.low, row.high))
-            )
+            mean = over_seeds(values).mean
+            numbers = (row.mean_difference, row.low, row.high)
+            return Interval(*(100 * x / mean for x in numbers)) if mean else None
     return None
 
 
@@ -312,8 +314,9 @@ def _law_panels(name: str, law: Any, memory: rllc.LinearMemory) -> list[Any]:
 
 def _gain_panels(name: str, law: Any) -> list[Any]:
     """The gain over time, where it is not conserved."""
-    gain = law.gain / law.gain[:, :1]
-    if np.nanmax(np.abs(gain - 1)) <= 1e-3:
+    start = law.gain[:, :1]
+    gain = law.gain / np.where(start == 0, np.nan, start)
+    if np.nanmax(np.abs(gain - 1), initial=0.0) <= 1e-3:
         return []
     draw = partial(plots.curve, law.steps, gain, color=INK)
     return [panel("gain", draw, method=label(name))]

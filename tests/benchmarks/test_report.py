@@ -285,6 +285,28 @@ def test_gaps_in_the_numbers_are_drawn_around(result, load, damage, recwarn):
     assert [str(warning.message) for warning in recwarn] == []
 
 
+@pytest.mark.parametrize("zero", [["adam"], ["sgd", "adam", "rllc_frozen_initial"]])
+def test_a_difference_to_a_loss_of_zero_has_no_percentage(result, load, zero):
+    for name in zero:
+        entry = result["methods"][name]["constant"]
+        entry["validation_loss"] = entry["train_loss"] = [0.0] * 4
+    found = load(result)
+    for method in ("rllc", "rllc_adam"):
+        assert _rllc.difference(found, "constant", method, zero[0]) is None
+    page = report.page(found)
+    assert not [each for each in page.findings[HELD] if "Adam (" in each]
+    assert len(page.headlines) == (2 if len(zero) == 1 else 1)
+
+
+@pytest.mark.parametrize("start", [0.0, None])
+def test_a_gain_is_drawn_only_relative_to_a_start(result, load, recwarn, start):
+    law = result["methods"]["rllc"]["constant"]["law"]
+    law["gain"] = [[start, *[2.0] * 5]] * 4
+    law = load(result).methods["rllc"]["constant"].law
+    assert _rllc._gain_panels("rllc", law) == []
+    assert list(recwarn) == []
+
+
 def test_without_laws_and_comparisons_there_are_no_such_figures(result, load):
     for method in result["methods"].values():
         method["constant"]["law"] = None
