@@ -264,7 +264,7 @@ def train(
 
 
 class Score(NamedTuple):
-    """Mean loss and accuracy."""
+    """Mean loss, and accuracy: NaN where the loss is not finite."""
 
     loss: Any
     accuracy: Any
@@ -287,7 +287,9 @@ def score(network: Network, variables: Any, data: Split) -> Score:
         return total[0], total[1]
 
     losses, hits = jax.lax.map(sums, jnp.arange(0, count, size))
-    return Score(jnp.sum(losses) / count, jnp.sum(hits) / count)
+    loss, accuracy = jnp.sum(losses) / count, jnp.sum(hits) / count
+    # The largest of logits that are NaN is the first: chance, which means nothing.
+    return Score(loss, jnp.where(jnp.isfinite(loss), accuracy, jnp.nan))
 
 
 def row_scores(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -222,7 +222,11 @@ def _drawn(entry: Any, name: str, metric: str, over: str):
     at, values = (getattr(entry.curves, key) for key in (over, metric))
     if at is None or values is None:
         return None
-    values = 100 * values if "accuracy" in metric else np.maximum(values, 1e-12)
+    if "accuracy" in metric:  # of the runs that did not diverge
+        values = 100 * values[np.isfinite(values).all(axis=1)]
+    values = np.maximum(values, 1e-12)
+    if not len(values):
+        return None
     return partial(plots.curve, at, values, band=is_learned(name), **method(name))
 
 

@@ -339,6 +339,21 @@ def test_curves_over_seconds_and_in_accuracy_where_the_result_has_them(result, l
     np.testing.assert_allclose(over_seconds.draws[0].args[0], 0.5 * np.array(steps))
 
 
+def test_accuracy_is_drawn_and_written_of_the_runs_that_did_not_diverge(result, load):
+    names = ["adam", "rllc"]
+    for name, lost in zip(names, (4, 1), strict=True):
+        entry = result["methods"][name]["constant"]
+        known = [[0.9] * 6] * (4 - lost)
+        entry["curves"]["validation_accuracy"] = [[None] * 6] * lost + known
+        entry["test_accuracy"] = [None] * lost + [0.9] * (4 - lost)
+    found = load(result)
+    (figure,) = [f for f in report.page(found).figures if f.name == "accuracy"]
+    (drawn,) = [draw.args[1] for draw in figure.panels[0].draws]
+    np.testing.assert_allclose(drawn, np.full((3, 6), 90.0))
+    accuracies = [table(found)[_style.label(n)]["test accuracy, %"] for n in names]
+    assert accuracies == ["–", "90.0 ± 0.0"]
+
+
 def test_a_method_tuned_without_a_learning_rate_is_placed_by_what_was_tuned(
     result, load
 ):

@@ -315,9 +315,22 @@ def test_a_diverged_run_is_marked_and_disturbs_no_other(task, history):
     hyper = {"learning_rate": [0.01, np.inf, 0.01]}
     other = networks.train(task, make_adam, hyper, SEEDS, **PLAN)
     assert other.diverged.tolist() == [False, True, False]
+    for name in ("validation_accuracy", "test_accuracy"):
+        assert np.isnan(other.final[name]).tolist() == [False, True, False]
+    of_curve = other.curves["validation_accuracy"]
+    assert np.isnan(of_curve).all(axis=1).tolist() == [False, True, False]
     np.testing.assert_allclose(
         other.final["test_loss"][2], history.final["test_loss"][2], rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_has_no_accuracy(task, value):
+    variables = jax.tree.map(lambda x: x + value, task.init(jax.random.key(0)))
+    score = jax.jit(networks.score, static_argnums=0)
+    found = score(task.network, variables, task.test)
+    assert not np.isfinite(found.loss)
+    assert np.isnan(found.accuracy)
 
 
 def test_the_optimizer_state_is_weighed(task, history):
