@@ -7,6 +7,7 @@ where it depends on the length of the run, in the function that builds the metho
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -40,8 +41,16 @@ class Range:
         return self.low + (self.high - self.low) * fraction
 
     def widened(self, factor: float) -> "Range":
-        """Return the log interval that reaches a factor further on both sides."""
-        return Range(self.low / factor, self.high * factor)
+        """Return the interval whose ends are a factor further from each other."""
+        low = self.low * factor if self.low < 0 else self.low / factor
+        high = self.high / factor if self.high < 0 else self.high * factor
+        return Range(low, high, self.scale)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the ends are finite and ordered, and the scale has all of them."""
+        least = {"log": 0.0, "linear": -math.inf}.get(self.scale, math.inf)
+        return least < self.low < self.high < math.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,18 +314,38 @@ def own_method(optimizer: str | Callable[..., optax.GradientTransformation]) -> 
     given = getattr(make, "space", {"learning_rate": (1e-4, 1e-1)})
     try:
         space = {argument: Range(*bounds) for argument, bounds in given.items()}
-        valid = all(one.low < one.high for one in space.values()) and bool(space)
-        valid &= all(one.scale == "linear" or one.low > 0 for one in space.values())
+        valid = all(one.valid for one in space.values()) and bool(space)
     except (TypeError, AttributeError):
         space, valid = {}, False
     if not valid:
         raise ValueError(
             f"methods: expected the attribute space of {name!r} to be like "
-            f"{{'learning_rate': (1e-4, 1e-1)}}, got {given!r}"
+            "{'learning_rate': (1e-4, 1e-1), 'b1': (0.5, 0.99, 'linear')}, with finite "
+            f"ends, positive unless linear, got {given!r}"
         )
+    _check_steps(name, make, space)
 
     def build(horizon: Horizon, hyper: Hyper) -> optax.GradientTransformation:
         own: Any = make(**{argument: hyper[argument] for argument in space})
         return optax.chain(own, optax.scale_by_schedule(horizon.schedule(1.0)))
 
     return Method(name, build, space)
+
+
+def _check_steps(name: str, make: Any, space: Mapping[str, Range]) -> None:
+    """Raise if your own optimizer asks for more than its space, or takes no steps."""
+    params = {"layer": {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}}
+
+    def step(hyper: Hyper) -> Any:
+        own = make(**hyper)
+        if not (hasattr(own, "init") and hasattr(own, "update")):
+            raise TypeError(f"expected an Optax transformation, got {own!r}")
+        return own.update(params, own.init(params), params)
+
+    try:
+        jax.eval_shape(step, {argument: one.at(0.5) for argument, one in space.items()})
+    except TypeError as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"methods: {name!r} makes no step: {said}") from error
+    except Exception:  # it may be made for the layers of your own network
+        return

@@ -1,5 +1,6 @@
 """Claims about the optimizers compared: their spaces, schedules and updates."""
 
+import math
 from typing import Any
 
 import jax
@@ -15,8 +16,10 @@ from benchmarks.baselines import (
     Maker,
     Range,
     half_life_schedule,
+    own_method,
     scale_by_aggmo,
 )
+from benchmarks.rllc import _tuning
 
 STEPS = 60
 
@@ -139,6 +142,74 @@ def test_ranges_are_uniform_on_their_scale():
     assert Range(1e-3, 1e1).at(0.25) == pytest.approx(1e-2)
     assert Range(0.8, 1.0, "linear").at(0.25) == pytest.approx(0.85)
     assert Range(1e-3, 1e1).widened(10.0) == Range(1e-4, 1e2)
+    assert Range(0.0, 2.0, "linear").widened(10.0) == Range(0.0, 20.0, "linear")
+    assert Range(-2.0, -1.0, "linear").widened(10.0) == Range(-20.0, -0.1, "linear")
+
+
+def with_space(**space):
+    def optimizer(**hyper):
+        return optax.sgd(hyper["learning_rate"])
+
+    optimizer.space = space
+    return optimizer
+
+
+@pytest.mark.parametrize("low", [0.0, 0.001, -0.1])
+def test_your_own_space_is_searched_on_the_scale_that_it_names(low):
+    method = own_method(with_space(learning_rate=(low, 0.2, "linear")))
+    rates = [trial["learning_rate"] for trial in _tuning.sample(method, 64)]
+    assert low <= min(rates) <= max(rates) <= 0.2
+    assert np.mean(rates) == pytest.approx((low + 0.2) / 2, abs=0.01)
+    assert _tuning.describe(method) == {"learning_rate": [low, 0.2, "linear"]}
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        (0.1, 1.0, "Log"),
+        (0.1, 1.0, None),
+        (0.1, math.inf),
+        (0.1, math.nan),
+        (-math.inf, 1.0, "linear"),
+        (0.0, 1.0),
+        (1.0, 0.1, "linear"),
+        (0.1, "1.0"),
+        (0.1,),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_rejected(bounds):
+    with pytest.raises(ValueError, match="methods: expected the attribute space"):
+        own_method(with_space(learning_rate=bounds))
+
+
+def needs_another(learning_rate, b1):
+    return optax.adam(learning_rate, b1=b1)
+
+
+def compares(learning_rate):
+    return optax.sgd(learning_rate if learning_rate > 0.1 else 0.1)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [
+        (needs_another, "missing 1 required positional argument: 'b1'"),
+        (lambda learning_rate: 3, "expected an Optax transformation, got 3"),
+        (lambda learning_rate: optax.sgd, "expected an Optax transformation"),
+        (optax.lbfgs, "value_fn"),
+        (compares, "bool"),
+    ],
+)
+def test_an_optimizer_that_makes_no_step_is_rejected(optimizer, said):
+    with pytest.raises(ValueError, match=f"^methods: .*{said}"):
+        own_method(optimizer)
+
+
+def test_an_optimizer_may_be_made_for_the_layers_of_one_network():
+    def by_layer(learning_rate):
+        return optax.partition({"a": optax.sgd(learning_rate)}, {"hidden": "a"})
+
+    assert own_method(by_layer).name == "by_layer"
 
 
 def test_equal_makers_share_their_compilations():
