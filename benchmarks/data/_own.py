@@ -69,20 +69,34 @@ def read_own(path: Path) -> Dataset:
 def _checked(path: Path, arrays: dict[str, Any], x_name: str, y_name: str) -> Any:
     x, y = arrays[x_name], arrays[y_name]
     wrong = None
+    tokens = x.ndim == 2 and x.dtype.kind in "ui"
     if len(x.shape) not in (2, 3, 4) or x.dtype.kind not in "uif":
         wrong = f"{x_name}: expected real numbers with 2 to 4 axes"
-    elif y.dtype.kind not in "ui" or y.shape not in ((len(x),), x.shape[:2]):
+    elif y.dtype.kind not in "ui" or y.shape not in ((len(x),), x.shape[: 1 + tokens]):
         wrong = f"{y_name}: expected integers, one for each of the {len(x)} rows"
+        wrong += " or each token" * tokens
     elif len(x) < 3:
         wrong = f"{x_name}: expected at least 3 rows"
-    elif y.min() < 0:
-        wrong = f"{y_name}: expected integers from 0, got {y.min()}"
+    else:
+        wrong = _wrong_values(x_name, x, tokens) or _wrong_values(y_name, y, True)
     if wrong:
         raise DataError(
             f"'{path}': {wrong}, got {x_name} of shape {x.shape} and dtype {x.dtype}, "
             f"{y_name} of shape {y.shape} and dtype {y.dtype}"
         )
     return x, y
+
+
+def _wrong_values(name: str, values: np.ndarray, counted: bool) -> str | None:
+    """What is wrong with an array, if not all of it can be used, with its first row."""
+    if counted:
+        what, valid = "integers from 0 to 2³¹ − 1", (values >= 0) & (values < 2**31)
+    else:
+        what, valid = "finite float32", np.abs(values) <= np.finfo(np.float32).max
+    if valid.all():
+        return None
+    place = tuple(np.argwhere(~valid)[0])
+    return f"{name}: expected {what}, got {values[place]} in row {place[0]}"
 
 
 def _inputs(
