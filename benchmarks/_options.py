@@ -6,9 +6,17 @@ import importlib
 import math
 import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, get_args
 
+# Folders of files that are not a user's own.
+_LIBRARIES = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    os.path.dirname(__file__),
+    "<",
+)
 LARGEST = 2**31 - 1  # counters and seeds have 32 bits on a device
 Precision = Literal["default", "high", "highest"]
 Dtype = Literal["float32", "bfloat16"]
@@ -61,16 +69,25 @@ def import_object(option: str, path: str) -> Any:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
-            raise
-        raise ValueError(
-            f"{option}: there is no module {error.name!r} for {path!r}, neither "
-            "installed nor in the current folder"
-        ) from error
-    except AttributeError as error:
-        raise ValueError(f"{option}: {module!r} has no {name!r}") from error
+        found = importlib.import_module(module)
+    except Exception as error:  # your code may raise anything
+        said = f"{module!r} cannot be imported: {described(error)}"
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if f"{module}.".startswith(f"{missing}."):
+            said = f"there is no module {missing!r} for {path!r}, neither "
+            said += "installed nor in the current folder"
+        raise ValueError(f"{option}: {said}") from error
+    if not hasattr(found, name):
+        raise ValueError(f"{option}: {module!r} has no {name!r}")
+    return getattr(found, name)
+
+
+def described(error: Exception) -> str:
+    """What was raised, in a line, with the last place in your own code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    yours = [each for each in frames if not each.filename.startswith(_LIBRARIES)]
+    place = f" ({yours[-1].filename}, line {yours[-1].lineno})" if yours else ""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}{place}"
 
 
 @dataclasses.dataclass(frozen=True)

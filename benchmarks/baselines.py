@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks._options import import_object
+from benchmarks._options import described, import_object
 from benchmarks.adaptive_memory import adaptive_memory, adaptive_memory_adam
 
 Hyper = Mapping[str, Any]
@@ -345,7 +345,7 @@ def _check_steps(name: str, make: Any, space: Mapping[str, Range]) -> None:
     try:
         jax.eval_shape(step, {argument: one.at(0.5) for argument, one in space.items()})
     except TypeError as error:
-        said = str(error).splitlines()[0]
-        raise ValueError(f"methods: {name!r} makes no step: {said}") from error
+        said = f"{name!r} makes no step: {described(error)}"
+        raise ValueError(f"methods: {said}") from error
     except Exception:  # it may be made for the layers of your own network
         return

@@ -8,9 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from flax import linen as nn
 from flax import nnx
+from flax.core import FrozenDict
 
-from benchmarks._options import check_name, import_object, is_import_path
+from benchmarks._options import (
+    check_name,
+    described,
+    import_object,
+    is_import_path,
+)
 from benchmarks.data import Dataset
 from benchmarks.models._images import CNN, MLP, VGG, ResNet
 from benchmarks.models._network import network
@@ -127,7 +134,7 @@ def check(name: str, options: Mapping[str, Any] | str = "{}") -> None:
     """Raise if there is no such model, before any data is loaded."""
     given = _parsed(options)
     if is_import_path(name):
-        import_object("model", name)
+        _maker(name)
         return
     check_name("model", name, NAMES, ", or package.module:Class")
     if given:
@@ -147,6 +154,8 @@ def _parsed(options: Mapping[str, Any] | str) -> dict[str, Any]:
 
 
 def _hashable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return FrozenDict({name: _hashable(each) for name, each in value.items()})
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
@@ -161,34 +170,53 @@ class _Make:
         return self.module(**dict(self.options), rngs=rngs)
 
 
-def _own(path: str, options: dict[str, Any], dataset: Dataset, dtype: Any) -> Any:
+def _maker(path: str) -> Callable[..., Any]:
     make = import_object("model", path)
+    if not callable(make) or isinstance(make, nn.Module | nnx.Module):
+        raise ValueError(
+            f"model: expected {path!r} to be a class or a function that returns a "
+            f"module, got a value of type {type(make).__name__}"
+        )
+    return make
+
+
+def _own(path: str, options: dict[str, Any], dataset: Dataset, dtype: Any) -> Any:
+    make = _maker(path)
     # Of a class its initialiser: NNX's metaclass hides it.
     called = make.__init__ if inspect.isclass(make) else make
     parameters = inspect.signature(called).parameters
     filled = {"classes": dataset.classes, "num_classes": dataset.classes}
     filled |= {} if dtype is None else {"dtype": dtype}
     options = {n: v for n, v in filled.items() if n in parameters} | options
-    if "rngs" in parameters:
-        return _Make(make, tuple(sorted(options.items())))
     try:
-        return make(**options)
-    except TypeError as error:
-        raise ValueError(f"model_options: {path!r}: {error}") from error
+        if "rngs" in parameters:
+            made = _Make(make, tuple(sorted(options.items())))
+            nnx.eval_shape(lambda: made(nnx.Rngs(0)))
+        else:
+            made = make(**options)
+        network(made)
+    except Exception as error:  # your code may raise anything
+        raise ValueError(
+            f"model_options: {path!r} cannot be made with {options}: {described(error)}"
+        ) from error
+    return made
 
 
 def _check_fits(name: str, model: Any, dataset: Dataset) -> None:
     """Raise if the model cannot read the dataset or gives other logits."""
     inputs = dataset.train.inputs[:2]
     given = jax.ShapeDtypeStruct(inputs.shape, inputs.dtype)
-    functions = network(model)
+    functions, key, doing = network(model), jax.random.key(0), "read"
     try:
-        variables = jax.eval_shape(functions.init, jax.random.key(0), given)
+        variables = jax.eval_shape(functions.init, key, given)
         logits = jax.eval_shape(functions.apply, variables, given)
+        if is_import_path(name):
+            doing = "train on"
+            jax.eval_shape(functions.train, variables, given, key)
     except Exception as error:  # your code, or Flax, may raise anything
         raise ValueError(
-            f"model: {name!r} cannot read inputs of shape {inputs.shape} of dataset "
-            f"{dataset.name!r}: {error}"
+            f"model: {name!r} cannot {doing} inputs of shape {inputs.shape} of dataset "
+            f"{dataset.name!r}: {described(error)}"
         ) from error
     expected = (*dataset.train.targets[:2].shape, dataset.classes)
     if getattr(logits, "shape", None) != expected:

@@ -68,12 +68,7 @@ FILES = [
     ("token.npz", npz(x=[[0], [1], [-1]], y=[0] * 3), read_own, "x: .*got -1 in row 2"),
     ("ids.npz", npz(x=[[2**31], [1], [1]], y=[0] * 3), read_own, "x: .*in row 0"),
     ("rows.npz", npz(x=OWN["x"], y=np.zeros((9, 4), int)), read_own, "y: expected int"),
-    (
-        "vectors.npz",
-        npz(x=np.ones((9, 4)), y=np.zeros((9, 4), int)),
-        read_own,
-        "9 rows",
-    ),
+    ("reals.npz", npz(x=np.ones((9, 4)), y=np.ones((9, 4), int)), read_own, "9 rows"),
     ("axes.npz", npz(x=np.ones(9), y=OWN["y"]), read_own, "numbers with 2 to 4 axes"),
     ("few.npz", npz(x=OWN["x"][:2], y=OWN["y"][:2]), read_own, "at least 3 rows"),
     ("none.npz", None, read_own, "dataset: there is no file"),

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import sys
 from typing import Any
 
 import jax
@@ -360,3 +361,77 @@ def test_a_model_for_the_other_kind_of_data_is_rejected(name):
 def test_what_a_model_cannot_be_is_rejected(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+YOURS = """import jax
+from flax import linen as nn
+from flax import nnx
+class Own(nn.Module):
+    classes: int
+    options: dict | None = None
+    @nn.compact
+    def __call__(self, x, train=False):
+        if train: x = x + self.make_rng("noise")
+        return nn.Dense(self.classes)(x.reshape(len(x), -1))
+class OwnNnx(nnx.Module):
+    def __init__(self, classes, options=None, *, rngs):
+        if options == {}: raise RuntimeError("no options")
+        self.last = nnx.Linear(64, classes, rngs=rngs)
+    def __call__(self, x): return self.last(x.reshape(len(x), -1))
+class Plain: pass
+def wrong(classes): return Own(classes).no_such
+instance, values = Own(10), {"a": 1}
+"""
+
+
+@pytest.fixture
+def yours(tmp_path, monkeypatch):
+    """Writes a module of a user's, and forgets it again."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "yours", raising=False)
+    yield lambda text: (tmp_path / "yours.py").write_text(text)
+    sys.modules.pop("yours", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import jax\njax.tree_map_gone", r"AttributeError: .*yours.py, line 2\)"),
+        ("import not_there_either", r"No module named 'not_th.*yours.py, line 1\)"),
+        ("x = 1\ndef f(:", r"SyntaxError: .*yours.py, line 2\)"),
+        ("\n\nint('x')", r"ValueError: .*yours.py, line 3\)"),
+        ("import json\njson.loads('x')", r"JSONDecodeError: .*yours.py, line 2\)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_its_line(yours, text, said):
+    yours(text)
+    with pytest.raises(ValueError, match=f"^model: 'yours' cannot be imp.*{said}"):
+        models.check("yours:Net")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("Gone", {}, "^model: 'yours' has no 'Gone'"),
+        ("instance", {}, "^model: expected .* to be a class .* of type Own"),
+        ("values", {}, "^model: expected .* to be a class .* of type dict"),
+        ("Plain", {}, "^model_options: .* expected a Linen module"),
+        ("wrong", {}, r"^model_options: .*no_such.*yours.py, line 17\)"),
+        ("Own", {"depth": 2}, "^model_options: .*depth"),
+        ("OwnNnx", {"depth": 2}, "^model_options: .*depth"),
+        ("OwnNnx", {"options": {}}, r"^model_options: .*no opt.*yours.py, line 13\)"),
+        ("Own", {}, r"^model: .* cannot train on .*noise.*yours.py, line 9\)"),
+    ],
+)
+def test_what_keeps_your_own_model_from_being_used_is_named(yours, name, options, said):
+    yours(YOURS)
+    with pytest.raises(ValueError, match=said):
+        models.build(f"yours:{name}", DIGITS, options=options)
+
+
+def test_options_of_your_own_model_may_be_nested(yours):
+    yours(YOURS)
+    nested = {"options": {"a": [1, {"b": 2}]}}
+    made = [models.build("yours:OwnNnx", DIGITS, options=nested) for _ in range(2)]
+    assert made[0] == made[1]
+    assert hash(made[0]) == hash(made[1])
