@@ -10,6 +10,7 @@ from scipy import stats
 from benchmarks.runs import Number, Record
 
 Pair = tuple[int, int]
+_FEWEST = 3  # networks, and pairs of them, that an interval needs
 
 
 class Interval(Record):
@@ -54,13 +55,17 @@ def over_networks(
       s^2 = \frac{n - 1}{n} \sum_k \Bigl(\bar x_{(k)} - \tfrac1n \sum_j
         \bar x_{(j)}\Bigr)^2, \qquad \bar x \pm t_{0.975,\,n-1}\, s
 
+    With fewer than three networks or three pairs there is no interval: two pairs that
+    share no network have four networks, and yet only two independent values.
+
     Args:
         pairs: the two networks of each value.
         values: a number for each pair; or an array, for another statistic.
         statistic: what is in the place of the mean: a number, from the values.
 
     Returns:
-        "mean", "low" and "high"; None where there is no number.
+        "mean", "low" and "high"; None where there is no number, and for the ends of too
+        few networks or pairs.
 
     Example:
         >>> found = over_networks([(0, 1), (0, 2), (1, 2)], [1.0, 2.0, 3.0])
@@ -72,7 +77,8 @@ def over_networks(
     rests = [numbers[[network not in pair for pair in pairs]] for network in networks]
     mean = float(statistic(numbers))
     means = np.array([statistic(rest) if len(rest) else np.nan for rest in rests])
-    if not np.isfinite([mean, *means]).all():
+    few = min(len(networks), len(pairs)) < _FEWEST
+    if few or not np.isfinite([mean, *means]).all():
         mean = mean if np.isfinite(mean) else None
         return {"mean": mean, "low": None, "high": None}
     count = len(networks)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import data, report
+from benchmarks import data, intervals, report
 from benchmarks.combinability import (
     Config,
     _matchings,
@@ -225,6 +225,33 @@ def test_the_interval_over_networks_is_wider_than_over_pairs_as_if_independent()
     exact = 2 * np.std(effects, ddof=1) / np.sqrt(6)
     half = (found["high"] - found["mean"]) / 2.570581835636314  # t, 5 degrees
     assert np.isclose(half, exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [(0, 1)],
+        [(0, 1), (1, 0)],
+        [(0, 1), (1, 2)],
+        [(0, 1), (2, 3)],
+        [(0, 0), (1, 1)],
+        [(0, 1), (1, 0), (0, 1)],
+    ],
+)
+def test_an_interval_needs_three_networks_and_three_pairs(pairs):
+    values = np.arange(1.0, 1 + len(pairs))
+    found = intervals.pair_interval(pairs, values)
+    assert (found["mean"], found["low"], found["high"]) == (values.mean(), None, None)
+    claim = intervals.judged("works", "error", found, 10.0, "at most")
+    assert claim["verdict"] == "undecided"
+
+
+def test_intervals_over_disjoint_pairs_cover_the_mean_as_often_as_they_say():
+    pairs = [(0, 1), (2, 3), (4, 5)]
+    values = np.random.default_rng(0).normal(size=(500, 3))
+    found = [over_networks(pairs, row) for row in values]
+    covered = np.mean([each["low"] <= 0 <= each["high"] for each in found])
+    assert 0.92 < covered < 0.98
 
 
 def _claim(mean, low, high):
