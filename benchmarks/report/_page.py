@@ -1,5 +1,6 @@
 """What a page says, and how it becomes HTML: `templates/page.html`."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,9 @@ from benchmarks.report._style import COLOURS
 
 HELD, FAILED = "What held", "What did not"
 UNDECIDED, LIMITS = "What this run cannot decide", "What this does not show"
-NEEDS_THREE = "needs at least three networks"
+# Why a claim's number has no interval.
+NEEDS_THREE = "needs at least three pairs, of three networks or more"
+NOT_FINITE = "no finite value"
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -91,13 +94,14 @@ def render(page: Page, result: Any = None) -> str:
 
 
 def measured(claim: Any) -> tuple[Interval, str, str, str]:
-    """A claim's number, its unit, the bound as text, and the verdict."""
+    """A claim's number, its unit, the bound, and the verdict or why there is none."""
     scale, unit, low, high = next(
         unit for part, unit in TEXTS["units"].items() if part in claim.measure
     )
     found = interval(claim, scale, low, high)
     bound = with_unit(f"{scale * claim.bound:g}", unit)
-    verdict = claim.verdict if found.known else NEEDS_THREE
+    missing = NEEDS_THREE if math.isfinite(found.mean) else NOT_FINITE
+    verdict = claim.verdict if found.known else missing
     return found, unit, f"{claim.side} {bound}", verdict
 
 
@@ -109,7 +113,7 @@ def judged(claims: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
         for claim in rows:
             number, unit, bound, verdict = measured(claim)
             text = "moot" if verdict == "moot" else number.text(unit)
-            text += f"; {verdict}" * (verdict == NEEDS_THREE)
+            text += f"; {verdict}" * (not number.known)
             row = found[headings.get(verdict, UNDECIDED)]
             said = row.setdefault((claim.claim, claim.measure, bound), [])
             said.append(text + f" at {where}" * bool(where))

@@ -381,6 +381,7 @@ def test_claims_are_in_one_unit_and_intervals_end_at_what_is_possible():
             "width 64": [
                 Claim("barrier, test error", (0.01, np.nan, np.nan), "undecided")
             ],
+            "width 128": [Claim("barrier, test error", (np.nan,) * 3, "undecided")],
         }
     )
     assert found[HELD] == found[FAILED] == []
@@ -388,6 +389,7 @@ def test_claims_are_in_one_unit_and_intervals_end_at_what_is_possible():
     text = sentence.replace("\xa0", " ")
     assert "50 points [0, 100] at width 32" in text
     assert f"1.00 points; {NEEDS_THREE} at width 64" in text
+    assert "– points; no finite value at width 128" in text
     assert "Bound: at most 2 points" in text
     number = interval(Claim("", (0.9, -1.2, 2.3), ""), 1, -1, 1)
     assert number == Interval(0.9, -1.0, 1.0)
