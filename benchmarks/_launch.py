@@ -79,6 +79,7 @@ class Bars(Progress):
 
     def __exit__(self, *_: Any) -> None:
         self._display.update(self._part, visible=False)
+        self._display.update(self._whole, visible=self._total > 0)
         self._display.stop()
 
     def expect(self, stages: int) -> None:

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,10 @@ from typing import Any
 import jax
 import msgspec
 
+from benchmarks._own_code import PACKAGES, code_files
 from benchmarks.data._load import Folder, places
 
 _LIBRARIES = ("jax", "jaxlib", "optax", "flax", "numpy", "jax-between")
-_PACKAGES = ("rllc", "combinability", "stitching", "benchmarks")
 # What presents numbers, and does not change them.
 _PRESENTATION = ("report", "speed", "plot.py", "runs.py", "results", "__main__.py")
 _PRESENTATION += ("_launch.py",)
@@ -55,22 +54,14 @@ def versions(config: Mapping[str, Any], directory: Folder = None) -> dict[str, s
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     found["source"] = _source_digest()
-    for name in _strings(config):
-        path = _own_path(name, directory, name in config.get("weights", ()))
-        if path is not None:
-            found[name] = _digest(path)
-    return found
+    names = list(_strings(config))
+    files = {n: _own_path(n, directory, n in config.get("weights", ())) for n in names}
+    files |= code_files(names)
+    return found | {name: _digest(path) for name, path in files.items() if path}
 
 
 def _own_path(name: str, directory: Folder, may_be_folder: bool) -> Path | None:
-    """The file or folder that an option names, by its path or an import path."""
-    module, colon, _ = name.partition(":")
-    if colon:
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            return None
-        return Path(spec.origin) if spec and spec.origin else None
+    """The file or folder that an option names."""
     for path in places(name, directory):
         # Not `path.is_file`, which raises for a long text that is no path.
         file = path.suffix and os.path.isfile(path)
@@ -104,7 +95,7 @@ def _strings(value: Any) -> Iterator[str]:
 def _source_digest() -> str:
     """Digest the code that numbers depend on, so that a changed one is not resumed."""
     root = Path(__file__).parent.parent
-    files = [path for name in _PACKAGES for path in (root / name).rglob("*.py")]
+    files = [path for name in PACKAGES for path in (root / name).rglob("*.py")]
     digest = hashlib.sha256()
     for path in sorted(files):
         place = path.relative_to(root)

@@ -12,6 +12,8 @@ import numpy as np
 import optax
 
 from benchmarks import data, models, weights
+from benchmarks._given import Given, given_dataset, given_methods, given_model
+from benchmarks.baselines import Method
 from benchmarks.changes import Change
 from benchmarks.data import Split
 from benchmarks.models import Network, network
@@ -74,16 +76,28 @@ def open_run(
     folder: Folder,
     progress: Progress | None,
     data_directory: Folder,
-) -> tuple[Run, data.Dataset]:
-    """Check what options name, open the run folder, and load the dataset."""
+    methods: Sequence[Method] = (),
+) -> tuple[Run, Callable[[], data.Dataset]]:
+    """Check what options name, and open the run folder; also return what loads data.
+
+    A dataset, model and methods that are given replace or add to those of the options.
+    """
     if dataset is None:
         data.check(config.dataset, data_directory)
     if model is None:
         models.check(config.model, config.model_options)
     if hasattr(config, "weights"):
         weights.check_files(config.weights, data_directory, config.weights_mapping)
-    here = Run(experiment, config, folder, progress, data_directory)
-    return here, dataset or data.load(config.dataset, data_directory)
+    load = functools.cache(lambda: dataset or data.load(config.dataset, data_directory))
+    given = Given() if dataset is None else given_dataset(dataset)
+    if model is not None:
+        task = configured_task(config, load(), model)
+        given |= given_model(task.network, task.example)
+    if methods:
+        task = configured_task(config, load(), model)
+        params = jax.eval_shape(task.init, jax.random.key(0))["params"]
+        given |= given_methods(config.methods, methods, params, config.steps)
+    return Run(experiment, config, folder, progress, data_directory, given), load
 
 
 def configured_task(

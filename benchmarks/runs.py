@@ -36,6 +36,7 @@ import jax
 import msgspec
 import numpy as np
 
+from benchmarks._given import Given
 from benchmarks._machine import Machine, machine, versions
 
 SCHEMA = 2
@@ -117,6 +118,7 @@ class Run:
         folder: the run folder; by default a temporary one.
         progress: informed of stages and their progress.
         data_directory: where files that the configuration names may lie.
+        given: objects that stand in place of what the configuration names.
 
     Raises:
         RunError: if the folder cannot be used: it holds something else, or a run with
@@ -142,12 +144,13 @@ class Run:
         folder: Folder = None,
         progress: Progress | None = None,
         data_directory: Folder = None,
+        given: Given | None = None,
     ):
         if folder is None:
             self._temporary = tempfile.TemporaryDirectory()
             folder = self._temporary.name
         self.folder = Path(folder)
-        self.header = header(experiment, config, data_directory)
+        self.header = header(experiment, config, data_directory, given)
         progress = progress or Progress()
         self.expect, self.advance = progress.expect, progress.advance
         self._progress = progress
@@ -169,6 +172,10 @@ class Run:
     def finished(self) -> bool:
         """Whether the result is written."""
         return (self.folder / "result.json").exists()
+
+    def result(self) -> Any:
+        """Return the result of a finished run."""
+        return read(self.folder)
 
     def checkpoint(self, name: str = "state") -> Path:
         """Return where the current stage may keep unfinished work.
@@ -240,17 +247,23 @@ class _Stage(msgspec.Struct):
     value: msgspec.Raw
 
 
-def header(experiment: str, config: Any, data_directory: Folder = None) -> Header:
+def header(
+    experiment: str,
+    config: Any,
+    data_directory: Folder = None,
+    given: Given | None = None,
+) -> Header:
     """Return the header of a run that starts now."""
+    given = given or Given()
     options = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    options = msgspec.json.decode(encode(options))
+    options = msgspec.json.decode(encode({**options, **given.options}))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Header(
         schema=SCHEMA,
         experiment=experiment,
         command=shlex.join(["python", *sys.orig_argv[1:]]),
         config=options,
-        versions=versions(options, data_directory),
+        versions=versions(options, data_directory) | dict(given.digests),
         machine=machine(),
         started=now,
     )

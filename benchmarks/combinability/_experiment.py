@@ -53,15 +53,17 @@ def run(
     """
     if not config.weights:
         _check_count("networks", config.networks)
-    here, dataset = open_run(
+    here, load = open_run(
         "combinability", config, dataset, model, folder, progress, data_directory
     )
+    if here.finished:
+        return here.result()
     widths = config.chosen_widths if model is None else (1,)
     here.expect(len(widths) * (8 + len(_studies.CELLS) + len(config.matchings)))
     found = {}
     with jax.default_matmul_precision(config.precision):
         for width in widths:
-            task = configured_task(config, dataset, model, width)
+            task = configured_task(config, load(), model, width)
             found[str(width)] = _run_width(config, here, task, width, data_directory)
     return here.finish(Result, widths=found)
 

@@ -77,21 +77,23 @@ def run(
         >>> run(config).methods["sgd"]["constant"].curves.steps
         [5, 10]
     """
-    compared = _methods(config, methods)
-    here, dataset = open_run(
-        "rllc", config, dataset, model, folder, progress, data_directory
+    own = [one if isinstance(one, Method) else own_method(one) for one in methods]
+    compared = _methods(config, own)
+    here, load = open_run(
+        "rllc", config, dataset, model, folder, progress, data_directory, own
     )
+    if here.finished:
+        return here.result()
     here.expect(STAGES * len(compared) + len(config.problems))
-    task = configured_task(config, dataset, model)
+    task = configured_task(config, load(), model)
     return here.finish(Result, **compare(config, here, task, compared))
 
 
-def _methods(config: Config, own: Sequence[Any]) -> list[Method]:
+def _methods(config: Config, own: Sequence[Method]) -> list[Method]:
     """The methods in the order of `METHODS`: laws are learned, then frozen."""
     found = [METHODS[name] for name in METHODS if name in config.methods]
-    paths = [name for name in config.methods if name not in METHODS]
-    more = [*paths, *own]
-    found += [one if isinstance(one, Method) else own_method(one) for one in more]
+    found += [own_method(name) for name in config.methods if name not in METHODS]
+    found += own
     names = [method.name for method in found]
     if len(set(names)) < len(names):
         raise ValueError(f"methods: expected different names, got {names}")

@@ -40,14 +40,16 @@ def run(
         progress: informed of stages.
         data_directory: where datasets are, and weights that are not found from here.
     """
-    here, dataset = open_run(
+    here, load = open_run(
         "stitching", config, dataset, model, folder, progress, data_directory
     )
+    if here.finished:
+        return here.result()
     with jax.default_matmul_precision(config.precision):
-        task = configured_task(config, dataset, model, config.width)
+        task = configured_task(config, load(), model, config.width)
         other = config.other
         if other is not None:
-            other = other, configured_task(other, dataset, None, other.width)
+            other = other, configured_task(other, load(), None, other.width)
         found = _run(config, here, task, other, data_directory)
     return here.finish(Result, **found)
 

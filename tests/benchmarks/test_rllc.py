@@ -156,6 +156,7 @@ def test_an_interrupted_comparison_continues_in_the_middle_of_its_stage(finished
 def test_a_comparison_that_is_computed_again_gives_the_same(finished, digits):
     result, _, folder = finished
     (folder / "stages" / "rllc_frozen_learned.measure.json").unlink()
+    (folder / "result.json").unlink()
     told = Told()
     again = run_rllc(CONFIG, dataset=digits, folder=folder, progress=told)
     assert told.computed == ["rllc_frozen_learned.measure"]
@@ -392,11 +393,21 @@ def test_your_own_data_model_and_optimizer_are_compared_in_one_command(
     assert "momentum" in capsys.readouterr().out
 
 
-def test_your_own_objects_are_compared_from_python(digits):
+def test_your_own_objects_are_compared_from_python(digits, tmp_path):
     config = dataclasses.replace(CONFIG, methods=("sgd",), problems=(), trials=1)
-    given = {"dataset": digits, "model": nn.Sequential([Flat(), nn.Dense(10)])}
-    found = run_rllc(config, methods=[optax.rmsprop, optax.adamax], **given)
+    mine = dataclasses.replace(digits, name="mine")
+    given = {"dataset": mine, "model": nn.Sequential([Flat(), nn.Dense(10)])}
+    deeper = nn.Sequential([Flat(), nn.Dense(20), nn.Dense(10)])
+    methods = [optax.rmsprop, optax.adamax]
+    found = run_rllc(config, methods=methods, folder=tmp_path, **given)
     assert list(found.methods) == ["sgd", "rmsprop", "adamax"]
+    assert found.config["methods"] == [*found.methods]
+    assert report.page(found).subtitle.startswith("mine, Sequential, ")
+    again = run_rllc(config, methods=methods, folder=tmp_path, **given)
+    assert runs.encode(again) == runs.encode(found)
+    for other in ({"dataset": digits}, {"model": deeper}, {"methods": methods[:1]}):
+        with pytest.raises(runs.RunError, match="belongs to another run"):
+            run_rllc(config, **{"methods": methods, **given, **other}, folder=tmp_path)
 
 
 def own_law(learning_rate):

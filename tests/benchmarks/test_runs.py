@@ -13,10 +13,16 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import linen as nn
+from flax import nnx
 from jaxtyping import Float64
 
-from benchmarks import runs
+from benchmarks import data, runs
+from benchmarks.baselines import own_method
+from benchmarks.configs.rllc import Config as RllcConfig
+from benchmarks.networks import open_run
 from benchmarks.runs import Number, Record, Result, Run, RunError, default_folder, read
 
 RESULTS = Path(runs.__file__).parent / "results"
@@ -150,6 +156,100 @@ def test_files_and_code_that_options_name_count_as_versions(tmp_path):
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {str(path)}
     assert own.methods[0] in before
+
+
+def test_code_that_named_code_imports_counts_as_versions(tmp_path, monkeypatch):
+    files = {
+        "own_main.py": "import own_package.part, optax\nfrom own_constant import RATE",
+        "own_package/__init__.py": "",
+        "own_package/part.py": "from . import sibling",
+        "own_package/sibling.py": "",
+        "own_constant.py": "RATE = 1",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+
+    def versions():
+        asked = dataclasses.make_dataclass("Own", [("model", str)])("own_main:optax")
+        return runs.header("rllc", asked).versions
+
+    before = versions()
+    kept = before.keys() - {"optax", "own_main:optax"}
+    assert not [name for name in kept if "optax" in name or "benchmarks" in name]
+    for name in files:
+        (tmp_path / name).write_text(files[name] + "\n# changed\n")
+        after = versions()
+        assert sum(before[key] != value for key, value in after.items()) == 1, name
+        before = after
+
+
+DIGITS = data.load("digits")
+
+
+def scaled(factor):
+    return nn.Sequential([lambda x: factor * x.reshape(len(x), -1), nn.Dense(10)])
+
+
+def activated(activation):
+    return nn.Sequential([lambda x: x.reshape(len(x), -1), nn.Dense(10), activation])
+
+
+class Given(nnx.Module):
+    def __init__(self, factor, rngs):
+        self.factor, self.dense = factor, nnx.Linear(64, 10, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dense(self.factor * x.reshape(len(x), -1))
+
+
+def nnx_scaled(factor):
+    return lambda rngs: Given(factor, rngs)
+
+
+def decaying(decay, high=1.0):
+    def momentum(learning_rate):
+        return optax.sgd(learning_rate, decay)
+
+    momentum.space = {"learning_rate": (0.1, high)}
+    return own_method(momentum)
+
+
+def with_inputs(change):
+    train = DIGITS.train._replace(inputs=change(DIGITS.train.inputs))
+    return dataclasses.replace(DIGITS, train=train)
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "one", "other"),
+    [
+        ("dataset", with_inputs, lambda x: x, lambda x: x + 1e-6),
+        ("dataset", with_inputs, lambda x: x, lambda x: x[::-1]),
+        ("model", scaled, 1.0, 2.0),
+        ("model", scaled, np.ones((1, 64)), np.eye(1, 64)),
+        ("model", activated, nn.relu, nn.elu),
+        ("model", nnx_scaled, 1.0, 2.0),
+        ("methods", lambda decay: [decaying(decay)], 0.9, 0.8),
+        ("methods", lambda high: [decaying(0.9, high)], 1.0, 2.0),
+    ],
+)
+def test_objects_from_python_are_told_apart_by_what_they_do(kind, make, one, other):
+    def header(value):
+        given = {"dataset": DIGITS, "model": scaled(1.0), "methods": ()}
+        given[kind] = make(value)
+        own = given["dataset"], given["model"], None, None, None, given["methods"]
+        return open_run("rllc", RllcConfig(), *own)[0].header
+
+    first, again, changed = map(header, (one, one, other))
+    assert first.config == again.config == changed.config
+    assert first.config["model"] != "mlp"
+    assert first.versions == again.versions
+    names = [n for n in first.versions if first.versions[n] != changed.versions[n]]
+    assert len(names) == 1
+    assert names[0].startswith(kind.rstrip("s") + " ")
 
 
 def test_files_in_the_data_folder_count_as_versions(tmp_path):

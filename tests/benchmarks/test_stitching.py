@@ -93,6 +93,7 @@ def test_finished_stages_are_not_computed_again(run, found):
     # Training, networks, three pairs at a layer and by indices, cross and audit; of the
     # other kind training, and two networks in both directions.
     assert len(stages) == 1 + 1 + 3 * (1 + 1) + 1 + 1 + (1 + 2 * 2)
+    (run / "result.json").unlink()
     again = read_again(experiment.run(SMALL, folder=run))
     assert again["claims"] == found["claims"]
     assert again["stitches"] == found["stitches"]
