@@ -161,7 +161,11 @@ def _experiment(name: str, arguments: Sequence[str]) -> None:
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
     groups = [vars(getattr(found, group)) for group in _GROUPS]
-    config = Config(**dict(collections.ChainMap(*groups)))
+    options = dict(collections.ChainMap(*groups))
+    if found.quick:
+        small = Config.quick_by_model.get(options["model"], {})
+        options |= {name: x for name, x in small.items() if options[name] is None}
+    config = Config(**options)
     package = importlib.import_module(f"benchmarks.{name}")
     _show(package.run, name, config, found.out, data_directory=found.data)
 

@@ -112,7 +112,10 @@ class Options:
     precision: Precision = "default"
     dtype: Dtype = "float32"
 
-    quick: ClassVar[dict[str, Any]] = {}  # what `--quick` has in place of the defaults
+    # What `--quick` has in place of the defaults: of all models, and of some where an
+    # option is None.
+    quick: ClassVar[dict[str, Any]] = {}
+    quick_by_model: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def check(self, models: Iterable[str]) -> None:
         """Raise if a name is not known; `models` are the known models."""

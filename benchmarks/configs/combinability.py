@@ -77,7 +77,6 @@ class Config(NetworkOptions):
     resolution: int = 17
 
     quick: ClassVar[dict[str, Any]] = {
-        "widths": (64,),
         "networks": 3,
         "steps": 300,
         "rows": 200,
@@ -88,6 +87,7 @@ class Config(NetworkOptions):
         "fractions": (0.0, 0.2, 1.0),
         "resolution": 7,
     }
+    quick_by_model: ClassVar[dict[str, dict[str, Any]]] = {"mlp": {"widths": (64,)}}
 
     def __post_init__(self):
         self.check(WIDTHS)

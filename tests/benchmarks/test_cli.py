@@ -7,11 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
+import benchmarks.__main__ as command_line
 from benchmarks import report, training
 from benchmarks.__main__ import COMMANDS, SPEED, main
+from benchmarks.configs import combinability, rllc, stitching
 from benchmarks.rllc import _experiment
 from benchmarks.runs import read_result
 
@@ -150,6 +153,40 @@ def test_every_option_has_a_text_of_its_own(experiment, capsys):
         assert f"--{field.name.replace('_', '-')} " in text
         if "_" in field.name:  # such names do not occur in prose
             assert f"{field.name}: " not in text
+
+
+def asked(monkeypatch, arguments):
+    """The configuration that a command would run."""
+    found = []
+    monkeypatch.setattr(
+        command_line, "_show", lambda *given, **_: found.append(given[2])
+    )
+    assert main(arguments) == 0
+    return found[0]
+
+
+MODELS = {
+    "rllc": get_args(rllc.Model),
+    "combinability": tuple(combinability.WIDTHS),
+    "stitching": tuple(stitching.LAYERS),
+}
+
+
+@pytest.mark.parametrize("experiment", MODELS)
+def test_small_defaults_suit_every_model(experiment, monkeypatch):
+    for model in (*MODELS[experiment], "mine:Net"):
+        options = [experiment, "--quick", "--model", model]
+        config = asked(monkeypatch, options)
+        assert config.model == model
+        if experiment == "combinability":
+            usual = combinability.WIDTHS.get(model, (1,))
+            assert max(config.chosen_widths) <= max(usual)
+            assert len(config.chosen_widths) == 1
+
+
+def test_a_width_that_is_given_is_kept_with_small_defaults(monkeypatch):
+    options = ["combinability", "--quick", "--model", "mlp", "--widths", "3"]
+    assert asked(monkeypatch, options).chosen_widths == (3,)
 
 
 def test_an_unknown_option_is_a_usage_error(capsys):
