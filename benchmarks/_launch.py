@@ -101,6 +101,9 @@ class Bars(Progress):
         self._display.update(self._whole, completed=self._finished)
         self._estimate(0.0)
 
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
     def _estimate(self, part: float) -> None:
         """Show what is left if the other stages take as long as those computed here."""
         computed, left = self._computed + part, self._total - self._finished - part

@@ -132,15 +132,15 @@ def trained_networks(
         weights.save_networks(path, variables)
         return scores
 
-    scores = here.stage(stage, train)
+    read = functools.partial(weights.load_all, path, task.network, task.example)
+    scores = here.stage(stage, train, check=read)
     lost = scores["test_loss"].count(None)
     if lost:
         raise ValueError(
             f"training diverged: {lost} of {networks} networks have no finite loss; "
             "choose a lower learning rate and another run folder"
         )
-    found = weights.load_all(path, task.network, task.example)
-    return [jax.tree.map(jnp.asarray, variables) for variables in found], scores
+    return [jax.tree.map(jnp.asarray, variables) for variables in read()], scores
 
 
 # Training and scoring.

@@ -105,6 +105,9 @@ class Progress:
     def end(self, stage: str, seconds: float, stored: bool) -> None:
         """Called after a stage; `stored` if it was finished by an earlier process."""
 
+    def note(self, text: str) -> None:
+        """Called with a sentence for the user."""
+
 
 class Run:
     """A run folder.
@@ -184,7 +187,13 @@ class Run:
         """
         return self.folder / "checkpoints" / self._current / name
 
-    def stage(self, name: str, compute: Callable[[], Any], type: Any = Any) -> Any:
+    def stage(
+        self,
+        name: str,
+        compute: Callable[[], Any],
+        type: Any = Any,
+        check: Callable[[], Any] | None = None,
+    ) -> Any:
         """Return the value of a stage as it is stored; compute it if it is not.
 
         Args:
@@ -194,11 +203,19 @@ class Run:
                 stages.
             type: what the stored JSON is read as; by default plain JSON, in which
                 arrays and tuples are lists and numbers that are not finite are None.
+            check: raises a ValueError if a file that the stage has written is missing
+                or damaged; the stage is then computed again.
         """
         path = self.folder / "stages" / f"{name}.json"
         self._current = name
         self._progress.begin(name)
         stored = path.exists()
+        if stored and check is not None:
+            try:
+                check()
+            except ValueError as error:
+                stored = False
+                self._progress.note(f"{error}; computing {name} again")
         if not stored:
             self._create()
             start = time.perf_counter()

@@ -1,12 +1,13 @@
 """The experiments on combinability: what they compute, keep, claim and draw."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import data, intervals, report
+from benchmarks import data, intervals, report, runs
 from benchmarks.combinability import (
     Config,
     _matchings,
@@ -20,6 +21,7 @@ from benchmarks.combinability import (
 )
 from benchmarks.combinability._experiment import claims
 from benchmarks.intervals import over_networks
+from benchmarks.networks import configured_task, trained_networks
 from benchmarks.runs import encode
 from benchmarks.weights import WeightsError
 from combinability import permutations
@@ -61,6 +63,48 @@ def test_finished_stages_are_not_computed_again(outcome, cells, monkeypatch):
     stages = {path: path.stat().st_mtime for path in folder.glob("stages/*")}
     assert encode(run(SMALL, folder=folder)) == encode(found)
     assert {path: path.stat().st_mtime for path in folder.glob("stages/*")} == stages
+
+
+class Notes(runs.Progress):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other bytes", "other arrays"])
+def test_trained_networks_that_cannot_be_read_are_trained_again(damage, tmp_path):
+    task, notes = configured_task(SMALL, data.load("digits"), width=4), Notes()
+    options = {"steps": 4, "batch_size": 8, "learning_rate": 1e-3, "rows": 8}
+
+    def trained():
+        here = runs.Run("combinability", SMALL, tmp_path, notes)
+        return trained_networks(here, "train", "trained.npz", task, 2, **options)
+
+    first, path = trained(), tmp_path / "networks" / "trained.npz"
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "other arrays":
+        np.savez(path, one=np.zeros(3))
+    else:
+        path.write_bytes(content[:99] if damage == "cut" else b"?" * len(content))
+    again = trained()
+    jax.tree.map(np.testing.assert_array_equal, again, first)
+    assert path.read_bytes() == content
+    (note,) = notes.notes
+    assert str(path) in note
+    assert note.endswith("; computing train again")
+    assert "\n" not in note
+
+
+def test_a_finished_run_needs_neither_data_nor_networks(outcome, monkeypatch):
+    found, folder = outcome
+    shutil.move(folder / "networks", folder / "moved")
+    monkeypatch.setattr(data, "load", None)
+    assert encode(run(SMALL, folder=folder)) == encode(found)
+    shutil.move(folder / "moved", folder / "networks")
 
 
 def test_given_networks_are_combined_as_those_that_were_trained(
