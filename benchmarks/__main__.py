@@ -8,10 +8,13 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import logging
+import os
 import re
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -109,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         if not _is_for_the_user(error):
             raise
-        _say(f"error: {_with_options(str(error))}")
+        _say(f"error: {_with_option(str(error), command, rest)}")
         return _USER_ERROR
     return _OK
 
@@ -225,7 +228,8 @@ def _report(
 
     Args:
         folders: run folders, each of which holds result.json.
-        out: folder for comparison.html; by default the first run's.
+        out: folder for the page and figures, where a run's cannot be written, say; by
+            default the first run's.
         format: file formats of the figures.
     """
     from rich.console import Console
@@ -269,11 +273,17 @@ def _unknown(what: str, name: str, known: Mapping[str, Any]) -> int:
     return _USER_ERROR
 
 
-def _with_options(message: str) -> str:
+def _with_option(message: str, command: str, rest: Sequence[str]) -> str:
     """A message that begins with an option's name in code, as users know it."""
-    name, colon, rest = message.partition(":")
-    if colon and re.fullmatch(r"[a-z]+(_[a-z]+)*", name):
-        return f"--{name.replace('_', '-')}:{rest}"
+    kinds: Any = ()
+    if command in EXPERIMENTS:
+        kinds = [importlib.import_module(f"benchmarks.configs.{command}").Config]
+    elif command == "speed":
+        kinds = [importlib.import_module("benchmarks.configs.speed").CONFIGS[rest[0]]]
+    names = [field.name for kind in kinds for field in dataclasses.fields(kind)]
+    name, colon, after = message.partition(":")
+    if colon and name in [*names, "out", "data"]:
+        return f"--{name.replace('_', '-')}:{after}"
     return message
 
 
@@ -290,5 +300,22 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def _script() -> int:
+    """Run the process's command; where nobody reads what it prints, end quietly."""
+    try:
+        try:
+            code = main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _OK
+    if code == _USER_ERROR:
+        # Of a damaged checkpoint Orbax would list the errors of every array.
+        logging.disable()
+        warnings.simplefilter("ignore")
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_script())

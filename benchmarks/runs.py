@@ -19,6 +19,7 @@ that is not finite is null; in the structs it is NaN.
 
 import dataclasses
 import datetime
+import errno
 import hashlib
 import importlib
 import json
@@ -337,10 +338,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror}; make room and repeat the command, "
-            "which continues from here, or name another folder with --out"
-        ) from error
+        advice = "name another folder with --out"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"make room and repeat the command, which continues, or {advice}"
+        raise RunError(f"cannot write {path}: {error.strerror}; {advice}") from error
 
 
 def encode(value: Any) -> bytes:

@@ -19,6 +19,7 @@ cores by themselves.
 import functools
 import hashlib
 import os
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -436,9 +437,10 @@ class _Store:
             args = self._args.StandardRestore(template)
             found = self._manager.restore(step, args=args)
         except Exception as error:  # Orbax raises many kinds
+            cause = textwrap.shorten(str(error).partition("\n")[0], 100)
             raise CheckpointError(
                 f"checkpoint: {self._folder} is damaged or belongs to another network "
-                f"or optimizer ({str(error).splitlines()[0]}); {advice}"
+                f"or optimizer ({cause}); {advice}"
             ) from error
         if not np.array_equal(found["asked"], self._asked):
             raise CheckpointError(

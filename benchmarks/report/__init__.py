@@ -84,11 +84,11 @@ def write(
 
     Args:
         *folders: run folders that hold `result.json`, of one experiment.
-        out: the folder for `comparison.html`; by default the first run's.
+        out: the folder for the page and figures; by default the first run's.
         formats: of the figures as files: "png", "svg", "pdf".
 
     Returns:
-        The path of `report.html` in the run's folder, or of `comparison.html`.
+        The path of the page, `report.html` or `comparison.html`.
 
     Raises:
         RunError: if there is no result, it is damaged or has no page, runs cannot be
@@ -96,8 +96,7 @@ def write(
     """
     result = read(folders[0]) if len(folders) == 1 else None
     found = page(result) if result else compare(folders)
-    path = Path((None if result else out) or folders[0])
-    path = path / ("report.html" if result else "comparison.html")
+    path = Path(out or folders[0]) / ("report.html" if result else "comparison.html")
     for figure in found.figures:
         name = figure.name if result else f"comparison_{figure.name}"
         for format in formats:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -52,6 +53,18 @@ def test_report_draws_again_without_running(finished, tmp_path, monkeypatch, cap
     assert page == (finished / "report.html").read_text()
 
 
+def test_a_run_is_drawn_into_the_folder_that_is_asked_for(
+    finished, tmp_path, monkeypatch
+):
+    run, shown = tmp_path / "run", tmp_path / "shown"
+    run.mkdir()
+    shutil.copy(finished / "result.json", run)
+    monkeypatch.setattr(report, "draw", lambda figure, format: b"")
+    assert main(["report", str(run), "--out", str(shown)]) == 0
+    assert [path.name for path in run.iterdir()] == ["result.json"]
+    assert {"report.html", "learning_curves.png"} <= {p.name for p in shown.iterdir()}
+
+
 def test_the_same_command_shows_a_finished_run_again(finished, monkeypatch, capsys):
     monkeypatch.setattr(_experiment, "train", None)
     monkeypatch.setattr(report, "write", lambda folder: None)
@@ -84,6 +97,16 @@ def test_ctrl_c_in_a_training_leaves_a_run_that_ends_the_same(
     assert "Traceback" not in said
     assert [path.name for path in (run / "stages").iterdir()] == ["sgd.tune.json"]
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["sgd.measure"]
+
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run, damaged)
+    for path in damaged.glob("checkpoints/**/d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert main([*TINY, "--out", str(damaged)]) == 2
+    (said,) = [x for x in capsys.readouterr().err.splitlines() if "error" in x]
+    assert said.startswith(f"error: checkpoint: {damaged}")
+    assert len(said) < 300 + len(str(damaged))
+    assert said.endswith("delete it to start again, or name another")
 
     def remember(store, like):
         restored.append(store._manager.latest_step())
@@ -194,6 +217,17 @@ def test_an_unknown_option_is_a_usage_error(capsys):
         main(["tour", "--fast"])
     assert stopped.value.code == 2
     assert "--fast" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["report", "--help"]])
+def test_a_command_whose_output_nobody_reads_ends_quietly(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert ended.stderr == ""
+    assert ended.returncode in (0, 1)
 
 
 def test_no_help_waits_for_jax():

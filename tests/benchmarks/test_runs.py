@@ -298,6 +298,18 @@ def test_a_read_only_folder_is_named(tmp_path):
         Run("rllc", CONFIG, tmp_path / "run").stage("one", lambda: 1)
 
 
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EIO])
+def test_room_is_advised_only_where_there_is_none(code, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(RunError, match="name another folder with --out") as raised:
+        Run("rllc", CONFIG, tmp_path).stage("one", lambda: 1)
+    assert os.strerror(code) in str(raised.value)
+    assert "make room" not in str(raised.value)
+
+
 def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, monkeypatch):
     run = Run("rllc", CONFIG, tmp_path)
     run.stage("zero", lambda: 0)
