@@ -92,7 +92,8 @@ def _wrong_values(name: str, values: np.ndarray, counted: bool) -> str | None:
     if counted:
         what, valid = "integers from 0 to 2³¹ − 1", (values >= 0) & (values < 2**31)
     else:
-        what, valid = "finite float32", np.abs(values) <= np.finfo(np.float32).max
+        what = "finite float32 values"
+        valid = np.abs(values) <= np.finfo(np.float32).max
     if valid.all():
         return None
     place = tuple(np.argwhere(~valid)[0])
