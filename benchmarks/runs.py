@@ -126,7 +126,7 @@ class Run:
 
     Raises:
         RunError: if the folder cannot be used: it holds something else, or a run with
-            another configuration, other versions or another device.
+            another configuration, other versions or other devices.
 
     Example:
         >>> import dataclasses, tempfile
@@ -288,9 +288,10 @@ def header(
 
 
 def default_folder(experiment: str, config: Any, data_directory: Folder = None) -> Path:
-    """Return `runs/EXPERIMENT-DIGEST`; options, versions and device give the digest."""
+    """Return `runs/EXPERIMENT-DIGEST`; options, versions, devices give the digest."""
     asked = header(experiment, config, data_directory)
-    parts = [experiment, asked.config, asked.versions, asked.machine.device]
+    devices = asked.machine.device, asked.machine.devices
+    parts = [experiment, asked.config, asked.versions, *devices]
     question = json.dumps(parts, sort_keys=True)
     digest = hashlib.sha256(question.encode()).hexdigest()[:8]
     return Path("runs") / f"{experiment.replace(' ', '-')}-{digest}"
@@ -395,7 +396,13 @@ def _check_same(folder: Path, stored: Header, asked: Header) -> None:
         changes = [f"it is a run of {stored.experiment}, not of {asked.experiment}"]
     else:
         there, here = (
-            {"schema": one.schema, "device": one.machine.device, **one.config}
+            {
+                "schema": one.schema,
+                "device": one.machine.device,
+                # How samples are shared changes how their values are rounded.
+                "number of devices": one.machine.devices,
+                **one.config,
+            }
             | {f"version of {name}": value for name, value in one.versions.items()}
             for one in (stored, asked)
         )

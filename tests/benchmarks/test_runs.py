@@ -12,6 +12,7 @@ import types
 from pathlib import Path
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import optax
 import pytest
@@ -138,6 +139,20 @@ def test_other_versions_are_not_mixed_into_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "versions", lambda *named: versions(*named) | other)
     with pytest.raises(RunError, match=r"version of jax was '.*', now '99.0'"):
         Run("rllc", CONFIG, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"devices": 99}, {"device": "TPU v99"}])
+def test_other_devices_are_not_mixed_into_a_run(change, tmp_path, monkeypatch):
+    Run("rllc", CONFIG, tmp_path).stage("one", lambda: 1)
+    usual, there = default_folder("rllc", CONFIG), runs.machine()
+    other = msgspec.structs.replace(there, **change)
+    monkeypatch.setattr(runs, "machine", lambda: other)
+    with pytest.raises(RunError, match=r"devices? was .*, now '?(TPU v)?99"):
+        Run("rllc", CONFIG, tmp_path)
+    assert default_folder("rllc", CONFIG) != usual
+    unrelated = msgspec.structs.replace(there, cores=99, cpu="another")
+    monkeypatch.setattr(runs, "machine", lambda: unrelated)
+    assert Run("rllc", CONFIG, tmp_path).stage("one", lambda: 2) == 1
 
 
 def test_files_and_code_that_options_name_count_as_versions(tmp_path):
