@@ -67,7 +67,7 @@ def evaluate(
 
     Sample i depends on the key and on i only: not on `samples`, `batch_size`, devices,
     or an interruption. Its coefficients are the same in every bit, the metric's values
-    up to rounding, and in every bit where `batch_size` is the same.
+    up to rounding, and in every bit where `batch_size` and `devices` are the same.
 
     All samples are one program, `jax.jit` of `jax.lax.map`. As with `jax.jit`, a call
     with the same metric, an equal distribution and the same shapes and dtypes does not
