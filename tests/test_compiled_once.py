@@ -46,6 +46,11 @@ def network(variables, x):
     return jnp.tanh(x @ variables["in"]) @ variables["out"]
 
 
+jitted = jax.jit(network)
+TWIN = nn.Dense(2)
+SVCCA = functools.partial(stitching.similarity.svcca, share=0.8)
+
+
 def loss_on(variables, x):
     return ((network(variables, x) - Y) ** 2).mean()
 
@@ -100,6 +105,16 @@ CALLS = {
     "semi-matching": lambda: stitching.semi_matching(moments(), by="correlation"),
     "sparse": lambda: stitching.sparse(moments(), 0.1),
     "R²": lambda: stitching.r_squared(stitching.Fit(jnp.eye(3, 4), Y[0]), moments()),
+    "batches of a Linen module": lambda: stitching.in_batches(
+        TWIN.apply, TWIN.init(KEY, X), X
+    ),
+    "batches of an NNX module": lambda: stitching.in_batches(
+        NormalisedTwin(nnx.Rngs(0)).hidden, X
+    ),
+    "batches of a jitted function": lambda: stitching.in_batches(jitted, A, X),
+    "an interval": lambda: stitching.similarity.bootstrap(
+        SVCCA, X, Y, key=KEY, draws=2
+    ),
     "controls": lambda: report.controls(fitted, (X, X), (Y, Y), key=KEY),
     "mahalanobis": lambda: report.mahalanobis(Y, stitching.moments(Y, Y)),
     "an affine layer": lambda: applied(layers.Affine(4)),

@@ -99,23 +99,6 @@ def described(module: Any, method: Method) -> tuple[Any, Method]:
     return Structure(graph, tree, leaves), method
 
 
-class Static:
-    """A static argument of `jax.jit`, whose parts need not be hashable."""
-
-    def __init__(self, *parts: Any):
-        self.parts = parts
-        self._hash = hash(repr(parts))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: Any) -> bool:
-        try:
-            return isinstance(other, Static) and self.parts == other.parts
-        except ValueError:  # Arrays are equal to nothing.
-            return False
-
-
 def _function(module: Any, method: Method) -> Callable[..., Any]:
     """The method as a function of the module, whichever copy of it."""
     if isinstance(method, str):

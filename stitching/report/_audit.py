@@ -33,7 +33,7 @@ from stitching.report._measures import (
     r_squared,
     regression_measures,
 )
-from stitching.training._batches import count, in_batches
+from stitching.training._batches import count, front_in_batches, in_batches
 from stitching.training._stitched import Stitched, check_stitched, stitch
 from stitching.training._train import train as train_layer
 
@@ -209,8 +209,7 @@ def audit(
         )
 
     def front(cut, variables):
-        apply = functools.partial(in_batches, cut.front, batch_size=batch_size)
-        return tuple(apply(variables, each) for each in x)
+        return tuple(front_in_batches(cut, variables, each, batch_size) for each in x)
 
     back_of = _Back(stitched, pick)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from stitching._compiled import compiled, is_fixed
 from stitching.similarity._samples import Activation, pair
 
 Index = Callable[[Array, Array], Any]
@@ -59,7 +60,8 @@ def bootstrap(
     nearest neighbours and correlate features.
 
     Args:
-        index: from two activations to a number, or an array.
+        index: from two activations to a number, or an array. One of your own is
+            compiled anew in each call, as it may read something that has changed.
         x, y: (n, p) and (n, q), n at least 6. Samples that are not independent, such as
             positions of one image, make the interval too narrow.
         key: of the random halves.
@@ -140,7 +142,7 @@ def permutation_test(
     test is exact for every index and any number of samples.
 
     Args:
-        index: from two activations to a number.
+        index: from two activations to a number, as for `bootstrap`.
         x, y: (n, p) and (n, q). Samples must be exchangeable: images, not positions.
         key: of the permutations.
         permutations: their number.
@@ -188,15 +190,15 @@ def _values(
 ) -> Array:
     """The index of each choice of rows."""
     rows_x = jnp.broadcast_to(rows_x, rows_y.shape)
+    compute = compiled(_each, index, batch_size, kept=is_fixed(index))
     try:
-        return _compiled(index, batch_size, x, y, rows_x, rows_y)
+        return compute(x, y, rows_x, rows_y)
     except TypeError:  # It needs values, as assignments on the host do.
         pairs = zip(rows_x, rows_y, strict=True)
         return jnp.stack([jnp.asarray(index(x[i], y[j])) for i, j in pairs])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _compiled(
+def _each(
     index: Index, batch_size: int, x: Array, y: Array, rows_x: Array, rows_y: Array
 ) -> Array:
     def one(rows):

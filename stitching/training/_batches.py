@@ -2,10 +2,15 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import PyTree
+
+from stitching._compiled import Static, compiled, is_fixed
+from stitching.cutting import Cut
 
 
 def in_batches(
@@ -17,8 +22,10 @@ def in_batches(
     the same size: the last one overlaps the one before if it has to.
 
     Args:
-        function: of the arguments, for instance `model.apply`, `cut.front`, or the
-            `apply` of a stitched network. Compiled once per function object.
+        function: of the arguments: `model.apply`, `cut.front`, the `apply` of a
+            stitched network, or an NNX module or one of its methods, all of which are
+            compiled once; one from `jax.jit`; or any other, which is compiled anew in
+            each call, as it may read something that has changed.
         *arguments: of the function; the last one is x, a tree of arrays (samples, ...).
         batch_size: samples per batch.
 
@@ -27,7 +34,8 @@ def in_batches(
 
     Raises:
         ValueError: if x has no samples or arrays of different lengths, the batch size
-            is not positive, or the results do not have one row per sample.
+            is not positive, the results do not have one row per sample, or an NNX
+            module changes its state.
 
     Example:
         >>> import jax.numpy as jnp, stitching
@@ -35,6 +43,21 @@ def in_batches(
         >>> stitching.in_batches(jnp.multiply, 2.0, x, batch_size=2)[-1].tolist()
         [16.0, 18.0]
     """
+    return _joined(_compiled(function), *arguments, batch_size=batch_size)
+
+
+def front_in_batches(
+    cut: Cut, variables: PyTree, x: PyTree, batch_size: int = 512
+) -> PyTree[jax.Array]:
+    """Apply the front of a cut batch by batch; equal cuts share compilations."""
+    run = compiled(cut.front, kept=True)
+    return _joined(run, variables, x, batch_size=batch_size)
+
+
+def _joined(
+    run: Callable[..., PyTree], *arguments: PyTree, batch_size: int
+) -> PyTree[jax.Array]:
+    """Apply a compiled function batch by batch."""
     *fixed, x = arguments
     samples = count("x", x)
     if batch_size < 1:
@@ -44,14 +67,40 @@ def in_batches(
     for start in range(0, samples, size):
         start = min(start, samples - size)
         batch = jax.tree.map(lambda leaf: leaf[start : start + size], x)  # noqa: B023
-        if result is None:
-            result = _room(function, samples, size, *fixed, batch)
-        result = _put(function, result, start, *fixed, batch)
+        part = run(*fixed, batch)
+        result = _room(part, samples, size) if result is None else result
+        result = _put(result, part, start)
     return result
 
 
-def _room(function, samples: int, size: int, *arguments) -> PyTree[jax.Array]:
-    """An empty array for all results."""
+def _compiled(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    module = getattr(function, "__self__", function)
+    if isinstance(module, nnx.Module):
+        method = getattr(function, "__func__", type(module).__call__)
+        graph, state = nnx.split(module)
+        call = compiled(_call, Static(graph, method), kept=True)
+        return functools.partial(call, state)
+    if isinstance(function, jax.stages.Wrapped):
+        return function
+    return compiled(function, kept=is_fixed(function))
+
+
+def _call(static: Static, state: nnx.State, *arguments: PyTree) -> PyTree:
+    """The result of a method of an NNX module."""
+    graph, method = static.parts
+    before, module = jax.tree.leaves(state), nnx.merge(graph, state)
+    result = method(module, *arguments)
+    after = jax.tree.leaves(nnx.state(module))
+    if list(map(id, before)) != list(map(id, after)):
+        raise ValueError(
+            "function: expected an NNX module that does not change its state, got a "
+            f"{type(module).__name__} that does; call its `eval()` first"
+        )
+    return result
+
+
+def _room(part: PyTree, samples: int, size: int) -> PyTree[jax.Array]:
+    """An empty array for all results, from those of a batch."""
 
     def empty(leaf):
         if leaf.shape[:1] != (size,):
@@ -61,20 +110,15 @@ def _room(function, samples: int, size: int, *arguments) -> PyTree[jax.Array]:
             )
         return jnp.zeros((samples, *leaf.shape[1:]), leaf.dtype)
 
-    return jax.tree.map(empty, _apply.eval_shape(function, *arguments))
+    return jax.tree.map(empty, part)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(function, *arguments):
-    return function(*arguments)
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _put(function, result, start, *arguments):
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(result: PyTree, part: PyTree, start: Any) -> PyTree:
     def put(whole, part):
         return jax.lax.dynamic_update_slice_in_dim(whole, part, start, axis=0)
 
-    return jax.tree.map(put, result, function(*arguments))
+    return jax.tree.map(put, result, part)
 
 
 def count(name: str, tree: PyTree) -> int:

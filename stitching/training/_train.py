@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from stitching.direct._fit import Fit
 from stitching.targets import Target
 from stitching.training import _step
-from stitching.training._batches import count, in_batches
+from stitching.training._batches import count, front_in_batches
 from stitching.training._checks import (
     alike,
     check_devices,
@@ -428,7 +428,7 @@ def _data(
 def _front(stitched, variables_1, x, activation, keep: bool) -> tuple[Any, Any, Any]:
     """What a step needs of network 1, of its activations, and of the samples."""
     if activation is None and keep:
-        activation = in_batches(stitched.cut_1.front, variables_1, x)
+        activation = front_in_batches(stitched.cut_1, variables_1, x)
     if activation is None:
         return variables_1, None, jax.tree.map(jnp.asarray, x)
     bottleneck = stitched.cut_2.is_bottleneck

@@ -11,7 +11,8 @@ from flax import nnx
 
 import stitching
 from stitching import _layer_moments, similarity
-from stitching.cutting._network import Static, described
+from stitching._compiled import Static
+from stitching.cutting._network import described
 from tests.stitching.networks import (
     Compact,
     NnxNetwork,

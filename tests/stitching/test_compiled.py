@@ -1,0 +1,98 @@
+"""What a user's function reads may change between calls."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import stitching
+from stitching import similarity
+
+KEY = jax.random.key(0)
+X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+NETWORK = nn.Sequential([nn.Dense(3), nn.relu, nn.Dense(3)])
+VARIABLES = NETWORK.init(KEY, X)
+
+
+def moments(**options):
+    given = NETWORK, VARIABLES
+    return stitching.layer_moments(*given, *given, [X], **options).cross
+
+
+CALLS = {
+    "in_batches": lambda scaled: stitching.in_batches(scaled, X, batch_size=8),
+    "bootstrap": lambda scaled: similarity.bootstrap(
+        scaled.index, X, X, key=KEY, draws=3
+    ),
+    "permutation_test": lambda scaled: similarity.permutation_test(
+        scaled.index, X, X, key=KEY, permutations=3
+    ),
+    "the view of layer_moments": lambda scaled: moments(view=scaled),
+    "the method of layer_moments": lambda scaled: moments(method=scaled.method),
+}
+
+
+class Scaled:
+    """Functions that read a factor."""
+
+    def __init__(self):
+        self.factor = 1.0
+        self.index = lambda x, y: (self.factor * x * y).sum()
+        self.method = lambda module, x: module(self.factor * x)
+
+    def __call__(self, x):
+        return self.factor * x
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_function_is_read_anew_in_each_call(name):
+    scaled, fresh = Scaled(), Scaled()
+    before = CALLS[name](scaled)
+    scaled.factor = fresh.factor = 3.0
+    after, wanted = CALLS[name](scaled), CALLS[name](fresh)
+    jax.tree.map(np.testing.assert_array_equal, after, wanted)
+    same = jax.tree.map(np.array_equal, after, before)
+    assert not all(jax.tree.leaves(same))
+
+
+class Twice(nnx.Module):
+    def __init__(self, seed):
+        self.layer = nnx.Linear(3, 2, rngs=nnx.Rngs(seed))
+        self.norm = nnx.BatchNorm(2, rngs=nnx.Rngs(seed))
+
+    def __call__(self, x):
+        return self.norm(self.layer(x))
+
+    def twice(self, x):
+        return 2 * self(x)
+
+
+@pytest.mark.parametrize("name", ["__call__", "twice"])
+def test_batches_of_an_nnx_module_are_those_of_its_present_state(name):
+    module = Twice(0)
+    module.eval()
+    for seed in range(2):
+        nnx.update(module, nnx.state(Twice(seed)))
+        function = module if name == "__call__" else module.twice
+        found = stitching.in_batches(function, X, batch_size=8)
+        np.testing.assert_allclose(found, function(X), rtol=1e-5, atol=1e-6)
+
+
+def test_an_nnx_module_that_changes_has_no_batches():
+    with pytest.raises(ValueError, match=r"function: .*Twice that does; .*eval\(\)"):
+        stitching.in_batches(Twice(0), X)
+
+
+def test_a_function_that_is_jitted_is_traced_once():
+    traces = []
+
+    @jax.jit
+    def function(x):
+        traces.append(x.shape)
+        return jnp.tanh(x)
+
+    for _ in range(2):
+        stitching.in_batches(function, X, batch_size=8)
+    assert traces == [(8, 3)]
