@@ -12,6 +12,9 @@ from jaxtyping import Array, Float
 from stitching._compiled import compiled, is_fixed
 from stitching.similarity._samples import Activation, pair
 
+# Values of equal samples in another order differ by at most 7 roundings of the largest.
+_ROUNDINGS = 32
+
 Index = Callable[[Array, Array], Any]
 
 
@@ -139,7 +142,8 @@ def permutation_test(
     """Test whether two activations are more similar than with shuffled samples.
 
     The null hypothesis is that the samples of x and y are independent. The level of the
-    test is exact for every index and any number of samples.
+    test is exact for every index and any number of samples: values that are equal up to
+    rounding, as those of class labels often are, count as equal.
 
     Args:
         index: from two activations to a number, as for `bootstrap`.
@@ -169,9 +173,25 @@ def permutation_test(
     _check_draws("permutations", permutations)
     value = jnp.asarray(index(x, y))
     order = _orders(key, len(x), permutations)
-    null = _values(index, x, y, jnp.arange(len(x))[None], order, batch_size)
-    extreme = null >= value if larger_is_similar else null <= value
+    same = jnp.arange(len(x))[None]
+    # The samples as they are go through the same program, and its rounding.
+    rows = jnp.concatenate([same.astype(order.dtype), order])
+    found = _values(index, x, y, same, rows, batch_size)
+    seen, null = found[0], found[1:]
+    extreme = null >= seen if larger_is_similar else null <= seen
+    extreme |= jnp.abs(null - seen) <= _rounding(seen, null)
     return PermutationTest(value, null, (1 + extreme.sum(axis=0)) / (1 + permutations))
+
+
+def _rounding(value: Array, null: Array) -> Array:
+    """What a value may differ by from null values that equal it.
+
+    A distance is the root of a number that is rounded: near 0 it is less exact.
+    """
+    share = _ROUNDINGS * jnp.finfo(jnp.result_type(null, float)).eps
+    scale = jnp.abs(null).max(axis=0)
+    near = jnp.maximum(jnp.abs(value), jnp.sqrt(share) * scale)
+    return share * scale * (scale / near)
 
 
 def _check_draws(name: str, number: Any) -> None:

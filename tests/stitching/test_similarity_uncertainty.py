@@ -1,6 +1,7 @@
 """Intervals cover, tests keep their level, null values are those of theory."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -68,6 +69,32 @@ def test_the_p_value_of_unrelated_activations_is_uniform():
     p = np.asarray(simulate(jax.random.split(KEY, 400)))
     for level in (0.1, 0.5):
         assert abs((p <= level).mean() - level) < 3 * np.sqrt(level / 400)
+
+
+@pytest.mark.parametrize(
+    "name", ["cka", "cca", "linear_regression", "procrustes", "rsa, Euclidean"]
+)
+def test_the_p_value_of_class_labels_is_that_of_counting(name):
+    """Every index of two labels follows from how many samples have them in common.
+
+    Many shuffles give the same value, but for rounding, which must not break ties.
+    """
+
+    def in_common(x, y):
+        return jnp.abs((x[:, 0] == y[:, 0]).sum() - 4)
+
+    rng = np.random.default_rng(0)
+    means_x, means_y = rng.normal(size=(2, 5)), rng.normal(size=(2, 4))
+    means_x[:, 0] = means_y[:, 0] = 0, 1
+    for seed in range(3):
+        labels = [rng.permutation(8) % 2 for _ in range(2)]
+        x, y = np.float32(means_x[labels[0]]), np.float32(means_y[labels[1]])
+        given = {"key": jax.random.key(seed), "permutations": 99}
+        found = similarity.permutation_test(
+            ALL[name], x, y, larger_is_similar=name not in DISTANCES, **given
+        )
+        counted = similarity.permutation_test(in_common, x, y, **given)
+        assert found.p_value == counted.p_value
 
 
 def test_null_values_are_those_of_theory():
