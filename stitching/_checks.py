@@ -1,5 +1,6 @@
 """Input validation that several parts of the library share."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,8 +52,9 @@ def nonnegative(name: str, value: Any, axes: int | None = 0) -> Array:
 
 def positive(name: str, value: Any) -> None:
     """Raise a ValueError unless a number is above 0 and finite, or traced."""
-    if not isinstance(value, Tracer) and not 0 < value < np.inf:
-        raise ValueError(f"{name}: expected a positive number, got {value}")
+    with eager(value):
+        if not isinstance(value, Tracer) and not 0 < value < np.inf:
+            raise ValueError(f"{name}: expected a positive number, got {value}")
 
 
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
@@ -63,8 +65,23 @@ def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
         )
 
 
+def eager(*trees: Any) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which what is known is computed, inside `jit` too.
+
+    Without it, whatever is computed inside `jit` is traced, even from arrays that a
+    function only closes over.
+    """
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
+    return contextlib.nullcontext() if traced else jax.ensure_compile_time_eval()
+
+
 def sample_weights(weights: Any, samples: tuple[int, ...]) -> Array:
     """Return weights of all samples from those of the first sample axes, or raise."""
+    with eager(weights):
+        return _sample_weights(weights, samples)
+
+
+def _sample_weights(weights: Any, samples: tuple[int, ...]) -> Array:
     if jnp.result_type(getattr(weights, "dtype", float)) == jnp.bool_:
         weights = jnp.asarray(weights, jnp.float32)
     weights = real("weights", weights)

@@ -12,12 +12,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from stitching import similarity
 from stitching._checks import (
+    eager,
     finite,
     positive,
     real,
@@ -114,14 +116,15 @@ def hard(
         >>> round(float(target.loss(jnp.zeros((2, 4)), None)), 4)  # log 4
         1.3863
     """
-    labels = jnp.asarray(labels)
+    with eager(labels):
+        labels = jnp.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"labels: expected integers, got dtype {labels.dtype}")
     if labels.size == 0:
         raise ValueError(f"labels: expected at least 1, got shape {labels.shape}")
     labels, weights = _weighted(labels, weights, labels.ndim)
-    if not isinstance(labels, Tracer) and int(labels.min()) < 0:
-        raise ValueError(f"labels: expected at least 0, got {int(labels.min())}")
+    if not isinstance(labels, Tracer) and (least := np.asarray(labels).min()) < 0:
+        raise ValueError(f"labels: expected at least 0, got {least}")
     return _Hard(labels, weights, pick)
 
 
@@ -275,7 +278,8 @@ def _weighted(values: Array, weights: Any, axes: int) -> tuple[Array, Array | No
     if weights is None:
         return values, None
     weights = sample_weights(weights, values.shape[:axes])
-    return without_masked(values, weights), weights
+    with eager(values, weights):
+        return without_masked(values, weights), weights
 
 
 def _check_finite(name: str, array: Array) -> None:
@@ -365,10 +369,12 @@ class _Hard(_OfOutputs):
                 f"target: expected labels of shape {shape[:-1]}, one per output of "
                 f"shape {shape}, got {self.values.shape}"
             )
-        if not isinstance(self.values, Tracer) and int(self.values.max()) >= shape[-1]:
+        if isinstance(self.values, Tracer):
+            return
+        if (most := np.asarray(self.values).max()) >= shape[-1]:
             raise ValueError(
                 f"target: expected labels below {shape[-1]}, the classes of network 2, "
-                f"got {int(self.values.max())}"
+                f"got {most}"
             )
 
 

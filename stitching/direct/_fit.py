@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from stitching._checks import nonnegative, one_array, one_of
+from stitching._checks import eager, nonnegative, one_array, one_of
 from stitching._linear import times, varying, whitening
 from stitching._moments import Moments, correlations, pair_moments
 
@@ -359,7 +359,9 @@ def permutation(moments: Moments, by: str = "error") -> Fit:
         )
     # In float64, in which large variances do not hide small covariances.
     on_host = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), moments)
-    sources, targets = linear_sum_assignment(np.asarray(_costs(on_host, by)))
+    with eager():
+        costs = np.asarray(_costs(on_host, by))
+    sources, targets = linear_sum_assignment(costs)
     weight = jnp.zeros_like(moments.xy).at[sources, targets].set(1)
     return with_means(weight, moments)
 

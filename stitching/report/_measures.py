@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from stitching._checks import positive, real, sample_weights, with_axes
+from stitching._checks import eager, positive, real, sample_weights, with_axes
 
 # Each leading index is a sample.
 Logits = Float[ArrayLike, "*samples classes"]
@@ -476,7 +476,7 @@ def checked_weights(weights: Any, samples: tuple[int, ...]) -> Array | None:
     if weights is None:
         return None
     weights = sample_weights(weights, samples)
-    if not isinstance(weights, Tracer) and not bool((weights > 0).any()):
+    if not isinstance(weights, Tracer) and not (np.asarray(weights) > 0).any():
         raise ValueError("weights: expected at least one above 0, got none")
     return weights
 
@@ -508,7 +508,8 @@ def _checked_pair(stitched: Any, reference: Any, weights: Any) -> Any:
 
 def _checked_labels(labels: Any, logits: Array, weights: Array | None) -> Array:
     """Labels of the samples of some logits; 0 where a sample has no weight."""
-    labels, classes = jnp.asarray(labels), logits.shape[-1]
+    with eager(labels):
+        labels, classes = jnp.asarray(labels), logits.shape[-1]
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
             f"labels: expected integers, got {labels.dtype}; from one-hot labels take "
@@ -520,7 +521,8 @@ def _checked_labels(labels: Any, logits: Array, weights: Array | None) -> Array:
             f"classes, got {labels.shape}"
         )
     if weights is not None:
-        labels = jnp.where(weights > 0, labels, 0)
+        with eager(labels, weights):
+            labels = jnp.where(weights > 0, labels, 0)
     if not isinstance(labels, Tracer):
         known = np.asarray(labels)
         low, high = int(known.min()), int(known.max())

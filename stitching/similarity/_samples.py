@@ -118,9 +118,10 @@ def _weighted(
     if weights is not None:
         weights = sample_weights(weights, x.shape[:1])
         if not isinstance(weights, Tracer):
-            kept = np.flatnonzero(weights)
+            known = np.asarray(weights)
+            kept = np.flatnonzero(known)
             x, y, weights = x[kept], y[kept], weights[kept]
-            weights = None if (weights == 1).all() else weights
+            weights = None if (known[kept] == 1).all() else weights
     if x.shape[0] < least:
         raise ValueError(
             f"x and y: expected at least {least} samples, got {x.shape[0]}"

@@ -7,6 +7,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from scipy.optimize import linear_sum_assignment
 
+from stitching._checks import eager
 from stitching._moments import Moments, correlations
 from stitching.similarity._samples import (
     Activation,
@@ -108,7 +109,8 @@ def matched_correlation(
     References:
         Li et al., 2015, arXiv 1511.07543.
     """
-    values, vary = _correlations(pair_or_moments(x, y, weights))
+    with eager(x, y, weights):
+        values, vary = _correlations(pair_or_moments(x, y, weights))
     if isinstance(values, Tracer):
         raise TypeError(
             "x: expected arrays with values, got traced ones; the assignment runs on "
@@ -117,7 +119,7 @@ def matched_correlation(
         )
     values = np.asarray(values)
     matched = linear_sum_assignment(values, maximize=True)
-    value = values[matched].mean() if vary else np.nan
+    value = values[matched].mean() if np.asarray(vary) else np.nan
     return defined("matched_correlation", jnp.asarray(value, values.dtype))
 
 
