@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from stitching._compiled import equal
 from stitching.cutting import Cut
 from stitching.layers._nnx import FromNNX
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Stitched:
     """Two halves and the layer between them; made by `stitch`.
 
@@ -34,6 +35,9 @@ class Stitched:
     def __hash__(self) -> int:
         # Modules are compared by their attributes, which need not be hashable.
         return hash((self.cut_1, type(self.layer), self.cut_2))
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Stitched) and equal(*map(_fields, (self, other)))
 
     def init(self, key: PRNGKeyArray, variables_1: PyTree, x: PyTree) -> PyTree[Array]:
         """Initialise the layer for the activation of network 1 at x.
@@ -63,6 +67,10 @@ class Stitched:
         if _takes_x(self.cut_2):
             return self.cut_2.back(variables_2, activation, x)
         return self.cut_2.back(variables_2, activation)
+
+
+def _fields(stitched: Stitched) -> tuple[Any, ...]:
+    return stitched.cut_1, stitched.layer, stitched.cut_2
 
 
 def _takes_x(cut: Cut) -> bool:
