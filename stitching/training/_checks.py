@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import errors
 from jaxtyping import PyTree
 
 from stitching.targets import Target
@@ -94,7 +95,15 @@ def _outputs(stitched, key, initial, activation, variables_1, variables_2, x):
                 f"initial: expected variables of the layer as `stitched.init` gives, "
                 f"at {path} shape {wanted.get(path)}, got {found.get(path)}"
             )
-    mapped = layer.apply(initial, activation)
+    try:
+        mapped = layer.apply(initial, activation)
+    except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
+        raise ValueError(
+            f"layer: expected one that neither changes its variables nor draws random "
+            f"numbers while it runs, got {type(layer).__name__}, which does; set the "
+            "attributes that turn this off, for instance `deterministic=True` of "
+            "Dropout or `use_running_average=True` of BatchNorm"
+        ) from error
     own = stitched.cut_2.activation
     if own is not None:  # for an example, whose size need not be that of x
         own = jax.eval_shape(stitched.cut_2.front, variables_2, x)

@@ -1,6 +1,7 @@
 """Stitching layers trained on the task."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -612,6 +613,45 @@ def test_a_layer_of_ones_own_trains(mlp):
     found = train((stitched, *mlp[1:]))
     assert found.fit is None
     assert found.losses[-10:].mean() < found.losses[:3].mean()
+
+
+class Weighted(nn.Module):
+    """A layer with an attribute that is an array, or holds one."""
+
+    weights: Any
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(7)(x * jax.tree.leaves(self.weights)[0])
+
+
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray, lambda a: {"a": a}])
+def test_layers_that_differ_in_an_array_train_differently(mlp, convert):
+    stitched, *given = mlp
+    ones = np.ones(9, np.float32)
+    first, second, third = (
+        train(
+            (stitching.stitch(stitched.cut_1, layer, stitched.cut_2), *given), steps=2
+        ).losses
+        for layer in (Weighted(convert(scale * ones)) for scale in (1, 0.5, 0.5))
+    )
+    assert not np.allclose(first, second)
+    np.testing.assert_array_equal(second, third)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Dropout(0.5, deterministic=False),
+        nn.BatchNorm(use_running_average=False),
+    ],
+)
+def test_a_layer_that_is_not_deterministic_is_rejected(mlp, layer):
+    stitched, *given = mlp
+    layer = nn.Sequential([nn.Dense(7), layer])
+    stitched = stitching.stitch(stitched.cut_1, layer, stitched.cut_2)
+    with pytest.raises(ValueError, match=r"layer: .*changes.*Sequential, which does"):
+        train((stitched, *given))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 100])
