@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
-from stitching._checks import real
+from stitching._checks import finite, real
 from stitching._compiled import Static, compiled, is_fixed
 from stitching._moments import Moments, merge, moments
 from stitching.cutting import layer_outputs
@@ -69,10 +69,14 @@ class LayerMoments(NamedTuple):
 
         Returns:
             A matrix; NaN where an index of `stitching.similarity` is not defined, as
-            for a layer that is constant.
+            for a layer that is constant, and where only some layers of a network have
+            finite moments, for the others, such as masked logits.
         """
+        infinite_a, infinite_b = map(_infinite, (self.a, self.b))
 
         def value(layer_a: str, layer_b: str) -> float:
+            if layer_a in infinite_a or layer_b in infinite_b:
+                return np.nan
             try:
                 return float(index(self.pair(layer_a, layer_b)))
             except Undefined:
@@ -80,6 +84,12 @@ class LayerMoments(NamedTuple):
 
         values = [[value(i, j) for j in self.b] for i in self.a]
         return LayerMatrix(np.array(values), list(self.a), list(self.b))
+
+
+def _infinite(layers: Mapping[str, Moments]) -> set[str]:
+    """The layers whose moments are not finite, unless no layer has finite ones."""
+    found = {name for name, seen in layers.items() if not all(finite(*seen))}
+    return found if len(found) < len(layers) else set()
 
 
 def layer_moments(

@@ -297,6 +297,28 @@ def test_a_constant_layer_has_no_similarity():
         assert np.isnan(matrix.values[1]).all()
 
 
+class Masked(nn.Module):
+    """Leaves out the first of some logits."""
+
+    value: float
+
+    @nn.compact
+    def __call__(self, x):
+        return x.at[..., 0].set(self.value)
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_a_layer_that_is_not_finite_has_no_similarity(value):
+    layers = [nn.Dense(4), Masked(value), nn.softmax, nn.Dense(3)]
+    module = nn.Sequential(layers)
+    given = module, initialised(module, X), A, VARIABLES_A, [X]
+    found = stitching.layer_moments(*given).matrix(similarity.cka)
+    assert list(found.layers_a) == ["layers_0", "layers_1", "layers_3"]
+    assert np.isnan(found.values[1]).all()
+    assert np.isfinite(found.values[0]).all()
+    assert np.isfinite(found.values[2]).all() == (value == -np.inf)
+
+
 def test_other_errors_of_an_index_are_raised():
     found = stitching.layer_moments(A, VARIABLES_A, A, VARIABLES_A, [X * np.nan])
     with pytest.raises(ValueError, match="expected finite moments"):
