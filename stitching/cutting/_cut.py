@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import difflib
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -131,10 +132,17 @@ def cut(
     example = jax.eval_shape(lambda x: x, _inputs(x))
     layers = network(module, method, options, example)
     variables = layers.example(example)
-    layer, index = _parsed(path)
-    program = layers.program(variables, example, layer, {index})
+    readings = _readings(path)
+    for layer, index in [*readings, readings[0]]:  # for its errors if there is none
+        program = layers.program(variables, example, layer, {index})
+        if layer in program.mixed or program.find(layer, index):
+            break
     mark = _which(
-        program, path, call, lambda: layers.program(variables, example, None, "all")
+        program,
+        (layer, index),
+        path,
+        call,
+        lambda: layers.program(variables, example, None, "all"),
     )
     expected = program.activation(mark)
 
@@ -279,7 +287,7 @@ def layer_outputs(
     example = jax.eval_shape(lambda x: x, inputs)
     layers = network(module, method, options, example)
     plain = layers.plain(variables)
-    wanted = "layers" if paths is None else {_parsed(path)[1] for path in paths}
+    wanted = "layers" if paths is None else _indices(paths)
     program = layers.program(plain, inputs, None, wanted)
     found = _arrays(program)
     if program.marks and not found:
@@ -323,24 +331,42 @@ def _inputs(x: PyTree) -> tuple[PyTree, ...]:
     return x if type(x) is tuple else (x,)
 
 
-def _parsed(path: str) -> tuple[str, tuple[int, ...]]:
-    """The names of a layer, and the iterations it is in: `blocks[1, 2]/mlp`."""
-    brackets = re.findall(r"\[([^\[\]]*)\]", path)
-    try:
-        index = tuple(int(i) for each in brackets for i in each.split(","))
-    except ValueError as error:
-        raise ValueError(
-            f"path: expected whole numbers in brackets, which are iterations of a "
-            f"scan, got {path!r}"
-        ) from error
-    return re.sub(r"\[[^\[\]]*\]", "", path), index
+# The names of a layer, and the iterations it is in.
+Place = tuple[str, tuple[int, ...]]
+
+
+def _readings(path: str) -> list[Place]:
+    """What a path may mean: brackets are iterations, `blocks[1, 2]`, or part of a name.
+
+    The most iterations come first, the path as it is last.
+    """
+    parts = re.split(r"(\[[^\[\]]*\])", path)
+    found = []
+    for named in itertools.product((False, True), repeat=len(parts) // 2):
+        kept = list(itertools.chain(*((True, name) for name in named), (True,)))
+        layer = "".join(itertools.compress(parts, kept))
+        iterations = [part for part, name in zip(parts, kept, strict=True) if not name]
+        try:
+            index = tuple(int(i) for part in iterations for i in part[1:-1].split(","))
+        except ValueError:  # no whole numbers
+            continue
+        found.append((layer, index))
+    return found
+
+
+def _indices(paths: Sequence[str]) -> set[tuple[int, ...]]:
+    return {index for path in paths for _, index in _readings(path)}
 
 
 def _which(
-    program: Program, path: str, call: int | None, everything: Callable[[], Program]
+    program: Program,
+    place: Place,
+    path: str,
+    call: int | None,
+    everything: Callable[[], Program],
 ) -> int:
     """The position of a call of a layer among the marks."""
-    layer, index = _parsed(path)
+    layer, index = place
     if layer in program.mixed:
         raise ValueError(
             f"path: layer {path!r} returns {', '.join(program.mixed[layer])} besides "
@@ -348,6 +374,11 @@ def _which(
             "after it (see cut_points)"
         )
     marks = program.find(layer, index)
+    if not marks and "[" in layer:
+        raise ValueError(
+            f"path: expected whole numbers in brackets, which are iterations of a "
+            f"scan, got {path!r}"
+        )
     if not marks or any(place != "scan" for _, place in program.hidden):
         raise ValueError(_no_mark(layer, path, everything()))
     calls = len(marks)
@@ -375,7 +406,7 @@ def _no_mark(layer: str, path: str, program: Program) -> str:
         )
     marks = range(len(program.marks))
     names = [program.name(mark) for mark in marks]
-    same = [name for name in names if _parsed(name)[0] == layer]
+    same = [program.name(mark) for mark in marks if program.path(mark) == layer]
     if same:
         first, last = same[0], same[-1]
         expected = repr(first) if first == last else f"{first!r} to {last!r}"

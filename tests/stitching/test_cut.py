@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 
-from stitching.cutting import Cut, cut, cut_points
+from stitching.cutting import Cut, cut, cut_points, layer_outputs
 from tests.stitching.networks import (
     Compact,
     JitBlock,
@@ -37,6 +38,60 @@ FAMILIES = {
     "two outputs": (Pair(), vectors()),
     "gradient inside": (Slope(), vectors()),
 }
+
+
+ODD = ["w[0]", "w[a]", "w]0[", "p/q", "head:0"]
+
+
+class OddNames(nn.Module):
+    """Layers in a scan and after it, whose names look like something else."""
+
+    @nn.compact
+    def __call__(self, x):
+        scanned = nn.scan(
+            OddBlock, variable_axes={"params": 0}, split_rngs={"params": True}, length=2
+        )
+        x, _ = scanned(name="block[3]")(nn.Dense(5)(x), None)
+        for name in ODD:
+            x = nn.Dense(5, name=name)(x)
+        return x
+
+
+class OddBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.Dense(5, name="w[0]")(x), None
+
+
+class OddKeys(nnx.Module):
+    def __init__(self, rngs):
+        layers = {name: nnx.Linear(5, 5, rngs=rngs) for name in ODD}
+        self.layers = nnx.Dict(layers)
+
+    def __call__(self, x):
+        for layer in self.layers.values():
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("framework", ["Linen", "NNX"])
+def test_every_name_that_is_listed_can_be_cut(framework):
+    if framework == "Linen":
+        module, x = OddNames(), vectors()
+        variables = initialised(module, x)
+    else:
+        module, x = OddKeys(nnx.Rngs(0)), vectors()
+        variables = nnx.state(module)
+    points = cut_points(module, variables, x)
+    names = {point.path for point in points}
+    assert names >= {name if framework == "Linen" else f"layers/{name}" for name in ODD}
+    assert framework == "NNX" or "block[3][1]/w[0]" in names
+    outputs = layer_outputs(module, variables, x, None, "__call__", {})
+    for point in points:
+        activation = cut(module, point.path, x).front(variables, x)
+        one = layer_outputs(module, variables, x, [point.path], "__call__", {})
+        for found in (activation, one[point.path]):
+            np.testing.assert_allclose(found, outputs[point.path], rtol=1e-5, atol=1e-6)
 
 
 def _close(a, b):
