@@ -8,11 +8,13 @@ A `Linen` and an `Nnx` network have the same methods:
   one layer are marked, or of all layers where `path` is None; `wanted` as for `trace`.
 """
 
+import collections
+import contextlib
 import copy
 import dataclasses
 import functools
-import types
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -293,12 +295,16 @@ class Nnx:
         self, variables: PyTree, inputs: Any, path: str | None, wanted: Wanted
     ) -> Program:
         def run(variables, inputs):
-            copy = self._module(variables)
+            copy, layers = self._module(variables), set()
             for parts, layer in nnx.iter_modules(copy):
                 name = _name(parts)
-                if name and path in (None, name):
-                    object.__setattr__(layer, "__class__", _marked(type(layer), name))
-            return self._method(copy, *inputs, **self._options)
+                if name and path in (None, name) and callable(layer):
+                    object.__setattr__(layer, _MARKED, name)
+                    layers.add(type(layer))
+            with contextlib.ExitStack() as stack:
+                for layer in layers:
+                    stack.enter_context(_marking(layer))
+                return self._method(copy, *inputs, **self._options)
 
         return trace(run, variables, inputs, wanted)
 
@@ -372,14 +378,48 @@ def _value(leaf: Any) -> Any:
     return leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
 
 
-@functools.cache
-def _marked(layer: type[nnx.Module], name: str) -> type[nnx.Module]:
-    # A class of its own: transformations take modules apart and build new ones of the
-    # same class, and some read all attributes of a module.
-    def call(self, *args, **kwargs):
-        return mark(name, layer.__call__(self, *args, **kwargs))
+# The attribute of a layer that holds its name. Transformations take modules apart and
+# build new ones of the same class and attributes; what NNX itself keeps in a module,
+# under names that begin like this one, is not taken for a part of it.
+_MARKED = "_pytree__marked"
+# Of the classes whose layers are being marked, how often, and their own `__call__`.
+_open: collections.Counter[type] = collections.Counter()
+_own: dict[type, Any] = {}
+_lock = threading.Lock()
 
-    pytree = {"pytree": layer._pytree__is_pytree}
-    return types.new_class(
-        layer.__name__, (layer,), pytree, lambda body: body.update(__call__=call)
-    )
+
+@contextlib.contextmanager
+def _marking(layer: type[nnx.Module]) -> Iterator[None]:
+    """Mark what layers of a class return that have the name of a mark.
+
+    They keep their class, as a network may ask for it, or compare it.
+    """
+    with _lock:
+        _open[layer] += 1
+        if _open[layer] == 1:
+            _own[layer] = vars(layer).get("__call__")
+            layer.__call__ = _marks(layer)
+    try:
+        yield
+    finally:
+        with _lock:
+            _open[layer] -= 1
+            if not _open[layer]:
+                own = _own.pop(layer)
+                if own is None:  # inherited
+                    del layer.__call__
+                else:
+                    layer.__call__ = own
+
+
+def _marks(layer: type[nnx.Module]) -> Callable[..., Any]:
+    call = layer.__call__
+
+    @functools.wraps(call, updated=())
+    def marked(self, *args, **kwargs):
+        output = call(self, *args, **kwargs)
+        name = vars(self).get(_MARKED)
+        # A subclass that calls its parent's `__call__` is marked once, by its own.
+        return output if name is None or type(self) is not layer else mark(name, output)
+
+    return marked

@@ -454,3 +454,100 @@ def test_an_output_that_depends_on_what_changes_is_rejected(made, words):
         cut(module, "first", x)
     with pytest.raises(ValueError, match=words):
         cut_points(module, nnx.state(module), x)
+
+
+class Tanh(nnx.Linear):
+    def __call__(self, x):
+        return jax.numpy.tanh(super().__call__(x))
+
+
+class Inherited(Tanh):
+    """A layer whose `__call__` is another class's."""
+
+
+ACTIVATIONS = {nnx.Linear: nnx.relu, nnx.LayerNorm: nnx.tanh, Inherited: nnx.gelu}
+REGISTERED = []
+
+
+class Registered(nnx.Module):
+    """A base class that knows its subclasses, which have to give a label."""
+
+    def __init_subclass__(cls, label, **options):
+        super().__init_subclass__(**options)
+        REGISTERED.append((label, cls.__name__))
+
+
+class Doubling(Registered, label="twice"):
+    def __call__(self, x):
+        return 2 * x
+
+
+class ByClass(nnx.Module):
+    """What it computes depends on the classes of its layers."""
+
+    def __init__(self, rngs):
+        self.first = nnx.Linear(5, 5, rngs=rngs)
+        self.norm = nnx.LayerNorm(5, rngs=rngs)
+        self.inherited = Inherited(5, 5, rngs=rngs)
+        self.tanh = Tanh(5, 5, rngs=rngs)
+        self.doubling = Doubling()
+
+    def __call__(self, x):
+        for layer in (self.first, self.norm, self.inherited, self.first):
+            x = ACTIVATIONS[type(layer)](layer(x))
+        x = self.doubling(nnx.remat(lambda layer, x: layer(x))(self.tanh, x))
+        return x + (type(self.doubling) is Doubling) + len(REGISTERED)
+
+
+def test_layers_keep_their_classes():
+    module, x = ByClass(nnx.Rngs(0)), vectors()
+    calls = {layer: layer.__call__ for layer in (*ACTIVATIONS, Tanh, Doubling)}
+    wanted, registered = module(x), list(REGISTERED)
+    points = cut_points(module, nnx.state(module), x)
+    names = "first", "norm", "inherited", "first", "tanh", "doubling"
+    assert tuple(point.path for point in points) == names
+    for point, halves in _halves(module, x):
+        activation = halves.front(nnx.state(module), x)
+        _close(halves.back(nnx.state(module), activation), wanted)
+        assert point.is_bottleneck
+    assert registered == REGISTERED
+    assert {layer: layer.__call__ for layer in calls} == calls
+    assert "__call__" not in vars(Inherited)
+
+
+class Failing(nnx.Module):
+    """Fails where its layer returns more than a number of channels."""
+
+    def __init__(self, rngs):
+        self.layer = Tanh(5, 7, rngs=rngs)
+
+    def __call__(self, x):
+        if self.layer(x).shape[-1] > 5:
+            raise ZeroDivisionError
+        return x
+
+
+def test_a_class_is_as_before_after_an_error():
+    module = Failing(nnx.Rngs(0))
+    call = Tanh.__call__
+    with pytest.raises(ZeroDivisionError):
+        cut(module, "layer", vectors())
+    assert Tanh.__call__ is call
+
+
+def test_a_network_may_cut_another_one_while_it_is_cut():
+    inner, x = Tanh(5, 5, rngs=nnx.Rngs(0)), vectors()
+
+    class Outer(nnx.Module):
+        def __init__(self):
+            self.layer = Tanh(5, 5, rngs=nnx.Rngs(1))
+
+        def __call__(self, x):
+            other = nnx.Sequential(inner, inner)
+            halves = cut(other, "layers/0", x, call=0)
+            return self.layer(halves.front(nnx.state(other), x))
+
+    module = Outer()
+    assert [p.path for p in cut_points(module, nnx.state(module), x)] == ["layer"]
+    halves = cut(module, "layer", x)
+    _close(halves.front(nnx.state(module), x), module(x))
