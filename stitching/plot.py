@@ -119,7 +119,7 @@ def over_layers(
         The axes.
 
     Raises:
-        ValueError: if there are not as many names as layers.
+        ValueError: if there are no values, or not as many names as layers.
 
     Example:
         >>> import stitching.plot
@@ -130,6 +130,10 @@ def over_layers(
         [0.8, 0.9]
     """
     values = np.atleast_1d(np.asarray(values, np.float64))
+    if not values.size:
+        raise ValueError(
+            f"values: expected a number for each layer, got shape {values.shape}"
+        )
     rows = values.reshape(-1, values.shape[-1])
     names = _names("layers", layers, rows.shape[1])
     ax = plt.subplots()[1] if ax is None else ax
@@ -171,6 +175,9 @@ def audit(
     Returns:
         The axes.
 
+    Raises:
+        ValueError: if there is no audit.
+
     Example:
         >>> import stitching.plot
         >>> from types import SimpleNamespace as Record
@@ -185,6 +192,8 @@ def audit(
         ['stitch', 'control: network b stitched to itself']
     """
     audits = found if isinstance(found, Mapping) else {"stitch": found}
+    if not audits:
+        raise ValueError("found: expected at least one audit, got none")
     names, each = list(audits), list(audits.values())
     stitch = np.array([_relative(one.measures) for one in each])
     ax = over_layers(stitch, names, ax=ax, **{"label": "stitch", "linewidth": 2} | line)

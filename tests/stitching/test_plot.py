@@ -65,6 +65,14 @@ def test_an_audit_is_shown_beside_its_controls(audited, by_layer):
         np.testing.assert_allclose(drawn[name].get_ydata(), value)
 
 
+def test_nothing_is_no_plot():
+    with pytest.raises(ValueError, match="found: expected at least one audit, got no"):
+        plot.audit({})
+    for values in ([], [[], []], np.zeros((0, 3))):
+        with pytest.raises(ValueError, match="values: expected a number for each la"):
+            plot.over_layers(values)
+
+
 @pytest.mark.parametrize("library", ["rllc", "combinability", "stitching"])
 def test_without_matplotlib_a_library_works_and_its_plots_say_what_to_install(library):
     code = (
