@@ -51,7 +51,8 @@ class LearningLaw:
     and its gain conserved there is nothing to learn: the law stays.
 
     Args:
-        rate: :math:`c_2 \ge 0`, a number or a schedule of the step count.
+        rate: :math:`c_2 \ge 0`, a number or a schedule of the step count. A step at
+            which it is not finite leaves the law alone.
         initial: the law at the start, shape (k,), or (groups, k); by default the
             memory's ``initial_law``.
         conserve_gain: whether the gain is kept; False is the paper's free law.

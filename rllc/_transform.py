@@ -257,7 +257,8 @@ class _Core:
             memory = self.memory.update(read(source), old.memory, params, **extra_args)
             if self.geometry is not None:
                 # Linear units are finite where the gradient is; others may fail alone.
-                finite &= _everywhere(_all_finite(memory), self.axis_name)
+                kept_finite = _stays_finite(memory, old.memory)
+                finite &= _everywhere(kept_finite, self.axis_name)
                 if moment is not None:
                     new_moment = keep(new_moment, moment)
             memory = stored(keep(memory, old.memory))
@@ -341,8 +342,9 @@ class _Core:
                 square,
             )
             advanced = geometry.advance(gram, with_gradient, square)
-        changes = {**corrected._asdict(), "gram": advanced}
-        return _all_finite((with_gradient, square, changes)), changes
+        # Not the gain, which is infinite where constant gradients fill a memory.
+        finite = _all_finite((with_gradient, square, corrected.law, advanced))
+        return finite, {**corrected._asdict(), "gram": advanced}
 
 
 def _rllc(state: Any) -> ScaleByRllcState:
@@ -381,6 +383,15 @@ def _all_finite(tree: Any) -> Bool[Array, ""]:
     for leaf in jax.tree.leaves(tree):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             finite &= jnp.isfinite(leaf).all()
+    return finite
+
+
+def _stays_finite(new: Any, old: Any) -> Bool[Array, ""]:
+    """Whether all is finite that was: a state may hold an infinity from the start."""
+    finite = jnp.asarray(True)
+    for after, before in zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True):
+        if jnp.issubdtype(after.dtype, jnp.inexact):
+            finite &= (jnp.isfinite(after) | ~jnp.isfinite(before)).all()
     return finite
 
 

@@ -291,5 +291,8 @@ def test_a_law_is_not_changed_by_what_becomes_of_the_callers_array():
 def test_adams_scaling_goes_with_a_memory_without_a_gain():
     undamped = rllc.LinearMemory([[1.0]], [1.0])
     law = rllc.LearningLaw(solver=rllc.PseudoInverse(), conserve_gain=False)
-    params, _ = steps(rllc.rllc_adam(0.1, undamped, law), jnp.ones(3), jnp.ones(3))
+    optimizer = rllc.rllc_adam(0.1, undamped, law)
+    params, state = steps(optimizer, jnp.ones(3), jnp.ones(3))
     assert np.isfinite(params).all()
+    assert np.all(params < 0.5)
+    assert int(rllc.diagnostics(state).skipped) == 0

@@ -251,3 +251,6 @@ def test_an_undamped_memory_works_with_the_free_pseudo_inverse():
     for gradient in jnp.asarray(GRADIENTS):
         updates, state = optimizer.update(gradient, state)
     assert np.all(np.isfinite(updates))
+    assert np.abs(updates).min() > 0
+    assert int(state.skipped) == 0
+    assert np.abs(state.law - memory.initial_law).max() > 1e-4

@@ -185,6 +185,42 @@ def test_an_entry_without_gradient_does_not_stop_the_others(dtype, eps):
     assert params[2] > 0.1
 
 
+UNDAMPED = rllc.LinearMemory([[1.0]], [1.0])
+FREE = rllc.LearningLaw(0.01, solver=rllc.PseudoInverse(), conserve_gain=False)
+PLATEAU = optax.contrib.reduce_on_plateau(accumulation_size=5)
+
+
+BOTH = rllc.units(rllc.scale_by_rllc(UNDAMPED, FREE), optax.trace(0.9))
+INFINITE = {
+    "gain": rllc.rllc(0.1, rllc.direct_sum(rllc.decays(0.9), UNDAMPED), FREE),
+    "gain inside units": rllc.rllc(0.1, BOTH),
+    "best loss inside units": rllc.rllc(0.1, rllc.units(PLATEAU, optax.trace(0.9))),
+    "rate at first": rllc.rllc(0.1, law=rllc.LearningLaw(lambda count: 0.1 / count)),
+    "rate always": rllc.rllc(0.1, law=rllc.LearningLaw(lambda count: count * np.nan)),
+}
+
+
+@pytest.mark.parametrize("name", INFINITE)
+def test_what_is_infinite_without_the_gradient_does_not_stop_training(name):
+    optimizer = INFINITE[name]
+    params = jnp.ones(3)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for _ in range(3):
+        before = state
+        updates, state = update(0.1 * params, state, params, value=jnp.ones(()))
+        assert np.all(np.isfinite(updates) & (updates < 0))
+        params = params + updates
+    for seen, earlier in zip(*map(each_law, (state, before)), strict=True):
+        assert int(seen.skipped) == 0
+        assert np.isfinite(seen.law).all()
+        assert np.any(seen.law != earlier.law) == (name != "rate always")
+
+
+def each_law(state):
+    seen = rllc.diagnostics(state)
+    return list(seen.values()) if isinstance(seen, dict) else [seen]
+
+
 def injected(dtype, **options):
     wrap = optax.inject_hyperparams(rllc.rllc_adam, **options)
     return wrap(learning_rate=0.1), {"w": jnp.ones(3, dtype)}
