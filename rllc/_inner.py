@@ -18,26 +18,34 @@ Groups = None | Literal["leaf"] | PyTree | Callable[[Any], PyTree]
 AxisName = Hashable | tuple[Hashable, ...] | None
 
 
-def leaf_groups(groups: Groups, tree: Any) -> tuple[tuple[int, ...], int]:
-    """The group of every leaf of a tree, and the number of groups.
+def leaf_groups(
+    groups: Groups, tree: Any, params: Any
+) -> tuple[tuple[int, ...], tuple[Hashable, ...]]:
+    """The group of every leaf of a tree, and the labels of the groups.
 
-    Labels are numbered in sorted order: row i of the laws belongs to the i-th label.
+    Row i of the laws belongs to the i-th label, in sorted order; labels that cannot be
+    compared are sorted by the names of their types, then as strings.
+
+    Args:
+        groups: which leaves share a law.
+        tree: the tree.
+        params: what a function that labels parameters is called with.
 
     Raises:
-        ValueError: if the labels do not cover the tree.
+        ValueError: if the labels do not cover the tree, or cannot be hashed.
     """
     leaves = len(jax.tree.leaves(tree))
     if groups is None:
-        return (0,) * leaves, 1
+        return (0,) * leaves, (None,)
     if isinstance(groups, str):
         if groups != "leaf":
             raise ValueError(
                 f"groups: expected None, 'leaf', or a tree of labels, got {groups!r}"
             )
-        return tuple(range(leaves)), leaves
+        return tuple(range(leaves)), tuple(range(leaves))
     if leaves == 0:
-        return (), 0
-    labels = groups(tree) if callable(groups) else groups
+        return (), ()
+    labels = groups(params) if callable(groups) else groups
     try:
         labels = jax.tree.leaves(jax.tree.broadcast(labels, tree))
     except ValueError as error:
@@ -45,8 +53,27 @@ def leaf_groups(groups: Groups, tree: Any) -> tuple[tuple[int, ...], int]:
             "groups: expected None, 'leaf', or labels whose structure is the "
             f"parameters' or a prefix of it, as in optax.partition; {error}"
         ) from error
-    names = sorted(set(labels), key=str)
-    return tuple(names.index(label) for label in labels), len(names)
+    names = _sorted_labels(labels)
+    return tuple(names.index(label) for label in labels), tuple(names)
+
+
+def _sorted_labels(labels: Sequence[Any]) -> list[Hashable]:
+    try:
+        names = set(labels)
+    except TypeError as error:
+        raise ValueError(
+            f"groups: expected labels such as strings or integers, got {labels}; "
+            f"{error}"
+        ) from error
+    try:
+        return sorted(names)
+    except TypeError:
+        return sorted(names, key=lambda label: (type(label).__name__, str(label)))
+
+
+def listed(labels: Sequence[Any]) -> str:
+    """The first few labels, for errors."""
+    return ", ".join(map(repr, labels[:8])) + ", …" * (len(labels) > 8)
 
 
 def inner_products(

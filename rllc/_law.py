@@ -1,14 +1,16 @@
 """Law: how the memory units are combined into the step."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from rllc._inner import Groups
+from rllc._inner import Groups, listed
 from rllc._memory import Memory, check_count
 from rllc._solver import ABOVE_0, AT_LEAST_0, PseudoInverse, Ridge, Scalar, check_scalar
 
@@ -106,10 +108,10 @@ class LearningLaw:
         if self.initial is not None:
             _check_units("initial", self.initial, memory)
 
-    def start(self, memory: Memory, groups: int) -> Any:
-        """The law at the start, shape (groups, k)."""
+    def start(self, memory: Memory, groups: int, labels: Sequence[Any] = ()) -> Any:
+        """The law at the start, shape (groups, k); labels are for errors."""
         initial = memory.initial_law if self.initial is None else self.initial
-        return _rows("initial", initial, groups)
+        return _rows("initial", initial, groups, labels)
 
 
 def large_batch_law(rate: ScalarOrSchedule = 1e-2) -> LearningLaw:
@@ -178,16 +180,16 @@ class FixedLaw:
         """Raise if the memory has another size."""
         _check_units("coefficients", self.coefficients, memory)
 
-    def start(self, memory: Memory, groups: int) -> Any:
-        """The law, shape (groups, k)."""
+    def start(self, memory: Memory, groups: int, labels: Sequence[Any] = ()) -> Any:
+        """The law, shape (groups, k); labels are for errors."""
         del memory
-        return _rows("coefficients", self.coefficients, groups)
+        return _rows("coefficients", self.coefficients, groups, labels)
 
 
 def _coefficients(name: str, value: Any) -> Any:
-    traced = isinstance(value, Tracer)
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
     try:  # a copy: what becomes of the caller's array does not change the law
-        array = value if traced else np.array(value, dtype=np.float64)
+        array = jnp.asarray(value) if traced else np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: expected real numbers, got {value!r}") from error
     if array.ndim not in (1, 2):
@@ -207,11 +209,11 @@ def _check_units(name: str, law: Any, memory: Memory) -> None:
         )
 
 
-def _rows(name: str, law: Any, groups: int) -> Any:
+def _rows(name: str, law: Any, groups: int, labels: Sequence[Any]) -> Any:
     if law.ndim == 2 and groups and law.shape[0] not in (1, groups):
         raise ValueError(
-            f"{name}: expected one row for each of the {groups} group(s), got shape "
-            f"{law.shape}"
+            f"{name}: expected one row for each of the {groups} group(s) that have "
+            f"parameters to train ({listed(labels)}), got shape {law.shape}"
         )
     rows = law if law.ndim == 2 else law[None]
     return rows if rows.shape[0] == groups else rows[np.zeros(groups, int)]

@@ -21,6 +21,7 @@ from rllc._inner import (
     gram_pairs,
     inner_products,
     leaf_groups,
+    listed,
     wide,
 )
 from rllc._jaxpr import stored, vary_as, varying_axes
@@ -190,15 +191,16 @@ class _Core:
         self.geometry = _correction.geometry(memory, law) if self.learns else None
 
     def init(self, params, memory_dtype):
-        _, groups = leaf_groups(self.law.groups, params)
-        law = jnp.asarray(self.law.start(self.memory, groups), _law_dtype(params))
+        _, labels = leaf_groups(self.law.groups, params, params)
+        law = self.law.start(self.memory, len(labels), labels)
+        law = jnp.asarray(law, _law_dtype(params))
         gram = explained = None
         with jax.default_matmul_precision("highest"):
             if self.geometry is None:
                 gain = _correction.fixed_gain(self.memory, law)
             else:
                 gram = jnp.zeros((*law.shape, law.shape[1]), law.dtype)
-                explained = jnp.zeros(groups, law.dtype)
+                explained = jnp.zeros(len(law), law.dtype)
                 gain = self.geometry.gain(law, law, gram)
         units = params
         if self.learns and isinstance(self.law.solver, PseudoInverse):
@@ -223,7 +225,10 @@ class _Core:
 
     def update(self, gradient, state, params, extra_args):
         old, moment = _rllc(state), getattr(state, "second_moment", None)
-        leaves, groups = leaf_groups(self.law.groups, gradient)
+        named = self.memory.units(old.memory)[0] if params is None else params
+        leaves, labels = leaf_groups(self.law.groups, gradient, named)
+        groups = len(labels)
+        _check_groups(labels, old.law)
         steps = old.count - old.skipped
         if self.geometry is None:
             finite, changes = True, self._fixed(old, groups)
@@ -475,6 +480,14 @@ def _check_complex(units: tuple[Any, ...], params: Any) -> None:
                     "memory: expected complex units for the complex parameter "
                     f"{jax.tree_util.keystr(path)}, got {kept.dtype}"
                 )
+
+
+def _check_groups(labels: Sequence[Any], law: Array) -> None:
+    if len(labels) != len(law):
+        raise ValueError(
+            "groups: expected one group for each law of the state, of which there are "
+            f"{len(law)}, got {len(labels)}: {listed(labels)}"
+        )
 
 
 def _check_axes(axis_name: AxisName, trees: Any, law: Array) -> None:

@@ -15,6 +15,10 @@ NAN = float("nan")
 STATE = rllc.scale_by_rllc().init(jnp.ones(3))
 OTHERS = optax.adam(1e-3).init(jnp.ones(3))
 EIGHT = rllc.FixedLaw(np.ones(8))
+PAIR = {"a": jnp.ones(2), "b": jnp.ones(3)}
+BY_LEAF = rllc.LearningLaw(groups="leaf")
+BY_ARRAY = rllc.LearningLaw(groups=lambda tree: np.ones(2))
+THREE_LABELS = rllc.FixedLaw(np.ones((3, 3)), {"a": "x", "b": "y", "n": "z"})
 NONE_THERE = "state: expected at least one RLLC state in it, found none"
 OUTSIDE = ": expected a number in (-1, 1), got 1.0; at 1 and beyond nothing"
 NO_MEMORY = "memory: expected an object such as decays(0.0, 0.9)"
@@ -284,6 +288,32 @@ BAD = {
             lambda: rllc.scale_by_rllc().update(jnp.ones(4), STATE),
             ValueError,
             "got an array of shape (4,) where they have an array of shape (3,)",
+        ),
+        (
+            lambda: rllc.scale_by_rllc(law=BY_ARRAY).init(jnp.ones(3)),
+            ValueError,
+            "groups: expected labels such as strings or integers, got [array(",
+        ),
+        (
+            lambda: rllc.scale_by_rllc(law=BY_LEAF).update(
+                PAIR, rllc.scale_by_rllc().init(PAIR)
+            ),
+            ValueError,
+            "groups: expected one group for each law of the state, of which there are "
+            "1, got 2: 0, 1",
+        ),
+        (
+            lambda: rllc.scale_by_rllc().update(
+                PAIR, rllc.scale_by_rllc(law=BY_LEAF).init(PAIR), PAIR
+            ),
+            ValueError,
+            "groups: expected one group for each law of the state, of which there are "
+            "2, got 1: None",
+        ),
+        (
+            lambda: rllc.scale_by_rllc(law=THREE_LABELS).init({**PAIR, "n": 1}),
+            ValueError,
+            "2 group(s) that have parameters to train ('x', 'y'), got shape (3, 3)",
         ),
     ],
     "sgd": [

@@ -296,3 +296,61 @@ def test_adams_scaling_goes_with_a_memory_without_a_gain():
     assert np.isfinite(params).all()
     assert np.all(params < 0.5)
     assert int(rllc.diagnostics(state).skipped) == 0
+
+
+def one_step_of_each_law(labels, rows):
+    """Updates of parameters that are 1, by which law they were made."""
+    groups = {str(place): label for place, label in enumerate(labels)}
+    params = dict.fromkeys(groups, jnp.ones(1))
+    law = rllc.FixedLaw(np.arange(rows)[:, None], groups)
+    optimizer = rllc.scale_by_rllc(rllc.decays(0.0), law)
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    return [int(updates[name][0]) for name in groups]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (range(12), list(range(12))),
+        ([10, -1, 9, 10], [2, 0, 1, 2]),
+        ([2.5, 10.0, 2], [1, 2, 0]),
+        (["10", "9", "a"], [0, 1, 2]),
+        (["a", 10, 9, "B"], [3, 0, 1, 2]),
+    ],
+    ids=["many", "integers", "numbers", "strings", "mixed"],
+)
+def test_laws_are_in_the_order_of_their_labels(labels, expected):
+    assert one_step_of_each_law(labels, len(set(labels))) == expected
+
+
+@pytest.mark.parametrize("kind", ["learning", "fixed"])
+def test_functions_label_parameters_and_not_gradients(kind):
+    params = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(2)}
+    labels = {"a": "bfloat16", "b": "float32"}
+    gradients = {"a": jnp.ones(2), "b": jnp.array([1.0, -1.0])}
+
+    def after(groups):
+        fixed = rllc.FixedLaw([[1.0, 0.0], [0.0, 1.0]], groups)
+        law = fixed if kind == "fixed" else rllc.LearningLaw(groups=groups)
+        optimizer = rllc.rllc(0.1, rllc.decays(0.0, 0.9), law)
+        state, update = optimizer.init(params), jax.jit(optimizer.update)
+        for _ in range(2):
+            updates, state = update(gradients, state, params)
+        return updates, state
+
+    by_function = after(lambda tree: jax.tree.map(lambda x: str(x.dtype), tree))
+    jax.tree.map(np.testing.assert_array_equal, by_function, after(labels))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: rllc.FixedLaw([1.0, x]).coefficients,
+        lambda x: rllc.FixedLaw((x, x)).coefficients,
+        lambda x: rllc.FixedLaw([[x, 0.0], [0.0, 1.0]]).coefficients,
+        lambda x: rllc.LearningLaw(initial=[jnp.float32(0.5), x]).initial,
+    ],
+)
+def test_some_numbers_of_a_law_may_be_traced(build):
+    np.testing.assert_array_equal(jax.jit(build)(0.25), build(0.25))
+    assert np.all(jax.jacfwd(build)(0.25) == (build(1.0) - build(0.0)))
