@@ -58,7 +58,7 @@ def correct(
         change = new - law
         allowed = config.trust_region**2 * geometry.length_squared(gram, law)
         wanted = geometry.length_squared(gram, change)
-        shrink = jnp.sqrt(_safe_divide(allowed, wanted))
+        shrink = root(_safe_divide(allowed, wanted))
         new = law + change * jnp.minimum(1, jnp.where(wanted > 0, shrink, 1))[:, None]
     # A rate that is not finite corrects nothing; the step is made all the same.
     new = jnp.where(jnp.isfinite(new).all(axis=-1, keepdims=True), new, law)
@@ -168,8 +168,8 @@ class MeasuredGeometry:
     def scale(self, gram: Matrix, square: Scalars, initial: Vector) -> Scalars:
         if isinstance(self.solver, PseudoInverse):
             return jnp.ones_like(square)
-        step = jnp.sqrt(_quadratic(gram, initial).clip(min=0))
-        return _safe_divide(step, jnp.sqrt(square))
+        step = root(_quadratic(gram, initial).clip(min=0))
+        return _safe_divide(step, root(square))
 
     def conserve(self, new: Vector, old: Vector, initial: Vector, rate) -> Vector:
         """The law, pulled back to the initial one as fast as it is corrected."""
@@ -231,7 +231,13 @@ def _substantial(scale: Scalars) -> Bool[Array, " groups"]:
 
 
 def _lengths(gram: Matrix) -> Vector:
-    return jnp.sqrt(jnp.diagonal(gram, axis1=-2, axis2=-1).clip(min=0))
+    return root(jnp.diagonal(gram, axis1=-2, axis2=-1).clip(min=0))
+
+
+def root(square: Array) -> Array:
+    """The square root, with derivative 0 instead of infinity at 0."""
+    zero = square == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, square)))
 
 
 def _quadratic(gram: Matrix, vector: Vector) -> Scalars:

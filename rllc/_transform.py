@@ -111,7 +111,7 @@ class RootMeanSquare:
             dtype = moment.dtype
             b2, eps = jnp.asarray(self.b2, dtype), jnp.asarray(self.eps, dtype)
             weight = 1 - b2 ** (steps + 1).astype(dtype)
-            root = jnp.sqrt(moment / weight) + eps
+            root = _correction.root(moment / weight) + eps
             g = g.astype(wide(g.dtype, dtype))
             return g * jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
 

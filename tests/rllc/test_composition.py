@@ -308,6 +308,37 @@ def test_a_loss_is_differentiated_through_the_steps(memory):
     np.testing.assert_allclose(jax.jit(jax.grad(after))(0.05), expected, rtol=1e-7)
 
 
+PAIR = rllc.units(optax.trace(0.9), optax.trace(0.5))
+OPTIMIZERS_OF_A_NUMBER = {
+    "Adam": lambda x: rllc.rllc_adam(x, LINEAR, eps=1e-3),
+    "units": lambda x: rllc.rllc(x, PAIR, rllc.LearningLaw(0.1, initial=[x, 0.1])),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", OPTIMIZERS_OF_A_NUMBER)
+def test_gradients_that_are_zero_do_not_spoil_derivatives(name):
+    """An entry without gradient, and a step without any."""
+    slopes = jnp.array([[1.0, 0.0], [0.0, 0.0], [1.0, 0.5]])
+
+    @jax.jit
+    def after(number):
+        optimizer = OPTIMIZERS_OF_A_NUMBER[name](number)
+
+        def step(carry, slope):
+            x, state = carry
+            updates, state = optimizer.update(slope * x * (1 + number), state, x)
+            return (optax.apply_updates(x, updates), state), None
+
+        start = jnp.array([1.0, 2.0])
+        (x, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), slopes)
+        return x @ x
+
+    step = 1e-5
+    expected = (after(0.05 + step) - after(0.05 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.jit(jax.grad(after))(0.05), expected, rtol=1e-7)
+
+
 @pytest.mark.usefixtures("x64")
 def test_derivatives_with_units_in_half_precision_are_near_the_exact_ones():
     exact, rounded = (
