@@ -573,6 +573,11 @@ def units(*transformations: optax.GradientTransformation) -> TransformationUnits
     point along the gradient: :func:`rllc.rllc` applies sign and learning rate. The
     default law is (1, 0, …), the first transformation as it is.
 
+    Combine transformations whose outputs scale alike with the gradient. Next to
+    ``optax.scale_by_adam()``, whose output keeps its length, a coefficient of
+    ``optax.trace(0.9)`` that was learned on small gradients makes huge steps once they
+    grow.
+
     Args:
         *transformations: at least one transformation. Parameters and extra arguments of
             ``update`` are passed on to each.
