@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from rllc import LinearMemory
+from rllc._correction import gain_of_units
 
 try:
     import matplotlib.pyplot as plt
@@ -41,7 +42,8 @@ def gain_shares(
 
     Raises:
         TypeError: if the memory is not linear.
-        ValueError: if the last axis of ``laws`` does not have one entry per unit.
+        ValueError: if the memory is undamped, so that its gain is infinite, or the last
+            axis of ``laws`` does not have one entry per unit.
 
     Example:
         >>> import rllc, rllc.plot
@@ -59,8 +61,13 @@ def gain_shares(
     laws = np.asarray(laws, np.float64)
     if laws.ndim < 1 or laws.shape[-1] != memory.size:
         raise ValueError(f"laws: expected shape (…, {memory.size}), got {laws.shape}")
-    propagator = np.asarray(memory.propagator, np.float64)
-    weights = np.linalg.solve((np.eye(memory.size) - propagator).T, memory.input) * laws
+    gain = gain_of_units(memory)
+    if gain is None:
+        raise ValueError(
+            "memory: expected a damped one, got eigenvalues "
+            f"{np.linalg.eigvals(memory.propagator)}; its gain is infinite"
+        )
+    weights = gain * laws
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
@@ -103,9 +110,10 @@ def law(
         ours.
     """
     shares = gain_shares(memory, laws)
-    if shares.ndim < 2:
+    if shares.ndim < 2 or shares.size == 0:
         raise ValueError(
-            f"laws: expected shape (points, …, {memory.size}), got {shares.shape}"
+            f"laws: expected shape (points, …, {memory.size}), with at least one law, "
+            f"got {shares.shape}"
         )
     shares = shares.reshape(len(shares), -1, memory.size)
     steps = np.arange(len(shares)) if steps is None else np.asarray(steps)
@@ -141,6 +149,9 @@ def response(
     Returns:
         The axes.
 
+    Raises:
+        ValueError: if there are no weights, or they have no axis of length.
+
     Example:
         >>> import rllc, rllc.plot
         >>> axes = rllc.plot.response(
@@ -153,6 +164,11 @@ def response(
         ours.
     """
     weights = np.asarray(weights, np.float64)
+    if weights.ndim < 1 or weights.size == 0:
+        raise ValueError(
+            "weights: expected shape (…, length), with at least one weight, got "
+            f"{weights.shape}"
+        )
     rows = weights.reshape(-1, weights.shape[-1])
     shares = rows / np.abs(rows).sum(axis=1, keepdims=True)
     ax = plt.subplots()[1] if ax is None else ax

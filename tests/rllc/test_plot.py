@@ -11,6 +11,7 @@ import rllc
 from rllc import plot
 
 MEMORY = rllc.decays(0.0, 0.9, 0.99)
+UNDAMPED, GROWING = (rllc.LinearMemory([[a]], [1.0]) for a in (1.0, 1.01))
 
 
 def recorded(groups, steps=6):
@@ -69,6 +70,12 @@ def test_a_plot_is_drawn_on_the_given_axes():
     [
         (lambda: plot.law(MEMORY, np.ones((4, 2))), ValueError, r"laws: .*\(4, 2\)"),
         (lambda: plot.law(MEMORY, np.ones(3)), ValueError, r"laws: .*points"),
+        (lambda: plot.law(MEMORY, np.ones((0, 3))), ValueError, r"laws: .*\(0, 3\)"),
+        (lambda: plot.law(MEMORY, np.ones((2, 0, 3))), ValueError, "laws: .*one law"),
+        (lambda: plot.gain_shares(UNDAMPED, [1.0]), ValueError, "memory: .* a damped"),
+        (lambda: plot.law(GROWING, [[1.0]]), ValueError, "memory: .* a damped one"),
+        (lambda: plot.response(1.0), ValueError, r"weights: .* got \(\)"),
+        (lambda: plot.response([]), ValueError, r"weights: .* got \(0,\)"),
         (lambda: plot.law(MEMORY, np.ones((4, 3)), [1, 2]), ValueError, "steps: exp"),
         (
             lambda: plot.gain_shares(rllc.units(optax.sgd(1.0)), [1.0]),
