@@ -9,7 +9,7 @@ import optax
 from rllc._correction import gain_of_units
 from rllc._inner import AxisName
 from rllc._law import FixedLaw, LearningLaw
-from rllc._memory import LinearMemory, Memory, decays, direct_sum
+from rllc._memory import LinearMemory, Memory, checked_decay, decays, direct_sum
 from rllc._solver import AT_LEAST_0, Scalar, check_scalar
 from rllc._transform import RootMeanSquare, transformation
 
@@ -159,7 +159,7 @@ def momentum(
         >>> import rllc
         >>> optimizer = rllc.momentum(0.01, 0.9)
     """
-    return rllc(learning_rate, decays(decay), FixedLaw([1.0]))
+    return rllc(learning_rate, decays(checked_decay(decay)), FixedLaw([1.0]))
 
 
 def nesterov(
@@ -182,6 +182,7 @@ def nesterov(
         >>> import rllc
         >>> optimizer = rllc.nesterov(0.01, 0.9)
     """
+    decay = checked_decay(decay)
     return rllc(learning_rate, decays(0.0, decay), FixedLaw([1.0, decay]))
 
 
@@ -260,6 +261,11 @@ def _finish(learning_rate, weight_decay, mask):
     if weight_decay is not None:
         decay = _checked("weight_decay", weight_decay)
         links.insert(0, optax.add_decayed_weights(decay, mask))
+    elif mask is not None:
+        raise ValueError(
+            "weight_decay: expected a number, as there is a mask of what decays, got "
+            "None"
+        )
     return tuple(links)
 
 

@@ -36,7 +36,7 @@ def leaf_groups(
     """
     leaves = len(jax.tree.leaves(tree))
     if groups is None:
-        return (0,) * leaves, (None,)
+        return (0,) * leaves, ("all parameters",)
     if isinstance(groups, str):
         if groups != "leaf":
             raise ValueError(

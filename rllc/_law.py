@@ -102,6 +102,26 @@ class LearningLaw:
                 f"{self.solver!r}"
             )
         check_count("refresh", self.refresh)
+        if not isinstance(self.conserve_gain, bool | np.bool_):
+            raise TypeError(
+                f"conserve_gain: expected True or False, got {self.conserve_gain!r}"
+            )
+
+    def rate_at(self, count: Array) -> Any:
+        """c₂ at a step."""
+        if not callable(self.rate):
+            return self.rate
+        rate = self.rate(count)
+        if jnp.shape(rate) != ():
+            raise ValueError(
+                "rate: expected a schedule of numbers, got one that returns shape "
+                f"{jnp.shape(rate)}"
+            )
+        if not isinstance(rate, Tracer) and rate < 0:
+            raise ValueError(
+                f"rate: expected a schedule of numbers of at least 0, got {rate}"
+            )
+        return rate
 
     def check(self, memory: Memory) -> None:
         """Raise if the memory has another size."""

@@ -398,7 +398,7 @@ def real_block(decay: float, size: int = 1) -> LinearMemory:
         Szegedy et al., 2024 (arXiv 2402.15262), real Jordan form.
     """
     check_count("size", size)
-    _check_radius("decay", decay)
+    decay = checked_decay(decay)
     propagator = decay * np.eye(size) + np.eye(size, k=1)
     return LinearMemory(propagator, _unit_vector(size), _unit_vector(size))
 
@@ -435,9 +435,11 @@ def complex_block(radius: float, angle: float, size: int = 1) -> LinearMemory:
         Szegedy et al., 2024 (arXiv 2402.15262), complex Jordan blocks.
     """
     check_count("size", size)
+    radius = float(_finite_array("radius", radius, ndim=0))
+    angle = float(_finite_array("angle", angle, ndim=0))
     if not 0 < radius < 1:
         raise ValueError(f"radius: expected a number in (0, 1), got {radius}")
-    if not math.isfinite(angle) or abs(math.sin(angle)) < 1e-12:
+    if abs(math.sin(angle)) < 1e-12:
         raise ValueError(
             "angle: expected a finite number that is no multiple of π (there the "
             f"imaginary units stay empty: use real_block), got {angle}"
@@ -617,6 +619,10 @@ def _finite_array(name: str, value: Any, ndim: int) -> np.ndarray:
             "is compiled into the step. Under optax.inject_hyperparams name it in "
             "static_args"
         ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected rows of equal length, got {value!r}"
+        ) from error
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected real numbers, got dtype {array.dtype}")
     array = array.astype(np.float64)
@@ -635,6 +641,13 @@ def _check_radius(name: str, value: float) -> None:
             f"{name}: expected a number in (-1, 1), got {value}; at 1 and beyond "
             "nothing decays (an undamped memory: LinearMemory with PseudoInverse())"
         )
+
+
+def checked_decay(value: Any) -> float:
+    """The decay as a number of Python's, if it is one in (-1, 1)."""
+    decay = float(_finite_array("decay", value, ndim=0))
+    _check_radius("decay", decay)
+    return decay
 
 
 def check_count(name: str, value: int) -> None:

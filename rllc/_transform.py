@@ -30,6 +30,8 @@ from rllc._memory import (
     LinearMemory,
     Memory,
     MemoryState,
+    TransformationUnits,
+    TransformationUnitsState,
     at_least_float32,
     decays,
     linear_combination,
@@ -156,6 +158,7 @@ def transformation(
     def update_fn(
         updates: Any, state: Any, params: Any = None, **extra_args: Any
     ) -> tuple[Any, Any]:
+        _check_state(state, core, len(finish))
         first, *rest = state if finish else (state,)
         units = memory.units(_rllc(first).memory)
         gradient = _gradient(updates, units[0])
@@ -316,7 +319,7 @@ class _Core:
         pairs = [(unit, size) for unit in range(size)] + [(size, size)]
         carried = geometry.recursive and _accurate(units, dtype)
         table = products((*units, seen), pairs if carried else pairs + gram_pairs(size))
-        rate: Any = law.rate(steps) if callable(law.rate) else law.rate
+        rate = law.rate_at(steps)
         with_gradient, square = table[:, :size], table[:, size]
         with jax.default_matmul_precision("highest"):
             kept = vary_as(old.gram, table)
@@ -482,6 +485,37 @@ def _check_complex(units: tuple[Any, ...], params: Any) -> None:
                 )
 
 
+def _check_state(state: Any, core: _Core, links: int) -> None:
+    """Raise where a state was made by another optimizer."""
+
+    def expect(wanted, got):
+        if got != wanted:
+            raise ValueError(
+                f"state: expected that of this optimizer, with {wanted}, got {got}; "
+                "init anew, with LearningLaw(initial=diagnostics(state).law) to keep "
+                "the law"
+            )
+
+    def parts(first, rest):
+        return f"a {first} followed by {rest} other(s)"
+
+    kind = ScaleByRllcAdamState if core.scaling else ScaleByRllcState
+    several = isinstance(state, tuple | list) and not hasattr(state, "_fields")
+    first, *rest = state if several else (state,)
+    expect(parts(kind.__name__, links), parts(type(first).__name__, len(rest)))
+    found = _rllc(first)
+    memory, linear = found.memory, isinstance(core.memory, LinearMemory)
+    if linear or isinstance(core.memory, TransformationUnits):
+        of_linear = not isinstance(memory, TransformationUnitsState)
+        names = {True: "units of a linear memory", False: "outputs of transformations"}
+        expect(names[linear], names[of_linear])
+    size, stored_units = core.memory.size, len(core.memory.units(memory))
+    expect(f"{size} unit(s)", f"{stored_units} unit(s)")
+    expect(f"laws of {size} unit(s)", f"laws of {found.law.shape[-1]} unit(s)")
+    if core.learns and found.gram is None:
+        expect("the Gram matrix of a LearningLaw", "none, as under a FixedLaw")
+
+
 def _check_groups(labels: Sequence[Any], law: Array) -> None:
     if len(labels) != len(law):
         raise ValueError(
@@ -587,6 +621,9 @@ def scale_by_rllc(
     If an inner product of g with itself or a unit is not finite, the update is zero,
     memory and law stay as they were, and ``skipped`` counts it.
 
+    A state belongs to its memory and the solver of its law, which must not change: they
+    fix the basis of the Gram matrix in it. To change them, ``init`` anew.
+
     Args:
         memory: what is stored; by default ``decays(0.0, 0.9, 0.99)``.
         law: how it is combined; by default ``LearningLaw()``.
@@ -600,8 +637,8 @@ def scale_by_rllc(
         ``optax.scale_by_learning_rate``.
 
     Raises:
-        ValueError: if the law does not fit the memory, or the memory has no Gramian
-            where the law needs one.
+        ValueError: if the law does not fit the memory, the memory has no Gramian where
+            the law needs one, or ``update`` is given the state of another optimizer.
         TypeError: if memory or law has the wrong type.
 
     Example:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import rllc
 from tests.bad_input import check_rejected, each_row
@@ -22,6 +23,12 @@ THREE_LABELS = rllc.FixedLaw(np.ones((3, 3)), {"a": "x", "b": "y", "n": "z"})
 NONE_THERE = "state: expected at least one RLLC state in it, found none"
 OUTSIDE = ": expected a number in (-1, 1), got 1.0; at 1 and beyond nothing"
 NO_MEMORY = "memory: expected an object such as decays(0.0, 0.9)"
+
+
+def after_a_step(rate):
+    optimizer = rllc.rllc(0.1, law=rllc.LearningLaw(rate))
+    jax.eval_shape(optimizer.update, jnp.ones(3), optimizer.init(jnp.ones(3)))
+
 
 # Of each public function: calls, what they raise, and what must be said.
 BAD = {
@@ -43,6 +50,21 @@ BAD = {
         ),
     ],
     "LearningLaw": [
+        (
+            lambda: rllc.LearningLaw(conserve_gain="no"),
+            TypeError,
+            "conserve_gain: expected True or False, got 'no'",
+        ),
+        (
+            lambda: after_a_step(lambda count: -1.0),
+            ValueError,
+            "rate: expected a schedule of numbers of at least 0, got -1.0",
+        ),
+        (
+            lambda: after_a_step(lambda count: jnp.ones(2)),
+            ValueError,
+            "rate: expected a schedule of numbers, got one that returns shape (2,)",
+        ),
         (
             lambda: rllc.LearningLaw(-1.0),
             ValueError,
@@ -80,6 +102,11 @@ BAD = {
         ),
     ],
     "LinearMemory": [
+        (
+            lambda: rllc.LinearMemory([[0.5], [0.1, 0.5]], [1, 1]),
+            ValueError,
+            "propagator: expected rows of equal length, got [[0.5], [0.1, 0.5]]",
+        ),
         (
             lambda: rllc.LinearMemory(np.ones((2, 3)), [1, 1]),
             ValueError,
@@ -121,6 +148,26 @@ BAD = {
         ),
     ],
     "complex_block": [
+        (
+            lambda: jax.jit(rllc.complex_block)(0.5, 0.3),
+            TypeError,
+            "radius: expected concrete numbers, got traced ones",
+        ),
+        (
+            lambda: jax.jit(lambda x: rllc.complex_block(0.5, x))(0.3),
+            TypeError,
+            "angle: expected concrete numbers, got traced ones",
+        ),
+        (
+            lambda: rllc.complex_block("half", 0.3),
+            ValueError,
+            "radius: expected real numbers, got dtype",
+        ),
+        (
+            lambda: rllc.complex_block(0.5, [0.3]),
+            ValueError,
+            "angle: expected 0 dimension(s), got shape (1,)",
+        ),
         (
             lambda: rllc.complex_block(1.5, 0.3),
             ValueError,
@@ -182,11 +229,33 @@ BAD = {
             "k: expected an integer of at least 1",
         ),
     ],
-    "momentum": [(lambda: rllc.momentum(0.1, 1.0), ValueError, OUTSIDE)],
+    "momentum": [
+        (lambda: rllc.momentum(0.1, 1.0), ValueError, f"decay{OUTSIDE}"),
+        (
+            lambda: jax.jit(lambda x: rllc.momentum(0.1, x))(0.9),
+            TypeError,
+            "decay: expected concrete numbers, got traced ones",
+        ),
+    ],
     "nesterov": [
-        (lambda: rllc.nesterov(0.1, 1.0), ValueError, OUTSIDE),
+        (lambda: rllc.nesterov(0.1, 1.0), ValueError, f"decay{OUTSIDE}"),
+        (
+            lambda: jax.jit(lambda x: rllc.nesterov(0.1, x))(0.9),
+            TypeError,
+            "decay: expected concrete numbers, got traced ones",
+        ),
     ],
     "real_block": [
+        (
+            lambda: jax.jit(rllc.real_block)(0.5),
+            TypeError,
+            "decay: expected concrete numbers, got traced ones",
+        ),
+        (
+            lambda: rllc.real_block("half"),
+            ValueError,
+            "decay: expected real numbers, got dtype",
+        ),
         (lambda: rllc.real_block(1.0), ValueError, f"decay{OUTSIDE}"),
         (
             lambda: rllc.real_block(0.5, 0),
@@ -212,6 +281,11 @@ BAD = {
         ),
     ],
     "rllc": [
+        (
+            lambda: rllc.rllc(0.1, mask={"w": True}),
+            ValueError,
+            "weight_decay: expected a number, as there is a mask",
+        ),
         (lambda: rllc.rllc(0.1, memory=3), TypeError, NO_MEMORY),
         (
             lambda: rllc.rllc(-0.1),
@@ -235,6 +309,11 @@ BAD = {
         ),
     ],
     "rllc_adam": [
+        (
+            lambda: rllc.rllc_adam(0.1, mask={"w": True}),
+            ValueError,
+            "weight_decay: expected a number, as there is a mask",
+        ),
         (
             lambda: rllc.rllc_adam(
                 0.1,
@@ -308,7 +387,7 @@ BAD = {
             ),
             ValueError,
             "groups: expected one group for each law of the state, of which there are "
-            "2, got 1: None",
+            "2, got 1: 'all parameters'",
         ),
         (
             lambda: rllc.scale_by_rllc(law=THREE_LABELS).init({**PAIR, "n": 1}),
@@ -364,6 +443,45 @@ CANNOT_FAIL = {
     "ScaleByRllcAdamState",
     "ScaleByRllcState",
 }
+
+
+A = rllc.decays(0.9)
+TWO = rllc.decays(0.0, 0.9)
+UNITS = rllc.units(optax.identity(), optax.trace(0.9))
+# Who made a state, who was given it, and what it must say.
+STATES = {
+    "fixed": (rllc.momentum(0.1), rllc.rllc(0.1, A), "Gram matrix of a LearningLaw"),
+    "fewer": (rllc.rllc(0.1, A), rllc.rllc(0.1, TWO), "2 unit(s), got 1 unit(s)"),
+    "more": (rllc.rllc(0.1, TWO), rllc.rllc(0.1, A), "1 unit(s), got 2 unit(s)"),
+    "linear": (rllc.rllc(0.1, TWO), rllc.rllc(0.1, UNITS), "outputs of transf"),
+    "units": (rllc.rllc(0.1, UNITS), rllc.rllc(0.1, TWO), "units of a linear memory"),
+    "link": (rllc.scale_by_rllc(), rllc.rllc(0.1), "by 1 other(s), got a Scale"),
+    "no link": (rllc.rllc(0.1), rllc.scale_by_rllc(), "by 0 other(s), got a Scale"),
+    "decay": (rllc.rllc(0.1, weight_decay=0.1), rllc.rllc(0.1), "by 1 other(s), got"),
+    "no decay": (rllc.rllc(0.1), rllc.rllc(0.1, weight_decay=0.1), "by 2 other(s)"),
+    "adam": (rllc.rllc_adam(0.1, TWO), rllc.rllc(0.1, TWO), "got a ScaleByRllcAdamS"),
+    "no adam": (rllc.rllc(0.1, TWO), rllc.rllc_adam(0.1, TWO), "got a ScaleByRllc"),
+    "other": (optax.trace(0.9), rllc.rllc(0.1), "got a TraceState followed"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_the_state_of_another_optimizer_is_rejected(name):
+    maker, given, said = STATES[name]
+    state = maker.init(jnp.ones(3))
+
+    def call():
+        given.update(jnp.ones(3), state, jnp.ones(3))
+
+    check_rejected((call, ValueError, said), rllc)
+    check_rejected((call, ValueError, "state: expected that of this"), rllc)
+
+
+def test_a_frozen_law_takes_over_the_state_of_the_learning_one():
+    state = rllc.rllc(0.1, TWO).init(jnp.ones(3))
+    frozen = rllc.rllc(0.1, TWO, rllc.freeze(state))
+    updates, _ = frozen.update(jnp.ones(3), state, jnp.ones(3))
+    np.testing.assert_allclose(updates, -0.1 * TWO.initial_law.sum(), rtol=1e-6)
 
 
 @each_row(BAD)
