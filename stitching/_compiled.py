@@ -1,11 +1,10 @@
-"""Programs that are kept from one call to the next, where that is safe."""
+"""Programs that are kept from one call to the next, and what they are kept for."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
-from flax import linen as nn
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -33,38 +32,7 @@ class Static:
         return isinstance(other, Static) and equal(self.parts, other.parts)
 
 
-def is_fixed(value: Any) -> bool:
-    """Return whether this computes the same for equal arguments, as far as is known.
-
-    So do the functions of this library and the methods of Linen modules, which are
-    frozen. Any other function may read something that changes between calls.
-    """
-    if isinstance(value, functools.partial):
-        return all(map(is_fixed, (value.func, *value.args, *value.keywords.values())))
-    if not callable(value):
-        return value is None or isinstance(value, bool | int | float | str)
-    module = getattr(value, "__module__", None) or ""
-    return module.startswith("stitching.") or isinstance(
-        getattr(value, "__self__", None), nn.Module
-    )
-
-
-def compiled(
-    function: Callable[..., Any], *static: Any, kept: bool
-) -> Callable[..., Any]:
-    """Return a function of further arguments, compiled.
-
-    Args:
-        function: of the static arguments and further ones.
-        *static: what it is compiled for, hashable.
-        kept: whether calls with equal static arguments share their compilations, or
-            each function that this returns has its own.
-    """
-    if kept:
-        return functools.partial(_kept, function, static)
-    return jax.jit(functools.partial(function, *static))
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _kept(function: Callable[..., Any], static: tuple[Any, ...], *arguments: Any):
+def compiled(function: Callable[..., Any], static: tuple[Any, ...], *arguments: Any):
+    """Call a function of static and further arguments; equal calls compile once."""
     return function(*static, *arguments)

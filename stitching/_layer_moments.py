@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PyTree
 
 from stitching._checks import finite, real
-from stitching._compiled import Static, compiled, is_fixed
+from stitching._compiled import Static
 from stitching._moments import Moments, merge, moments
 from stitching.cutting import layer_outputs
 from stitching.cutting._network import Method, check_kind, described
@@ -111,9 +111,9 @@ def layer_moments(
     the moments: p² numbers for a layer of p channels, and p q for a pair of layers.
 
     Equal calls compile once: with the same or equal modules (NNX modules of the same
-    structure), the same layers and options, and variables and batches of the same
-    shapes. A `view` or `method` that is a function of your own compiles anew in each
-    call, as it may read something that has changed.
+    structure), the same `view`, layers and options, and variables and batches of the
+    same shapes. As with `jax.jit`, what functions of your own read beside their
+    arguments is read when they are first traced.
 
     Args:
         module_a, variables_a: a Linen or NNX module, as for `cut`, and its variables.
@@ -300,11 +300,9 @@ def _over_batches(
         check_kind(given, of_nnx=isinstance(module, nnx.Module))
     static = Static(see, called, paths, view, options)
     variables = [each for _, each in networks]
-    kept = is_fixed(view) and is_fixed(method)
-    in_batch = compiled(_in_batch, static, kept=kept)
     names, values = [], None
     for batch in batches:
-        seen = in_batch(variables, batch)
+        seen = _in_batch(static, variables, batch)
         names = [list(each) for each in seen.names]
         values = seen.values if values is None else add(values, seen.values)
     if values is None:
@@ -312,6 +310,7 @@ def _over_batches(
     return names, values
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _in_batch(static: Static, variables: list[PyTree], batch: PyTree) -> _Seen:
     see, called, paths, view, options = static.parts
     named = []

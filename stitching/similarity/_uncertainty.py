@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from stitching._compiled import compiled, is_fixed
 from stitching.similarity._samples import Activation, pair
 
 # Values of equal samples in another order differ by at most 7 roundings of the largest.
@@ -210,9 +209,14 @@ def _values(
 ) -> Array:
     """The index of each choice of rows."""
     rows_x = jnp.broadcast_to(rows_x, rows_y.shape)
-    compute = compiled(_each, index, batch_size, kept=is_fixed(index))
+    # A function of your own runs anew for the value and for its draws, as it may read
+    # something that changes.
+    function = index.func if isinstance(index, functools.partial) else index
+    own = getattr(function, "__module__", "").startswith("stitching.")
+    each = functools.partial(_each, index, batch_size)
+    compiled = functools.partial(_compiled_each, index, batch_size)
     try:
-        return compute(x, y, rows_x, rows_y)
+        return (compiled if own else jax.jit(each))(x, y, rows_x, rows_y)
     except TypeError:  # It needs values, as assignments on the host do.
         pairs = zip(rows_x, rows_y, strict=True)
         return jnp.stack([jnp.asarray(index(x[i], y[j])) for i, j in pairs])
@@ -225,3 +229,6 @@ def _each(
         return jnp.asarray(index(x[rows[0]], y[rows[1]]))
 
     return jax.lax.map(one, (rows_x, rows_y), batch_size=batch_size)
+
+
+_compiled_each = jax.jit(_each, static_argnums=(0, 1))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import PyTree
 
-from stitching._compiled import Static, compiled, is_fixed
+from stitching._compiled import Static, compiled
 from stitching.cutting import Cut
 
 
@@ -22,10 +22,11 @@ def in_batches(
     the same size: the last one overlaps the one before if it has to.
 
     Args:
-        function: of the arguments: `model.apply`, `cut.front`, the `apply` of a
-            stitched network, or an NNX module or one of its methods, all of which are
-            compiled once; one from `jax.jit`; or any other, which is compiled anew in
-            each call, as it may read something that has changed.
+        function: of the arguments, for instance `model.apply`, `cut.front`, the `apply`
+            of a stitched network, or an NNX module or one of its methods. Compiled once
+            per function, and for NNX modules of the same structure; as with `jax.jit`,
+            what a function of your own reads beside its arguments (an NNX module, say)
+            is read when it is first traced.
         *arguments: of the function; the last one is x, a tree of arrays (samples, ...).
         batch_size: samples per batch.
 
@@ -50,7 +51,7 @@ def front_in_batches(
     cut: Cut, variables: PyTree, x: PyTree, batch_size: int = 512
 ) -> PyTree[jax.Array]:
     """Apply the front of a cut batch by batch; equal cuts share compilations."""
-    run = compiled(cut.front, kept=True)
+    run = functools.partial(compiled, cut.front, ())
     return _joined(run, variables, x, batch_size=batch_size)
 
 
@@ -78,11 +79,8 @@ def _compiled(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     if isinstance(module, nnx.Module):
         method = getattr(function, "__func__", type(module).__call__)
         graph, state = nnx.split(module)
-        call = compiled(_call, Static(graph, method), kept=True)
-        return functools.partial(call, state)
-    if isinstance(function, jax.stages.Wrapped):
-        return function
-    return compiled(function, kept=is_fixed(function))
+        return functools.partial(compiled, _call, (Static(graph, method),), state)
+    return functools.partial(compiled, function, ())
 
 
 def _call(static: Static, state: nnx.State, *arguments: PyTree) -> PyTree:
