@@ -60,8 +60,6 @@ def correct(
         wanted = geometry.length_squared(gram, change)
         shrink = root(_safe_divide(allowed, wanted))
         new = law + change * jnp.minimum(1, jnp.where(wanted > 0, shrink, 1))[:, None]
-    # A rate that is not finite corrects nothing; the step is made all the same.
-    new = jnp.where(jnp.isfinite(new).all(axis=-1, keepdims=True), new, law)
     explained = _safe_divide(jnp.sum(products * solution, axis=-1), square)
     return Correction(new, geometry.gain(new, initial, gram), explained)
 

@@ -108,20 +108,14 @@ class LearningLaw:
             )
 
     def rate_at(self, count: Array) -> Any:
-        """c₂ at a step."""
-        if not callable(self.rate):
-            return self.rate
-        rate = self.rate(count)
-        if jnp.shape(rate) != ():
-            raise ValueError(
-                "rate: expected a schedule of numbers, got one that returns shape "
-                f"{jnp.shape(rate)}"
-            )
-        if not isinstance(rate, Tracer) and rate < 0:
-            raise ValueError(
-                f"rate: expected a schedule of numbers of at least 0, got {rate}"
-            )
-        return rate
+        """c₂ at a step; 0, so that the law stays, where it is not finite."""
+        rate: Any = self.rate
+        if callable(rate):
+            rate = rate(count)
+            _check_scheduled(rate)
+        elif not isinstance(rate, Tracer):
+            return rate
+        return jnp.where(jnp.isfinite(rate), rate, 0)
 
     def check(self, memory: Memory) -> None:
         """Raise if the memory has another size."""
@@ -204,6 +198,18 @@ class FixedLaw:
         """The law, shape (groups, k); labels are for errors."""
         del memory
         return _rows("coefficients", self.coefficients, groups, labels)
+
+
+def _check_scheduled(rate: Any) -> None:
+    if jnp.shape(rate) != ():
+        raise ValueError(
+            "rate: expected a schedule of numbers, got one that returns shape "
+            f"{jnp.shape(rate)}"
+        )
+    if not isinstance(rate, Tracer) and rate < 0:
+        raise ValueError(
+            f"rate: expected a schedule of numbers of at least 0, got {rate}"
+        )
 
 
 def _coefficients(name: str, value: Any) -> Any:

@@ -216,6 +216,19 @@ def test_what_is_infinite_without_the_gradient_does_not_stop_training(name):
         assert np.any(seen.law != earlier.law) == (name != "rate always")
 
 
+def test_a_rate_that_is_injected_and_not_finite_does_not_stop_training():
+    @jax.jit
+    def run(rate):
+        optimizer = rllc.scale_by_rllc(law=rllc.LearningLaw(rate))
+        state = optimizer.init(jnp.ones(3))
+        for _ in range(2):
+            updates, state = optimizer.update(jnp.ones(3), state)
+        return updates, state
+
+    for rate in (np.nan, np.inf):
+        jax.tree.map(np.testing.assert_array_equal, run(rate), run(0.0))
+
+
 def each_law(state):
     seen = rllc.diagnostics(state)
     return list(seen.values()) if isinstance(seen, dict) else [seen]
