@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from stitching._linear import centre, product, varying, whitening
+from stitching._linear import centre, product, times, varying, whitening
 from stitching._moments import Moments
 from stitching.similarity._samples import (
     Activation,
@@ -413,12 +413,19 @@ def _of_samples(x: Array, centred: bool) -> tuple[Array, _Whitened]:
     largest = jnp.abs(x).max(axis=0)
     largest = jnp.where(largest > 0, largest, 1)
     x = x / largest
-    deviations = jnp.sqrt((x * x).mean(axis=0))
-    varies = varying(deviations**2, mean / largest)
-    x = jnp.where(varies, x / jnp.where(varies, deviations, 1), 0)
+    variances = (x * x).mean(axis=0)
+    varies = varying(variances, mean / largest)
+    # A root that is not taken at 0 has a gradient there; NaN stays.
+    roots = jnp.sqrt(jnp.where(varies, variances, 1))
+    deviations = jnp.where(varies, roots, variances)
+    x = jnp.where(varies, x / roots, 0)
     scores, values, axes = jnp.linalg.svd(x, full_matrices=False)
     rounding = jnp.finfo(x.dtype).eps * max(32, x.shape[1])
     kept = values > rounding * values[0]
+    # The gradient of scores divides by each value, 0 too; that of x V S⁻¹, by the kept.
+    inverse = jnp.where(kept, axes.T / jnp.where(kept, values, 1), 0)
+    same = times(x, inverse)
+    scores = jax.lax.stop_gradient(scores) + (same - jax.lax.stop_gradient(same))
     values = jnp.where(kept, values, 0) / jnp.sqrt(x.shape[0])
     factor = values[:, None] * axes * (largest * deviations)
     return scores, _Whitened(factor, kept, unit)

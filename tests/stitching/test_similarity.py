@@ -194,6 +194,20 @@ def test_cka_may_be_a_term_of_a_loss(x64):
     np.testing.assert_allclose(slope, near / 2e-5, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["cca", "svcca", "pwcca", "linear_regression"])
+def test_gradients_are_right_where_a_feature_is_dead(x64, name):
+    x, y = draw(n=20, p=5, q=4)
+    index = jax.jit(ALL[name])
+    gradient = jax.jit(jax.grad(ALL[name]))
+    for constant in (0.0, 3.0):
+        x[:, 1] = constant
+        direction = np.random.default_rng(1).normal(size=x.shape)
+        direction[:, 1] = 0
+        low, high = (index(x + step * direction, y) for step in (-1e-5, 1e-5))
+        slope = (np.asarray(gradient(x, y)) * direction).sum()
+        np.testing.assert_allclose(slope, (high - low) / 2e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_an_activation_is_most_similar_to_itself(x64, name):
     x, _ = draw()
