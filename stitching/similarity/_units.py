@@ -109,8 +109,10 @@ def matched_correlation(
     References:
         Li et al., 2015, arXiv 1511.07543.
     """
-    with eager(x, y, weights):
-        values, vary = _correlations(pair_or_moments(x, y, weights))
+    values, vary = _correlations(pair_or_moments(x, y, weights))
+    if isinstance(values, Tracer):  # It may be known all the same, inside `jit`.
+        with eager(x, y, weights):
+            values, vary = _correlations(pair_or_moments(x, y, weights))
     if isinstance(values, Tracer):
         raise TypeError(
             "x: expected arrays with values, got traced ones; the assignment runs on "
