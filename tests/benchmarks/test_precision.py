@@ -32,7 +32,7 @@ def task():
 
 def _run_with_stages(experiment, stage, options):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "stage", lambda _, name, compute: stage(name, compute))
+        patch.setattr(Run, "stage", lambda _, name, compute, **__: stage(name, compute))
         experiment.run(experiment.Config(**options))
 
 
