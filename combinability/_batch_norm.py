@@ -42,12 +42,11 @@ def reset_batch_norm(
 
     In training mode the layers before normalise by the batch's own statistics; with one
     batch of all calibration data the result is what the network sees when it is
-    evaluated, to rounding, which a decay near 1 multiplies: in float32 the error is
-    about 1e-5 of the statistics at a decay of 0.999. Calibrate on training data. A pure
-    function, which may be used in a metric of `evaluate`. Outside of `jax.jit`, a call
-    with the same `apply`, or an NNX module of the same structure, and the same shapes
-    does not compile again, and what `apply` closes over is read when it is first
-    traced. One that cannot be hashed is compiled at every call.
+    evaluated, to rounding, which is multiplied by 1 / (1 − decay). Calibrate on
+    training data. A pure function, which may be used in a metric of `evaluate`. Outside
+    of `jax.jit`, a call with the same `apply`, or an NNX module of the same structure,
+    and the same shapes does not compile again, and what `apply` closes over is read
+    when it is first traced. One that cannot be hashed is compiled at every call.
 
     Args:
         apply: `apply(variables, x)` in training mode; gives the output and a dictionary

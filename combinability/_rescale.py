@@ -246,30 +246,29 @@ def _check_values(name: str, kind: str, value: Array) -> None:
 
 
 def _certify(rescaling: Rescaling) -> None:
-    """Test random scales and signs, and the opposite ones: each sign changes once."""
+    """Test random scales and signs, then their inverses and the opposite signs."""
     symmetry, generator = rescaling.symmetry, np.random.default_rng(0)
     drawn = {}
     for name, factor in rescaling.factors.items():
         group = symmetry.groups[factor.group]
         drawn[name] = generator.normal(size=(*group.blocks, group.size))
 
-    def scaled(leaves: list[Array], opposite: int) -> list[Array]:
-        values = {
-            name: np.sign(opposite * x) if kind == "sign" else np.exp(opposite * x / 2)
-            for (name, x), kind in zip(drawn.items(), kinds, strict=True)
-        }
+    def scaled(leaves: list[Array], direction: int) -> list[Array]:
+        values = {}
+        for name, factor in rescaling.factors.items():
+            x = direction * drawn[name]
+            values[name] = np.sign(x) if factor.kind == "sign" else np.exp(x / 2)
         leaves, blocks = list(leaves), symmetry.blocks
         parts = rescaling._multiplied(values, [x.take(leaves[x.leaf]) for x in blocks])
         for block, part in zip(blocks, parts, strict=True):
             leaves[block.leaf] = block.put(leaves[block.leaf], part)
         return leaves
 
-    kinds = [factor.kind for factor in rescaling.factors.values()]
     with jax.enable_x64(True):
         assert symmetry.trace
         tested = Trial(symmetry.leaves, symmetry.trace, generator)
-        for opposite in (1, -1):
-            change = functools.partial(scaled, opposite=opposite)
+        for direction in (1, -1):
+            change = functools.partial(scaled, direction=direction)
             tested.keeps(change, f"multiplying by {', '.join(drawn)}")
 
 

@@ -190,7 +190,7 @@ def _rounding(value: Array, null: Array) -> Array:
     share = _ROUNDINGS * jnp.finfo(jnp.result_type(null, float)).eps
     scale = jnp.abs(null).max(axis=0)
     near = jnp.maximum(jnp.abs(value), jnp.sqrt(share) * scale)
-    return share * scale * (scale / near)
+    return share * scale * (scale / jnp.where(near > 0, near, 1))
 
 
 def _check_draws(name: str, number: Any) -> None:
@@ -213,10 +213,12 @@ def _values(
     # something that changes.
     function = index.func if isinstance(index, functools.partial) else index
     own = getattr(function, "__module__", "").startswith("stitching.")
-    each = functools.partial(_each, index, batch_size)
-    compiled = functools.partial(_compiled_each, index, batch_size)
+    if own:
+        compiled = functools.partial(_compiled_each, index, batch_size)
+    else:
+        compiled = jax.jit(functools.partial(_each, index, batch_size))
     try:
-        return (compiled if own else jax.jit(each))(x, y, rows_x, rows_y)
+        return compiled(x, y, rows_x, rows_y)
     except TypeError:  # It needs values, as assignments on the host do.
         pairs = zip(rows_x, rows_y, strict=True)
         return jnp.stack([jnp.asarray(index(x[i], y[j])) for i, j in pairs])

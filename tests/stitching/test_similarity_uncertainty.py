@@ -135,3 +135,12 @@ def test_indices_on_the_host_work_too_and_equal_keys_give_equal_draws():
         similarity.canonical_correlations, x, y, key=KEY, draws=9
     )
     assert vector.low.shape == vector.value.shape == (5,)
+
+
+def test_an_index_that_is_0_in_every_order_has_a_p_value_of_1():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 2)), jnp.float32)
+    with jax.debug_nans(True):
+        found = similarity.permutation_test(
+            lambda x, y: 0 * x.sum(), x, x, key=jax.random.key(0), permutations=9
+        )
+    assert found.p_value == 1
