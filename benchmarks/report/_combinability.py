@@ -191,7 +191,12 @@ def _variances(widths: Widths) -> list[Figure]:
         draws = []
         for place, (layer, of) in enumerate(found.variances.items()):
             pairs = [(of.predicted[c].mean, of.measured[c].mean) for c in of.measured]
-            look = {"label": layer, "color": strong(place)}
+            # Six colours, then the same in another shape.
+            look = {
+                "label": layer,
+                "color": strong(place),
+                "marker": "osD^"[place // 6 % 4],
+            }
             draws.append(partial(plots.points, *zip(*pairs, strict=True), **look))
         draws.append(partial(plots.diagonal))
         predicted.append(panel("variances", *draws, width=width))

@@ -86,7 +86,7 @@ def points(
         'None'
     """
     ax = plt.subplots()[1] if ax is None else ax
-    look = {"markersize": 5, "alpha": 0.8} | look | {"marker": "o", "linestyle": "none"}
+    look = {"marker": "o", "markersize": 5, "alpha": 0.8} | look | {"linestyle": "none"}
     ax.plot(np.asarray(x, float), np.asarray(y, float), **look)
     return ax
 
