@@ -5,6 +5,7 @@ variables are an `nnx.State`. A layer's path is that of its module: `block/Conv_
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ Network = Callable[[PyTree, Any], Any] | nnx.Module
 Change = Callable[[str, Array, int], Array]
 
 _INTERCEPT = "_combinability_intercept"
+# Classes of NNX layers are changed while a network runs: in one thread at a time.
+_lock = threading.RLock()
 
 
 def run_layers(
@@ -127,7 +130,7 @@ def _run_nnx(module: Any, variables: PyTree, inputs: Any, intercept: Change) -> 
             # Transformations of NNX copy a layer with its attributes.
             object.__setattr__(layer, _INTERCEPT, change)
             classes.add(type(layer))
-    with contextlib.ExitStack() as stack:
+    with _lock, contextlib.ExitStack() as stack:
         for layer in classes:
             stack.enter_context(_intercepted(layer))
         return copy(inputs)

@@ -15,6 +15,12 @@ def times(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
+def square_root(x: Array) -> Array:
+    """Return √x, with a gradient of 0 where x is 0."""
+    zero = x == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
+
+
 def product(x: Float[Array, "n p"], y: Float[Array, "n q"]) -> Float[Array, "p q"]:
     """Return xᵀy in full precision, wherever the samples lie."""
     return jax.lax.dot_general(
@@ -73,6 +79,46 @@ def varying(
     return variances > rounding**2
 
 
+@jax.custom_jvp
+def svd(
+    matrix: Float[Array, "n p"],
+) -> tuple[Float[Array, "n r"], Float[Array, " r"], Float[Array, "r p"]]:
+    """Return the thin singular value decomposition of a matrix of any rank.
+
+    Unlike that of JAX it has finite derivatives where singular values are 0 or equal.
+    Axes of equal values may be turned into one another: these derivatives do not, so
+    those of functions that do not depend on the choice are right.
+    """
+    return tuple(jnp.linalg.svd(matrix, full_matrices=False))
+
+
+@svd.defjvp
+def _svd_jvp(primals, tangents):
+    (matrix,), (change,) = primals, tangents
+    left, values, right = svd(matrix)
+    along = times(left.T, times(change, right.T))
+    both = (along * values, values[:, None] * along)
+    gaps = values + values[:, None], values - values[:, None]
+    turn = _inverse(gaps[0], values[0]) * _inverse(gaps[1], values[0])
+    new_left, new_right = (turn * (each + each.T) for each in both)
+    new_left, new_right = times(left, new_left), times(right.T, new_right)
+    # What leaves the space of the axes altogether; only the longer ones can.
+    stretch = _inverse(values, values[0])
+    if matrix.shape[0] > len(values):
+        out = times(change, right.T)
+        new_left += (out - times(left, along)) * stretch
+    if matrix.shape[1] > len(values):
+        out = times(change.T, left)
+        new_right += (out - times(right.T, along.T)) * stretch
+    return (left, values, right), (new_left, jnp.diagonal(along), new_right.T)
+
+
+def _inverse(x: Array, largest: Array) -> Array:
+    """Return 1/x; 0 where x is rounding beside the largest."""
+    found = jnp.abs(x) > _RESOLUTION * jnp.finfo(x.dtype).eps * largest
+    return jnp.where(found, 1 / jnp.where(found, x, 1), 0)
+
+
 def whitening(
     covariance: Float[Array, "p p"],
     varies: Bool[Array, " p"],
@@ -93,6 +139,7 @@ def whitening(
     return jnp.where(varies[:, None], _root(scaled, varies), 0) / deviations[:, None]
 
 
+@jax.custom_jvp
 def _root(
     matrix: Float[Array, "p p"], varies: Bool[Array, " p"]
 ) -> Float[Array, "p p"]:
@@ -116,3 +163,14 @@ def _root(
         return jnp.where(kept, axes / jnp.sqrt(jnp.where(kept, values, 1)), 0)
 
     return jax.lax.cond(ratio * resolution < 1, lambda: root, from_axes)
+
+
+@_root.defjvp
+def _root_jvp(primals, tangents):
+    """That of the pseudo-inverse at a constant rank, T being known up to a rotation."""
+    root, change = _root(*primals), tangents[0]
+    turned = times(change, root)
+    inside = times(root, times(root.T, turned))
+    outside = times(change, times(root, times(root.T, root)))
+    outside -= times(primals[0], times(root, times(root.T, outside)))
+    return root, outside - inside / 2

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from stitching._linear import centre, product, times, varying, whitening
+from stitching._linear import centre, product, square_root, svd, varying, whitening
 from stitching._moments import Moments
 from stitching.similarity._samples import (
     Activation,
@@ -201,7 +201,7 @@ def pwcca(
 @jax.jit
 def _pwcca(seen: Seen) -> Array:
     pair = _whitened(seen)
-    left, correlations, _ = jnp.linalg.svd(pair.cross, full_matrices=False)
+    left, correlations, _ = svd(pair.cross)
     weights = jnp.abs(product(left, pair.x.factor)).sum(axis=1)
     weights = jnp.where(jnp.arange(weights.size) < pair.rank, weights, 0)
     return ((weights * correlations).sum() / weights.sum()).clip(0, 1)
@@ -289,7 +289,7 @@ def procrustes(
 
 @jax.jit
 def _chord(seen: Seen) -> Array:
-    return jnp.sqrt(2 * (1 - _cosine(seen)))
+    return square_root(2 * (1 - _cosine(seen)))
 
 
 def shape_distance(
@@ -341,7 +341,7 @@ def shape_distance(
 
 @jax.jit
 def _angle(seen: Seen) -> Array:
-    return jnp.arccos(_cosine(seen))
+    return _arccos(_cosine(seen))
 
 
 def _cosine(seen: Seen) -> Array:
@@ -356,7 +356,12 @@ def _angle_partly_whitened(seen: Seen, alpha: float) -> Array:
     count = seen.count if isinstance(seen, Moments) else len(seen[0])
     pair = _whitened(seen)
     left, right = (_shape(each, count, alpha) for each in (pair.x, pair.y))
-    return jnp.arccos(_nuclear(product(left, product(pair.cross.T, right))))
+    return _arccos(_nuclear(product(left, product(pair.cross.T, right))))
+
+
+def _arccos(cosine: Array) -> Array:
+    """The angle, of gradient 0 where it is 0."""
+    return jnp.where(cosine == 1, 0, jnp.arccos(jnp.where(cosine == 1, 0, cosine)))
 
 
 def _nuclear(matrix: Array) -> Array:
@@ -415,17 +420,11 @@ def _of_samples(x: Array, centred: bool) -> tuple[Array, _Whitened]:
     x = x / largest
     variances = (x * x).mean(axis=0)
     varies = varying(variances, mean / largest)
-    # A root that is not taken at 0 has a gradient there; NaN stays.
-    roots = jnp.sqrt(jnp.where(varies, variances, 1))
-    deviations = jnp.where(varies, roots, variances)
-    x = jnp.where(varies, x / roots, 0)
-    scores, values, axes = jnp.linalg.svd(x, full_matrices=False)
+    deviations = square_root(variances)
+    x = jnp.where(varies, x / jnp.where(varies, deviations, 1), 0)
+    scores, values, axes = svd(x)
     rounding = jnp.finfo(x.dtype).eps * max(32, x.shape[1])
     kept = values > rounding * values[0]
-    # The gradient of scores divides by each value, 0 too; that of x V S⁻¹, by the kept.
-    inverse = jnp.where(kept, axes.T / jnp.where(kept, values, 1), 0)
-    same = times(x, inverse)
-    scores = jax.lax.stop_gradient(scores) + (same - jax.lax.stop_gradient(same))
     values = jnp.where(kept, values, 0) / jnp.sqrt(x.shape[0])
     factor = values[:, None] * axes * (largest * deviations)
     return scores, _Whitened(factor, kept, unit)
@@ -453,7 +452,7 @@ def _from_moments(given: Moments, centred: bool) -> _WhitenedPair:
 
 def _strongest(activation: _Whitened, share: float) -> Array:
     """Principal axes among the scores, one per column; 0 beyond the share."""
-    axes, deviations, _ = jnp.linalg.svd(activation.factor, full_matrices=False)
+    axes, deviations, _ = svd(activation.factor)
     variances = deviations**2
     before = jnp.cumsum(variances) - variances
     return jnp.where(before < share * variances.sum(), axes, 0)
@@ -464,7 +463,7 @@ def _shape(activation: _Whitened, count: Array | int, alpha: float) -> Array:
 
     With x = scores · F it is α √n (F Fᵀ)^½ + (1 − α).
     """
-    axes, deviations, _ = jnp.linalg.svd(activation.factor, full_matrices=False)
+    axes, deviations, _ = svd(activation.factor)
     root = product((axes * deviations).T, axes.T)
     shape = alpha * jnp.sqrt(count) * activation.scale * root
     shape = shape + (1 - alpha) * jnp.diag(activation.kept).astype(root.dtype)

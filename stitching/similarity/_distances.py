@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from stitching._checks import real
-from stitching._linear import centre
+from stitching._linear import centre, square_root
 from stitching.similarity._samples import Activation, Weights, defined, in_units, pair
 
 _BLOCK = 8  # Features whose differences are summed in one pass.
@@ -71,7 +71,7 @@ def euclidean_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:
 @jax.jit
 def _euclidean(x: Array) -> Array:
     distances, unit = squared_distances(x)
-    return jnp.sqrt(distances) * unit
+    return square_root(distances) * unit
 
 
 def correlation_distance(x: Float[Array, "n p"]) -> Float[Array, "n n"]:

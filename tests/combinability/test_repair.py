@@ -5,6 +5,8 @@
 # pyright: reportArgumentType=false
 # pyright: reportAttributeAccessIssue=false
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -433,6 +435,38 @@ def test_layers_of_a_module_keep_their_types_while_it_is_repaired():
     np.testing.assert_allclose(
         corrected(module, fixed)(state, x), module(x), rtol=1e-4, atol=1e-5
     )
+
+
+class Waiting(nnx.Module):
+    """It runs only after something has happened, or has not for a while."""
+
+    def __init__(self, before, after):
+        self.layer = nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+        self.before, self.after = before, after
+
+    def __call__(self, x):
+        self.before.set()
+        self.after.wait(0.3)
+        return self.layer(x)
+
+
+def test_modules_may_be_repaired_in_several_threads():
+    before = nnx.Linear.__call__
+    first, second, done = (threading.Event() for _ in range(3))
+    one, other = Waiting(first, second), Waiting(second, done)
+    x = jnp.ones((2, 4))
+
+    def statistics_of_one():
+        found = channel_statistics(one, nnx.state(one), x)
+        done.set()
+        return found
+
+    with ThreadPoolExecutor() as threads:
+        found = threads.submit(statistics_of_one)
+        first.wait()
+        assert list(channel_statistics(other, nnx.state(other), x)) == ["layer"]
+        assert list(found.result()) == ["layer"]
+    assert nnx.Linear.__call__ is before
 
 
 def test_constant_channels_and_equal_weights_are_left_finite(pair):
