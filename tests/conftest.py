@@ -1,16 +1,17 @@
 """Eight virtual devices and one compilation cache for the whole session."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
-# Most of the time goes into compiling many small programs, so most files compile
-# without optimizations, which takes less than half as long; doctests and child
-# processes too. For the others: compiled at the third of LLVM's levels, the default,
-# every shape of random numbers takes a second, at the second a fifth of that. One
-# module per program, and in jaxlib 0.10 the older of two emitters of fusions (later
+# Most of the time goes into compiling many small programs, so tests compile without
+# optimizations, which takes less than half as long; doctests and child processes too.
+# Those that are marked `optimized` compile at the second of LLVM's levels: at the
+# third, the default, every shape of random numbers takes a second, five times as long.
+# One module per program, and in jaxlib 0.10 the older of two emitters of fusions (later
 # versions have only the other one), take half of the rest. What the environment says
 # comes last and wins.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -32,17 +33,6 @@ os.environ.setdefault("PJRT_NPROC", "32")
 import jax
 import pytest
 
-# Files about bits, rounding or what is copied, and those that compute for long.
-OPTIMIZED = (
-    "combinability/test_coefficients.py",
-    "combinability/test_connectivity.py",
-    "combinability/test_evaluate.py",
-    "rllc/test_low_precision.py",
-    "rllc/test_precision.py",
-    "stitching/test_similarity_scales.py",
-    "stitching/test_train.py",
-    "stitching/test_train_many.py",
-)
 # The files that take longest, so that no process starts one when the others are ready.
 STARTED_FIRST = (
     "rllc/test_optax_shared.py",
@@ -76,6 +66,25 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+QUICK = jax.config.read("jax_disable_most_optimizations")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Compile with all optimizations what is marked `optimized`."""
+    quick = QUICK and item.get_closest_marker("optimized") is None
+    if quick != jax.config.read("jax_disable_most_optimizations"):
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.clear_caches()  # they do not know that option
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: the garbage collector need not look at it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Equal programs are compiled once a session, by whichever process is first.
@@ -99,17 +108,6 @@ def programs_are_freed():
     """
     yield
     jax.clear_caches()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def optimized(request):
-    """Compile with all optimizations in the files that need them."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    folder = pathlib.Path(__file__).parent
-    if request.path in [folder / name for name in OPTIMIZED]:
-        jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -88,7 +88,10 @@ def run(command, *more, model="Own"):
     return runs.read("run")
 
 
-@pytest.mark.parametrize("model", ["Own", "OwnNnx"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("model", [pytest.param("Own", marks=SLOW), "OwnNnx"])
 def test_your_own_networks_are_matched_and_combined_in_one_command(here, model):
     found = run("combinability", "--batch-size", "8", model=model).widths["1"]
     assert "5" in found.symmetry
@@ -98,7 +101,7 @@ def test_your_own_networks_are_matched_and_combined_in_one_command(here, model):
     assert np.isfinite(repaired["test_loss"].mean)
 
 
-@pytest.mark.parametrize("model", ["Own", "OwnNnx"])
+@pytest.mark.parametrize("model", ["Own", pytest.param("OwnNnx", marks=SLOW)])
 def test_your_own_networks_are_stitched_in_one_command(here, model):
     found = run("stitching", model=model)
     names = [layer.name for layer in found.layers]

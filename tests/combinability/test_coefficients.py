@@ -179,6 +179,7 @@ EMITTER = "xla_cpu_use_fusion_emitters"
 DEFAULT = {EMITTER: True} if EMITTER in os.environ["XLA_FLAGS"] else {}
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", ALL)
 def test_a_sample_is_the_same_bit_by_bit_however_it_is_drawn(name):
     def draw(i):

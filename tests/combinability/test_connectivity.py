@@ -138,6 +138,7 @@ def test_an_infinite_loss_is_an_infinite_barrier_and_an_infinite_end_has_none():
     assert np.isnan(barrier(lambda x: 1 / (x - 1) ** 2, a, b, points=3).height)
 
 
+@pytest.mark.optimized
 def test_many_pairs_have_the_barriers_of_each_and_one_program():
     metric = traced_at_most(1)
     models = [network(seed) for seed in range(3)]

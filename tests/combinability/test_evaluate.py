@@ -19,6 +19,7 @@ from combinability.coefficients import bernoulli, beta, line, normal, simplex
 from tests.combinability import killed_run
 from tests.combinability.killed_run import SAMPLES, metric, network, run
 
+pytestmark = pytest.mark.optimized
 KEY = jax.random.key(3)
 
 
@@ -293,7 +294,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, uninterrupted):
         env={
             **os.environ,
             "PYTHONPATH": str(root),
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # as in this file
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",  # as of this test
         },
         text=True,
     )

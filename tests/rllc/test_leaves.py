@@ -233,25 +233,32 @@ def test_hyperparameters_of_any_kind_leave_the_states_types(scalar):
             assert types(after) == types(state)
 
 
-FLAGS = {
+STRICT = {
     "jax_debug_nans": True,
     "jax_numpy_rank_promotion": "raise",
     "jax_numpy_dtype_promotion": "strict",
-    "jax_check_tracer_leaks": True,
 }
+LEAKS = {"jax_check_tracer_leaks": True}  # slow, whatever the dtypes
 
 
 @each
-def test_strict_settings_of_jax_raise_nothing(name):
-    """All of them at once."""
-    before = {flag: getattr(jax.config, flag) for flag in FLAGS}
+@pytest.mark.parametrize(
+    ("flags", "dtypes"),
+    [
+        (STRICT, (jnp.float32, jnp.bfloat16, jnp.complex64)),
+        (LEAKS, (jnp.float32,)),
+    ],
+    ids=["strict", "leaks"],
+)
+def test_strict_settings_of_jax_raise_nothing(name, flags, dtypes):
+    before = {flag: getattr(jax.config, flag) for flag in flags}
     try:
-        for flag, value in FLAGS.items():
+        for flag, value in flags.items():
             jax.config.update(flag, value)
         optimizer = OPTIMIZERS[name]
         if name == "units":  # Optax's own Adam does not pass all of them.
             optimizer = rllc.rllc(0.1, rllc.units(optax.trace(0.9), optax.identity()))
-        for dtype in (jnp.float32, jnp.bfloat16, jnp.complex64):
+        for dtype in dtypes:
             params = {"w": jnp.ones((3, 2), dtype), "b": jnp.ones(2, dtype)}
             state = jax.jit(optimizer.init)(params)
             rllc.diagnostics(state)

@@ -8,6 +8,8 @@ import pytest
 
 import rllc
 
+pytestmark = pytest.mark.optimized
+
 BFLOAT16, FLOAT16, FLOAT32 = jnp.bfloat16, jnp.float16, jnp.float32
 MEMORIES = {
     "decay 0.999": rllc.decays(0.999),
@@ -195,18 +197,28 @@ def temporary_share(optimizer, dtype, gradient_dtype, shapes=SHAPES):
     return compiled.memory_analysis().temp_size_in_bytes / size
 
 
-@pytest.mark.parametrize(
-    ("dtype", "memory_dtype", "gradient_dtype"),
-    [
-        (FLOAT32, None, FLOAT32),
-        (FLOAT32, BFLOAT16, FLOAT32),
-        (BFLOAT16, None, FLOAT32),
-        (FLOAT16, None, FLOAT16),
-    ],
-    ids=["float32", "bfloat16 memory", "bfloat16", "float16"],
-)
-@pytest.mark.parametrize("name", IN_PLACE)
-def test_donated_steps_copy_nothing(name, dtype, memory_dtype, gradient_dtype):
+DTYPES = {  # of parameters, memory and gradients
+    "float32": (FLOAT32, None, FLOAT32),
+    "bfloat16 memory": (FLOAT32, BFLOAT16, FLOAT32),
+    "bfloat16": (BFLOAT16, None, FLOAT32),
+    "float16": (FLOAT16, None, FLOAT16),
+}
+COMMON = ("decays", "complex blocks", "rllc_adam")
+DONATED = [
+    pytest.param(
+        name,
+        dtypes,
+        marks=[] if dtypes[0] == FLOAT32 or name in COMMON else [pytest.mark.slow],
+        id=f"{name}-{kind}",
+    )
+    for name in IN_PLACE
+    for kind, dtypes in DTYPES.items()
+]
+
+
+@pytest.mark.parametrize(("name", "dtypes"), DONATED)
+def test_donated_steps_copy_nothing(name, dtypes):
+    dtype, memory_dtype, gradient_dtype = dtypes
     optimizer = IN_PLACE[name](memory_dtype)
     assert temporary_share(optimizer, dtype, gradient_dtype) < 0.01
 

@@ -23,6 +23,7 @@ FACTORIES = {
     "rllc_leaf": functools.partial(rllc.rllc, law=rllc.LearningLaw(groups="leaf")),
     "rllc_units": functools.partial(rllc.rllc, memory=UNITS),
 }
+LESS_COMMON = ("rllc_complex", "rllc_leaf")
 RATES = {"rllc_adam": 1e-2, "rllc_complex": 5e-4, "rllc_units": 1e-3}
 # Not about the optimizers on the lists.
 ABOUT_OTHERS = ("test_explicit_dtype", "test_microbatch")
@@ -126,6 +127,18 @@ def cases(module):
     return [name for name in names if not name.startswith(left_out)]
 
 
+def each_case(module):
+    """Those of the less common optimizers are slow: together they take long."""
+    slow = pytest.mark.slow
+
+    def marks(name):
+        described = f"{name} {getattr(CASES[module], name).__doc__ or ''}"
+        return [slow] if any(each in described for each in LESS_COMMON) else []
+
+    named = [pytest.param(name, marks=marks(name)) for name in cases(module)]
+    return pytest.mark.parametrize("name", named)
+
+
 def run(test_case, name):
     result = unittest.TestResult()
     test_case(name).run(result)
@@ -136,17 +149,17 @@ def run(test_case, name):
         assert name in ALLOWED_SKIPS, f"skipped: {reason}"
 
 
-@pytest.mark.parametrize("name", cases("contrib"))
+@each_case("contrib")
 def test_contrib(name):
     run(CASES["contrib"], name)
 
 
-@pytest.mark.parametrize("name", cases("alias"))
+@each_case("alias")
 def test_alias(name):
     run(CASES["alias"], name)
 
 
-@pytest.mark.parametrize("name", cases("sharding"))
+@each_case("sharding")
 def test_sharding(name, monkeypatch):
     # The tests compare version strings, so that '0.10' looks older than '0.7.2'.
     assert tuple(map(int, jax.__version__.split(".")[:3])) >= (0, 8, 1)

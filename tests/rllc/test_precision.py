@@ -10,6 +10,7 @@ import pytest
 
 import rllc
 
+pytestmark = pytest.mark.optimized
 STEPS, SIZE = 10_000, 256
 MEMORIES = {
     "default": rllc.decays(0.0, 0.9, 0.99),

@@ -184,6 +184,7 @@ def test_a_python_loop_takes_the_steps_of_the_compiled_one(mlp, monkeypatch):
     close(compiled[:3], train(mlp)[:3])
 
 
+@pytest.mark.optimized
 def test_segments_and_repetition_change_no_bit(mlp):
     whole = train(mlp)
     parts = train(mlp, record=(3, 4), progress=lambda *_: None)
@@ -625,6 +626,7 @@ class Weighted(nn.Module):
         return nn.Dense(7)(x * jax.tree.leaves(self.weights)[0])
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("convert", [np.asarray, jnp.asarray, lambda a: {"a": a}])
 def test_layers_that_differ_in_an_array_train_differently(mlp, convert):
     stitched, *given = mlp
