@@ -199,7 +199,10 @@ def jensen_shannon(logits_1: Logits, logits_2: Logits) -> Float[Array, ""]:
         0.6931
     """
     p, q = (jax.nn.log_softmax(each) for each in _logits_pair(logits_1, logits_2))
-    middle = jnp.logaddexp(p, q) - jnp.log(2).astype(p.dtype)
+    # Where neither has probability, the gradient of a sum of exponentials is NaN.
+    seen = jnp.maximum(p, q) > -jnp.inf
+    middle = jnp.logaddexp(*(jnp.where(seen, each, 0) for each in (p, q)))
+    middle = middle - jnp.log(2).astype(p.dtype)
 
     def divergence(p: Array) -> Array:
         there = p > -jnp.inf
@@ -243,14 +246,17 @@ def weight_cosine(a: PyTree, b: PyTree) -> Float[Array, ""]:
 def weight_distance(a: PyTree, b: PyTree) -> Float[Array, ""]:
     """Return the Euclidean distance of two networks' weights; see `weight_cosine`.
 
+    Its gradient is 0 where they are equal.
+
     Example:
         >>> import jax.numpy as jnp, combinability
         >>> a, b = {"w": jnp.zeros(4), "step": 3}, {"w": jnp.ones(4), "step": 9}
         >>> float(combinability.weight_distance(a, b))
         2.0
     """
-    squares = sum(jnp.sum((x - y) ** 2) for x, y in _numbers(a, b))
-    return jnp.sqrt(jnp.asarray(squares))
+    squares = jnp.asarray(sum(jnp.sum((x - y) ** 2) for x, y in _numbers(a, b)))
+    equal = squares == 0
+    return jnp.where(equal, 0, jnp.sqrt(jnp.where(equal, 1, squares)))
 
 
 def _logits_pair(logits_1: Logits, logits_2: Logits) -> tuple[Array, Array]:

@@ -85,9 +85,9 @@ def svd(
 ) -> tuple[Float[Array, "n r"], Float[Array, " r"], Float[Array, "r p"]]:
     """Return the thin singular value decomposition of a matrix of any rank.
 
-    Unlike that of JAX it has finite derivatives where singular values are 0 or equal.
-    Axes of equal values may be turned into one another: these derivatives do not, so
-    those of functions that do not depend on the choice are right.
+    Unlike that of JAX it has finite derivatives where singular values are 0 or equal:
+    axes of equal values do not turn into one another. So they are right for functions
+    of the spaces that such axes span.
     """
     return tuple(jnp.linalg.svd(matrix, full_matrices=False))
 
@@ -99,11 +99,11 @@ def _svd_jvp(primals, tangents):
     along = times(left.T, times(change, right.T))
     both = (along * values, values[:, None] * along)
     gaps = values + values[:, None], values - values[:, None]
-    turn = _inverse(gaps[0], values[0]) * _inverse(gaps[1], values[0])
+    turn = inverse(gaps[0], values[0]) * inverse(gaps[1], values[0])
     new_left, new_right = (turn * (each + each.T) for each in both)
     new_left, new_right = times(left, new_left), times(right.T, new_right)
     # What leaves the space of the axes altogether; only the longer ones can.
-    stretch = _inverse(values, values[0])
+    stretch = inverse(values, values[0])
     if matrix.shape[0] > len(values):
         out = times(change, right.T)
         new_left += (out - times(left, along)) * stretch
@@ -113,7 +113,7 @@ def _svd_jvp(primals, tangents):
     return (left, values, right), (new_left, jnp.diagonal(along), new_right.T)
 
 
-def _inverse(x: Array, largest: Array) -> Array:
+def inverse(x: Array, largest: Array) -> Array:
     """Return 1/x; 0 where x is rounding beside the largest."""
     found = jnp.abs(x) > _RESOLUTION * jnp.finfo(x.dtype).eps * largest
     return jnp.where(found, 1 / jnp.where(found, x, 1), 0)

@@ -7,7 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from stitching._linear import centre, product, square_root, svd, varying, whitening
+from stitching._linear import (
+    centre,
+    inverse,
+    product,
+    square_root,
+    svd,
+    times,
+    varying,
+    whitening,
+)
 from stitching._moments import Moments
 from stitching.similarity._samples import (
     Activation,
@@ -406,8 +415,7 @@ def _whitened(seen: Seen, centred: bool = True) -> _WhitenedPair:
     if isinstance(seen, Moments):
         return _from_moments(seen, centred)
     (scores_x, x), (scores_y, y) = (_of_samples(each, centred) for each in seen)
-    both = x.kept[:, None] & y.kept
-    return _WhitenedPair(x, y, jnp.where(both, product(scores_x, scores_y), 0))
+    return _WhitenedPair(x, y, product(scores_x, scores_y))
 
 
 def _of_samples(x: Array, centred: bool) -> tuple[Array, _Whitened]:
@@ -422,12 +430,30 @@ def _of_samples(x: Array, centred: bool) -> tuple[Array, _Whitened]:
     varies = varying(variances, mean / largest)
     deviations = square_root(variances)
     x = jnp.where(varies, x / jnp.where(varies, deviations, 1), 0)
-    scores, values, axes = svd(x)
-    rounding = jnp.finfo(x.dtype).eps * max(32, x.shape[1])
-    kept = values > rounding * values[0]
-    values = jnp.where(kept, values, 0) / jnp.sqrt(x.shape[0])
-    factor = values[:, None] * axes * (largest * deviations)
-    return scores, _Whitened(factor, kept, unit)
+    scores, factor = _scores(x)
+    factor = factor / jnp.sqrt(x.shape[0]) * (largest * deviations)
+    return scores, _Whitened(factor, (factor != 0).any(axis=1), unit)
+
+
+@jax.custom_jvp
+def _scores(x: Array) -> tuple[Array, Array]:
+    """U and F with x = U F and UᵀU = 1; both are 0 along axes that are rounding."""
+    scores, values, axes = jnp.linalg.svd(x, full_matrices=False)
+    kept = values > jnp.finfo(x.dtype).eps * max(32, x.shape[1]) * values[0]
+    return jnp.where(kept, scores, 0), jnp.where(kept, values, 0)[:, None] * axes
+
+
+@_scores.defjvp
+def _scores_jvp(primals, tangents):
+    """Of one of the choices of U, which is known up to a rotation."""
+    (x,), (change,) = primals, tangents
+    scores, factor = _scores(x)
+    squares = (factor * factor).sum(axis=1)
+    back = jnp.where(squares > 0, factor.T / jnp.where(squares > 0, squares, 1), 0)
+    moved = times(change, back)
+    turned = product(scores, moved)
+    moved = moved - times(scores, turned + turned.T) / 2
+    return (scores, factor), (moved, product(moved, x) + product(scores, change))
 
 
 def _from_moments(given: Moments, centred: bool) -> _WhitenedPair:
@@ -463,8 +489,26 @@ def _shape(activation: _Whitened, count: Array | int, alpha: float) -> Array:
 
     With x = scores · F it is α √n (F Fᵀ)^½ + (1 − α).
     """
-    axes, deviations, _ = svd(activation.factor)
-    root = product((axes * deviations).T, axes.T)
+    root = _modulus(activation.factor)
     shape = alpha * jnp.sqrt(count) * activation.scale * root
     shape = shape + (1 - alpha) * jnp.diag(activation.kept).astype(root.dtype)
     return shape / jnp.linalg.norm(shape)
+
+
+@jax.custom_jvp
+def _modulus(matrix: Array) -> Array:
+    """(M Mᵀ)^½ of a matrix that has no more rows than columns."""
+    axes, values, _ = jnp.linalg.svd(matrix, full_matrices=False)
+    return product((axes * values).T, axes.T)
+
+
+@_modulus.defjvp
+def _modulus_jvp(primals, tangents):
+    """D with R D + D R = d(M Mᵀ) for the modulus R, 0 where M is."""
+    (matrix,), (change,) = primals, tangents
+    axes, values, _ = jnp.linalg.svd(matrix, full_matrices=False)
+    of_square = times(change, matrix.T)
+    along = product(axes, times(of_square + of_square.T, axes))
+    sums = values + values[:, None]
+    along = along * inverse(sums, values[0])
+    return product((axes * values).T, axes.T), times(axes, times(along, axes.T))

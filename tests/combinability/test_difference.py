@@ -49,8 +49,17 @@ def test_jensen_shannon_of_sure_networks_is_that_of_certainties(dtype):
     assert jensen_shannon(sure, other).dtype == jnp.float32
     np.testing.assert_allclose(jensen_shannon(sure, other), np.log(2) / 2, rtol=1e-6)
     assert jensen_shannon(sure, sure) == 0
-    slopes = jax.grad(lambda logits: jensen_shannon(logits, other[:1]))(sure[:1])
+    slopes = jax.grad(lambda logits: jensen_shannon(logits, other))(sure)
     assert jnp.isfinite(slopes.astype(jnp.float32)).all()
+
+
+def test_classes_without_probability_change_no_gradient(x64):
+    without = np.pad(ONE, ((0, 0), (0, 1)), constant_values=-np.inf)
+    other = np.pad(TWO, ((0, 0), (0, 1)), constant_values=-np.inf)
+    wanted = jax.grad(jensen_shannon)(ONE, TWO)
+    got = jax.grad(jensen_shannon)(without, other)
+    np.testing.assert_allclose(got[:, :-1], wanted, rtol=1e-9)
+    np.testing.assert_array_equal(got[:, -1], 0)
 
 
 def test_error_overlap_is_that_of_the_sets_of_errors():
@@ -110,6 +119,12 @@ def test_weights_are_compared_as_one_vector_without_integers_and_keys(x64):
     )
     assert weight_distance(a, a) == 0
     np.testing.assert_allclose(weight_cosine(a, a), 1)
+
+
+def test_equal_networks_have_no_gradient_of_their_distance():
+    a = trees()[0]["params"]
+    slopes = jax.grad(weight_distance)(a, a)
+    jax.tree.map(lambda slope: np.testing.assert_array_equal(slope, 0), slopes)
 
 
 def test_short_floats_are_summed_in_float32():
