@@ -57,9 +57,9 @@ def combine_many(models: Sequence[PyTree], coefficients: PyTree) -> PyTree:
 
     Args:
         models: N ≥ 1 trees of the same structure, shapes and dtypes.
-        coefficients: T, usually of sum 1 over the networks: an array of shape (N,), or
-            a tree like one network whose leaves have a leading axis N and then
-            broadcast to the network's leaf.
+        coefficients: T, usually of sum 1 over the networks: N numbers, or a tree like
+            one network whose leaves have a leading axis N and then broadcast to the
+            network's leaf.
 
     Returns:
         A tree like one network; leaves that are not combined are the first one's.
@@ -70,8 +70,7 @@ def combine_many(models: Sequence[PyTree], coefficients: PyTree) -> PyTree:
     Example:
         >>> import jax.numpy as jnp, combinability
         >>> models = [{"w": jnp.full(2, m)} for m in (0.0, 1.0, 5.0)]
-        >>> coefficients = jnp.array([0.5, 0.25, 0.25])
-        >>> combinability.combine_many(models, coefficients)["w"].tolist()
+        >>> combinability.combine_many(models, [0.5, 0.25, 0.25])["w"].tolist()
         [1.5, 1.5]
     """
     models = tuple(models)
@@ -79,11 +78,20 @@ def combine_many(models: Sequence[PyTree], coefficients: PyTree) -> PyTree:
         raise ValueError("models: expected at least one network, got none")
     for number, model in enumerate(models[1:], start=1):
         check_like(model, models[0], f"models[{number}]", "models[0]")
+    if _are_numbers(coefficients):
+        coefficients = jnp.stack([jnp.asarray(c) for c in coefficients])
 
     def mixed(c, *values):
         return sum(c[m] * value for m, value in enumerate(values))
 
     return _combined(models, coefficients, (len(models),), mixed)
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether this is a list of numbers; traced ones are some, too."""
+    if not isinstance(values, list | tuple) or not values:
+        return False
+    return jax.tree_util.all_leaves(values) and not any(map(jnp.ndim, values))
 
 
 def is_combined(leaf: Any) -> bool:

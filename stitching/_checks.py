@@ -12,8 +12,11 @@ from jaxtyping import Array
 
 
 def one_array(name: str, array: Any) -> None:
-    """Raise a TypeError for None and for containers of arrays."""
-    if array is None or isinstance(array, tuple | list | Mapping):
+    """Raise a TypeError for None and containers of arrays; numbers may be a list."""
+    several = isinstance(array, Mapping)
+    if isinstance(array, tuple | list):
+        several = any(np.ndim(leaf) for leaf in jax.tree.leaves(array))
+    if array is None or several:
         raise TypeError(
             f"{name}: expected one array, got {type(array).__name__}; where there are "
             "several arrays, pick one"
@@ -23,6 +26,8 @@ def one_array(name: str, array: Any) -> None:
 def real(name: str, array: Any) -> Array:
     """Return an array of at least float32; raise a TypeError if it is not real."""
     one_array(name, array)
+    if isinstance(array, tuple | list):
+        array = jnp.asarray(array)
     known = isinstance(array, jax.Array | np.ndarray | np.generic)
     dtype = array.dtype if known else np.asarray(array).dtype
     if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):

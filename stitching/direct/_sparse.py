@@ -74,7 +74,7 @@ def sparse_path(
 
     Args:
         moments: of the pair (x, y).
-        penalties: (k,), as in `sparse`.
+        penalties: k numbers, as in `sparse`.
         tolerance, sweeps: as in `sparse`, for each penalty.
 
     Returns:
@@ -87,7 +87,7 @@ def sparse_path(
         >>> import numpy as np, stitching
         >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
         >>> seen = stitching.moments(x, 2 * x[:, 1:])
-        >>> path = stitching.sparse_path(seen, np.array([9.0, 0.5]))
+        >>> path = stitching.sparse_path(seen, [9.0, 0.5])
         >>> (path.weight != 0).sum((1, 2)).tolist()
         [0, 1]
     """

@@ -64,6 +64,21 @@ def test_a_pair_is_many_of_two():
     )
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_coefficients_of_networks_may_be_a_list_of_numbers(kind):
+    models = [jax.tree.leaves(network(seed)["dense"]) for seed in (1, 2)]
+    wanted = combine_many(models, jnp.array([0.3, 0.7]))
+    for numbers in ((0.3, 0.7), (np.float32(0.3), jnp.float32(0.7))):
+        got = combine_many(models, kind(numbers))
+        jax.tree.map(np.testing.assert_array_equal, got, wanted)
+    of_leaves = combine_many(models, [jnp.array([0.3, 0.7])] * 2)
+    jax.tree.map(np.testing.assert_array_equal, of_leaves, wanted)
+    with pytest.raises(
+        ValueError, match=r"expected an array of shape \(2,\) or a tree"
+    ):
+        combine_many(models, kind([0.3]))
+
+
 def test_coefficients_may_be_traced_and_differentiated():
     a, b = network(1), network(2)
     slope = jax.grad(lambda t: combine(a, b, t)["dense"]["bias"].sum())(1.0)

@@ -4,6 +4,7 @@ scikit-learn, enumeration and random rivals."""
 import itertools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -316,6 +317,17 @@ class TestSparse:
             fit = sparse(seen, penalty, tolerance=1e-11)
             np.testing.assert_allclose(path.weight[i], fit.weight, atol=1e-8)
             np.testing.assert_allclose(path.bias[i], fit.bias, atol=1e-8)
+
+    def test_numbers_may_be_a_list(self):
+        x, y = draw(n=8)
+        seen, weights = moments(x, y), [1, 0, 2, 1, 1, 0, 1, 3]
+        wanted = stitching.sparse_path(seen, jnp.array([0.5, 0.125]))
+        for numbers in ([0.5, 0.125], (0.5, np.float32(0.125))):
+            path = stitching.sparse_path(seen, numbers)
+            chex.assert_trees_all_equal(path, wanted)
+        given = moments(x.tolist(), y.tolist(), weights=weights)
+        wanted = moments(x, y, weights=np.array(weights))
+        chex.assert_trees_all_close(given, wanted)
 
     def test_without_penalty_it_is_least_squares(self):
         seen = moments(*draw())
