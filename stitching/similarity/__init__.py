@@ -15,6 +15,10 @@ All are invariant to permuting samples and features. What else leaves them uncha
 | `rsa` | – | ✓ | – | – | – | – |
 | `mutual_neighbours` | ✓ | ✓ | – | ✓ | – | – |
 
+All but `matched_correlation` may be a term of a loss: their gradients are finite where
+features are constant, samples are few or activations are equal. `mutual_neighbours` and
+`rsa` of ranks (the default) change in steps, so that theirs are 0.
+
 `bootstrap` gives an interval for any of them, `permutation_test` its value by chance.
 """  # noqa: E501
 
