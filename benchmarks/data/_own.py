@@ -44,6 +44,17 @@ def read_own(path: Path) -> Dataset:
                 f"'{path}': expected x_train and x_test of the same shape but for the "
                 f"first axis, got {train[0].shape} and {test[0].shape}"
             )
+        integers = [x.dtype.kind in "ui" for x, _ in (train, test)]
+        if integers[0] != integers[1]:
+            raise DataError(
+                f"'{path}': expected integers in both x_train and x_test, or real "
+                f"numbers in both, got {train[0].dtype} and {test[0].dtype}"
+            )
+        if train[1].ndim != test[1].ndim:
+            raise DataError(
+                f"'{path}': expected y_train and y_test with as many axes, got shapes "
+                f"{train[1].shape} and {test[1].shape}"
+            )
     else:
         raise DataError(
             f"'{path}': expected the arrays {', '.join(_NAMES)}, or x and y, got "

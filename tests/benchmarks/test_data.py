@@ -502,3 +502,26 @@ def test_your_own_split_vectors_and_tokens_are_taken_as_they_are(tmp_path):
     assert own(tmp_path, x=x, y=CLASSES).kind == "tokens"
     text = own(tmp_path, x=x, y=x)
     assert (text.kind, text.classes) == ("text", 1 + int(x.max()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_test": IMAGES[30:, :, :3]}, "of the same shape but for the first axis"),
+        ({"x_test": IMAGES[30:] / 255}, "real numbers in both, got uint8 and float64"),
+        ({"x_train": IMAGES[:30] / 255}, "real numbers in both, got float64 and uint8"),
+    ],
+)
+def test_both_parts_of_your_own_data_are_of_one_kind(tmp_path, changes, message):
+    arrays = {"x_train": IMAGES[:30], "x_test": IMAGES[30:]} | changes
+    labels = {"y_train": CLASSES[:30], "y_test": CLASSES[30:]}
+    with pytest.raises(data.DataError, match=message):
+        own(tmp_path, **arrays, **labels)
+
+
+def test_both_parts_of_your_own_labels_have_as_many_axes(tmp_path):
+    x = np.arange(40 * 3).reshape(40, 3) % 5
+    arrays = {"x_train": x[:30], "y_train": x[:30], "x_test": x[30:]}
+    assert own(tmp_path, **arrays, y_test=x[30:]).kind == "text"
+    with pytest.raises(data.DataError, match=r"as many axes, .*\(30, 3\) and \(10,\)"):
+        own(tmp_path, **arrays, y_test=CLASSES[30:])
