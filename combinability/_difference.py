@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from combinability._combine import check_like, is_combined
-from combinability._layers import as_function
+from combinability._layers import as_function, square_root
 from stitching.similarity import cka
 
 Logits = Float[ArrayLike, "*samples classes"]
@@ -254,9 +254,8 @@ def weight_distance(a: PyTree, b: PyTree) -> Float[Array, ""]:
         >>> float(combinability.weight_distance(a, b))
         2.0
     """
-    squares = jnp.asarray(sum(jnp.sum((x - y) ** 2) for x, y in _numbers(a, b)))
-    equal = squares == 0
-    return jnp.where(equal, 0, jnp.sqrt(jnp.where(equal, 1, squares)))
+    squares = sum(jnp.sum((x - y) ** 2) for x, y in _numbers(a, b))
+    return square_root(jnp.asarray(squares))
 
 
 def _logits_pair(logits_1: Logits, logits_2: Logits) -> tuple[Array, Array]:

@@ -207,3 +207,9 @@ def at_least_float32(x: Any) -> Array:
     """An array in at least float32: in half precision statistics round or overflow."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def square_root(x: Array) -> Array:
+    """Return √x, with a gradient of 0 where x is 0."""
+    zero = x == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))

@@ -16,6 +16,7 @@ from combinability._layers import (
     at_least_float32,
     layer_arrays,
     run_layers,
+    square_root,
     with_arrays,
 )
 
@@ -143,7 +144,7 @@ def repair(
         of_a, of_b = (end[path] for end in ends)
         mean, deviation = ((1 - t) * x + t * y for x, y in zip(of_a, of_b, strict=True))
         found = _measure(y, axes)
-        size = jnp.sqrt(jnp.mean(found.mean**2 + found.deviation**2))
+        size = square_root(jnp.mean(found.mean**2 + found.deviation**2))
         varies = found.deviation > _CONSTANT * size
         scale = deviation / jnp.where(varies, found.deviation, 1)
         scale = jnp.where(varies, scale, 1)
@@ -285,7 +286,7 @@ def channel_statistics(
 def _measure(y: Float[Array, "..."], axes: int) -> ChannelStatistics:
     """Statistics of a layer's output, whose last axes are channels."""
     y, others = at_least_float32(y), tuple(range(y.ndim - axes))
-    return ChannelStatistics(y.mean(others), y.std(others))
+    return ChannelStatistics(y.mean(others), square_root(y.var(others)))
 
 
 def _corrected(y: Array, correction: tuple[Array, Array]) -> Array:

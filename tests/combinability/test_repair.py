@@ -476,6 +476,38 @@ def test_constant_channels_and_equal_weights_are_left_finite(pair):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fixed))
 
 
+def test_gradients_are_right_where_units_are_constant(x64):
+    dense = partial(nn.Dense, param_dtype=jnp.float64)
+    network = nn.Sequential([dense(4), nn.relu, dense(3)])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(20, 5)))
+    a, b = (network.init(jax.random.key(seed), x) for seed in (1, 2))
+    first = ("params", "layers_0", "kernel")
+
+    def with_dead(variables, *units):
+        def changed(path, leaf):
+            names = tuple(key.key for key in path)
+            return leaf.at[:, list(units)].set(0) if names == first else leaf
+
+        return jax.tree_util.tree_map_with_path(changed, variables)
+
+    @jax.jit
+    @jax.value_and_grad
+    def error(t, a, b):
+        middle = combine(a, b, t)
+        fixed = repair(network.apply, middle, a, b, x)
+        return jnp.sum(corrected(network.apply, fixed)(middle, x) ** 2)
+
+    for one, other in (
+        (a, b),
+        (with_dead(a, 0), b),
+        (with_dead(a, 0), with_dead(b, 0)),
+    ):
+        for t in (0.3, 0.5):
+            below, above = (error(t + step, one, other)[0] for step in (-1e-6, 1e-6))
+            slope = error(t, one, other)[1]
+            np.testing.assert_allclose(slope, (above - below) / 2e-6, rtol=1e-5)
+
+
 def test_only_the_chosen_layers_are_corrected(pair):
     fixed = jax.eval_shape(
         lambda v: repair(Network().apply, v, *pair, X, layers=lambda p: "Conv" in p),
