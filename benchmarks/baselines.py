@@ -291,7 +291,10 @@ def own_method(optimizer: str | Callable[..., optax.GradientTransformation]) -> 
     A schedule scales its updates, so the learning rate that it is given is a
     (traced) number. What is tuned is in its attribute `space`, if it has one: by
     argument `(low, high)`, or `(low, high, "linear")`; else `learning_rate` from 10⁻⁴
-    to 10⁻¹. The learning rate, whose range decides on `at_border`, comes first.
+    to 10⁻¹. The learning rate, whose range decides on `at_border`, comes first. Where
+    other parameters are evaluated than those that are trained, such as averages of
+    them, its attribute `eval_params` is what makes them of the optimizer's state and
+    the parameters, as `optax.contrib.schedule_free_eval_params` does.
 
     Args:
         optimizer: a function of the names in its space, by default of `learning_rate`,
@@ -329,7 +332,15 @@ def own_method(optimizer: str | Callable[..., optax.GradientTransformation]) -> 
         own: Any = make(**{argument: hyper[argument] for argument in space})
         return optax.chain(own, optax.scale_by_schedule(horizon.schedule(1.0)))
 
-    return Method(name, build, space)
+    evaluated: Any = getattr(make, "eval_params", None)
+    if evaluated is None:
+        return Method(name, build, space)
+    return Method(
+        name,
+        build,
+        space,
+        eval_params=lambda state, params: evaluated(state[0], params),
+    )
 
 
 def _check_steps(name: str, make: Any, space: Mapping[str, Range]) -> None:

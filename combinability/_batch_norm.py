@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from combinability._jaxpr import returns_an_input, trace
 from combinability._layers import (
@@ -52,7 +52,8 @@ def reset_batch_norm(
         apply: `apply(variables, x)` in training mode; gives the output and a dictionary
             with the updated collection, as in Flax `model.apply(variables, x,
             train=True, mutable=["batch_stats"])`. The update must be a moving average,
-            `decay * old + (1 - decay) * batch`, of leaves named `mean` and `var`.
+            `decay * old + (1 - decay) * batch`, of leaves named `mean` and `var`;
+            others, such as those of `nn.SpectralNorm`, stay as they are.
             Or a Flax NNX module in training mode, which is left as it is.
         variables: a dictionary with the collection; of an NNX module
             `nnx.state(module)`, or a part of it.
@@ -99,24 +100,42 @@ def reset_batch_norm(
         pooled = _pooled(apply, collection, variables, batches)
     else:
         pooled = _compiled_pooled(apply, collection, variables, batches)
-    leaves, structure = jax.tree.flatten(variables[collection])
-    pairs = zip(jax.tree.leaves(pooled), leaves, strict=True)
-    new = [x.astype(jnp.result_type(leaf)) for x, leaf in pairs]
-    return with_collection(variables, collection, jax.tree.unflatten(structure, new))
+    old = _statistics(variables[collection])
+    new = {path: x.astype(jnp.result_type(old[path])) for path, x in pooled.items()}
+    changed = _with_statistics(variables[collection], new)
+    return with_collection(variables, collection, changed)
 
 
 def _check_statistics(variables: Mapping[str, PyTree], collection: str) -> None:
     """Raise unless the collection holds means, and variances that have one."""
-    leaves = jax.tree_util.tree_leaves_with_path(variables[collection])
-    paths = [layer_path(path) for path, _ in leaves]
-    for path in paths:
-        if path.rpartition("/")[2] not in ("mean", "var"):
-            raise ValueError(
-                f"variables[{collection!r}]: expected leaves named 'mean' and 'var', "
-                f"got {path!r}"
-            )
-        if _mean_of(path) not in paths:
+    found = _statistics(variables[collection])
+    if not found:
+        leaves = jax.tree_util.tree_leaves_with_path(variables[collection])
+        got = ", ".join(repr(layer_path(path)) for path, _ in leaves) or "none"
+        raise ValueError(
+            f"variables[{collection!r}]: expected leaves named 'mean' and 'var', got "
+            f"{got}"
+        )
+    for path in found:
+        if _mean_of(path) not in found:
             raise ValueError(f"variables[{collection!r}]: {path!r} has no mean")
+
+
+def _statistics(collection: PyTree) -> dict[str, Any]:
+    """The means and variances of a collection, by path."""
+    leaves = jax.tree_util.tree_leaves_with_path(collection)
+    named = {layer_path(path): leaf for path, leaf in leaves}
+    return {
+        path: leaf
+        for path, leaf in named.items()
+        if path.rpartition("/")[2] in ("mean", "var")
+    }
+
+
+def _with_statistics(collection: PyTree, statistics: Mapping[str, Any]) -> PyTree:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: statistics.get(layer_path(path), leaf), collection
+    )
 
 
 def _mean_of(path: str) -> str:
@@ -129,12 +148,14 @@ def _pooled(
     collection: str,
     variables: Mapping[str, PyTree],
     batches: PyTree,
-) -> PyTree:
+) -> dict[str, Array]:
     """Mean and variance over all batches, whatever the decay of the network is."""
-    old = variables[collection]
+    old = _statistics(variables[collection])
 
     def update(statistics, x):
-        return apply({**variables, collection: statistics}, x)[1][collection]
+        changed = _with_statistics(variables[collection], statistics)
+        new = _statistics(apply({**variables, collection: changed}, x)[1][collection])
+        return {path: new[path] for path in statistics}
 
     first = jax.tree.map(lambda leaf: leaf[0], batches)
     if returns_an_input(trace(update, old, first)[0]):
@@ -153,14 +174,12 @@ def _pooled(
         return jax.tree.map(lambda n, o: n / (1 - (o - n) / _LARGE), new, other)
 
     each = jax.lax.map(of_batch, batches)
-    leaves = jax.tree_util.tree_leaves_with_path(each)
-    by_path = {layer_path(path): leaf for path, leaf in leaves}
 
     def pool(path, leaf):
-        mean = by_path[_mean_of(layer_path(path))]
+        mean = each[_mean_of(path)]
         return leaf.mean(0) if leaf is mean else leaf.mean(0) + mean.var(0)
 
-    return jax.tree_util.tree_map_with_path(pool, each)
+    return {path: pool(path, leaf) for path, leaf in each.items()}
 
 
 _compiled_pooled = jax.jit(_pooled, static_argnums=(0, 1))

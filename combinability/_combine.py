@@ -100,7 +100,9 @@ def is_combined(leaf: Any) -> bool:
 
 
 def dtype_of(leaf: Any) -> Any:
-    """Return the dtype of a leaf: an array, a key array or a Python number."""
+    """Return the dtype of a leaf as JAX holds it: an array, a key array or a number."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        return jax.dtypes.canonicalize_dtype(leaf.dtype)
     return leaf.dtype if hasattr(leaf, "dtype") else jnp.asarray(leaf).dtype
 
 

@@ -72,7 +72,7 @@ def _straight_through(study: _studies.Study) -> Find:
     batches, network = list(_batches(study)), study.metrics.network
 
     def loss(variables: Any, batch: Split) -> jax.Array:
-        if "batch_stats" in variables:  # those of a midpoint are of no network
+        if network.has_statistics(variables):  # those of a midpoint are of no network
             logits, _ = network.train(variables, batch.inputs, jax.random.key(0))
         else:
             logits = network.apply(variables, batch.inputs)

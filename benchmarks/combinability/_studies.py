@@ -69,10 +69,8 @@ class Metrics:
         With BatchNorm its statistics are reset, else it is REPAIR.
         """
         rows = self.calibration.inputs
-        if "batch_stats" in a:
-            return self.scores(
-                combinability.reset_batch_norm(self._training, variables, rows[None])
-            )
+        if self.network.has_statistics(variables):
+            return self.scores(self.network.reset(variables, rows))
         return self._scores(self.network.repaired(variables, a, b, rows))
 
     def variances(self, variables: Any) -> Scores:
@@ -82,9 +80,6 @@ class Metrics:
         """
         found = self.network.statistics(variables, self.calibration.inputs)
         return {path: jnp.sum(of.deviation**2) for path, of in found.items()}
-
-    def _training(self, variables: Any, inputs: jax.Array) -> tuple[jax.Array, Any]:
-        return self.network.train(variables, inputs, jax.random.key(0))
 
     def _scores(self, logits: Callable[[jax.Array], jax.Array]) -> Scores:
         found = {}
@@ -451,27 +446,38 @@ def _plane(metric: Callable, resolution: int, a: Any, b: Any, c: Any) -> dict[st
     """The plane of a, b and c, in coordinates in which a is (0, 0) and b (1, 0)."""
 
     def inner(x: Any, y: Any) -> float:
-        products = jax.tree.map(lambda u, v: float(jnp.vdot(u, v)), x, y)
-        return sum(jax.tree.leaves(products))
+        pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
+        return sum(float(jnp.vdot(u, v).real) for u, v in pairs if _is_combined(u))
 
-    first = jax.tree.map(jnp.subtract, b, a)
-    second = jax.tree.map(jnp.subtract, c, a)
+    first = _combined(jnp.subtract, b, a)
+    second = _combined(jnp.subtract, c, a)
     length = inner(first, first)
     along = inner(first, second) / length
-    across = jax.tree.map(lambda x, y: x - along * y, second, first)
+    across = _combined(lambda x, y: x - along * y, second, first)
     height = math.sqrt(inner(across, across) / length)
     x = np.linspace(-0.35, 1.35, resolution)
     y = np.linspace(-0.3 * height, 1.35 * height, resolution)
     points = np.array([(u, v / height) for v in y for u in x], np.float32)
 
     def at(point):
-        return metric(
-            jax.tree.map(
-                lambda o, e, f: o + point[0] * e + point[1] * f, a, first, across
-            )
-        )
+        u, v = point
+        return metric(_combined(lambda o, e, f: o + u * e + v * f, a, first, across))
 
     found = jax.jit(lambda points: jax.lax.map(at, points))(points)
     grids = jax.tree.map(lambda x: np.asarray(x).reshape(resolution, resolution), found)
     marks = [(0.0, 0.0), (1.0, 0.0), (along, height)]
     return {"x": x, "y": y, "marks": marks, **grids}
+
+
+def _is_combined(leaf: jax.Array) -> bool:
+    """Whether a leaf holds real or complex numbers, not counts, masks or keys."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _combined(function: Callable, first: Any, *others: Any) -> Any:
+    """A tree of the results, with the other leaves of the first one."""
+
+    def leaf(value, *values):
+        return function(value, *values) if _is_combined(value) else value
+
+    return jax.tree.map(leaf, first, *others)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,9 @@ class Network:
 
     module: Any  # the module
 
+    # The collection that holds the statistics of BatchNorm, among others.
+    statistics_in: ClassVar[str] = "batch_stats"
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Network) or type(self) is not type(other):
             return False
@@ -41,8 +44,14 @@ class Network:
         return hash(self.module) if _is_hashable(self.module) else id(self.module)
 
     def init(self, key: jax.Array, example: jax.Array) -> Variables:
-        """Return fresh variables."""
-        return dict(self.module.init(key, example, **self._mode(False)))
+        """Return fresh variables, without what a step would only add to (`sow`)."""
+        found = dict(self.module.init(key, example, **self._mode(False)))
+        if set(found) == {"params"}:
+            return found
+        after = jax.eval_shape(self.train, found, example, jax.random.key(0))[1]
+        after["params"] = found["params"]
+        shapes = [jax.tree.map(jnp.shape, each) for each in (found, after)]
+        return {n: part for n, part in found.items() if shapes[0][n] == shapes[1][n]}
 
     def apply(self, variables: Variables, inputs: jax.Array) -> jax.Array:
         """Return logits in evaluation mode."""
@@ -61,6 +70,22 @@ class Network:
             **self._mode(True),
         )
         return logits, dict(updated)
+
+    def has_statistics(self, variables: Variables) -> bool:
+        """Return whether the network has BatchNorm."""
+        found = jax.tree.leaves_with_path(variables.get(self.statistics_in, {}))
+        return any(getattr(path[-1], "key", None) == "var" for path, _ in found)
+
+    def reset(self, variables: Variables, inputs: jax.Array) -> Variables:
+        """Return variables with the statistics that BatchNorm sees in these inputs."""
+
+        def training(variables, inputs):
+            return self.train(variables, inputs, jax.random.key(0))
+
+        name = self.statistics_in
+        return combinability.reset_batch_norm(
+            training, variables, inputs[None], collection=name
+        )
 
     def repaired(
         self, variables: Variables, a: Variables, b: Variables, inputs: jax.Array
@@ -100,6 +125,8 @@ class Network:
 class NnxNetwork(Network):
     """An NNX module as pure functions; its attribute `module` is what makes it."""
 
+    statistics_in: ClassVar[str] = "state"
+
     def init(self, key: jax.Array, example: jax.Array) -> Variables:
         del example  # NNX modules know their shapes
         _, params, rest = nnx.split(self.module(nnx.Rngs(key)), nnx.Param, ...)
@@ -116,7 +143,11 @@ class NnxNetwork(Network):
         module = self._merged(variables, True)
         logits = module(inputs)
         _, _, rest = nnx.split(module, nnx.Param, ...)
-        return logits, _state(rest)
+        if "state" not in variables:
+            return logits, {}
+        flat, kept = map(_flat, (_state(rest)["state"], variables["state"]))
+        new = {name: flat[name] for name in kept}  # not what the module has sown
+        return logits, {"state": nnx.traversals.unflatten_mapping(new)}
 
     def repaired(
         self, variables: Variables, a: Variables, b: Variables, inputs: jax.Array
@@ -182,6 +213,10 @@ def _state(rest: Any) -> Variables:
         nnx.to_pure_dict(rest),
     )
     return {"state": found} if found else {}
+
+
+def _flat(state: Any) -> dict[tuple, jax.Array]:
+    return nnx.traversals.flatten_mapping(state)
 
 
 def _wrapped(like: Any, leaf: Any) -> Any:

@@ -138,5 +138,5 @@ def label_program(
 
 def _leaf_labels(leaf: Leaf) -> list[Label]:
     inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
-    reason = None if inexact else "integers and keys are never permuted"
+    reason = None if inexact else "integers, booleans and keys are never permuted"
     return [_label.variable(size, reason) for size in leaf.shape]

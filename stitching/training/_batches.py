@@ -86,15 +86,27 @@ def _compiled(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
 def _call(static: Static, state: nnx.State, *arguments: PyTree) -> PyTree:
     """The result of a method of an NNX module."""
     graph, method = static.parts
-    before, module = jax.tree.leaves(state), nnx.merge(graph, state)
+    before, module = _by_path(state), nnx.merge(graph, state)
     result = method(module, *arguments)
-    after = jax.tree.leaves(nnx.state(module))
-    if list(map(id, before)) != list(map(id, after)):
-        raise ValueError(
-            "function: expected an NNX module that does not change its state, got a "
-            f"{type(module).__name__} that does; call its `eval()` first"
-        )
+    for name, leaf in _by_path(nnx.state(module)).items():
+        if leaf is not before.get(name):
+            raise ValueError(
+                "function: expected an NNX module that does not change its state, got "
+                f"a {type(module).__name__} that changes {name!r}; if its `eval()` "
+                "does not stop that, pass a function of its state that merges and "
+                "calls it"
+            )
     return result
+
+
+def _by_path(state: nnx.State) -> dict[str, Any]:
+    """The arrays of a state, without what a network only records."""
+    kept = nnx.filter_state(state, nnx.Not(nnx.Intermediate))
+    leaves = jax.tree.leaves_with_path(kept)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in leaves
+    }
 
 
 def _room(part: PyTree, samples: int, size: int) -> PyTree[jax.Array]:

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -337,3 +338,25 @@ def test_rescaling_is_measured_on_matched_pairs():
         # Neither step moves the network further away.
         distances = [way["distance"] for way in pair.values()]
         assert distances[0] >= distances[1] >= distances[2]
+
+
+def test_a_plane_of_networks_leaves_counts_and_keys_as_they_are():
+    rows = np.random.default_rng(0)
+    networks = [
+        {"w": jnp.asarray(rows.normal(size=4)), "key": jnp.full(2, seed, jnp.uint32)}
+        for seed in (1, 2, 3)
+    ]
+
+    def metric(variables):
+        assert variables["key"].dtype == jnp.uint32
+        norm = jnp.vdot(variables["w"], variables["w"])
+        return {"norm": norm, "key": variables["key"][0]}
+
+    found = _studies._plane(metric, 5, *networks)
+    assert (found["key"] == 1).all()
+    without = [{"w": each["w"]} for each in networks]
+    expected = _studies._plane(
+        lambda v: {"norm": jnp.vdot(v["w"], v["w"])}, 5, *without
+    )
+    assert found["marks"] == expected["marks"]
+    np.testing.assert_array_equal(found["norm"], expected["norm"])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 
 from benchmarks import data, models
 from benchmarks.data._published import CIFAR10
@@ -435,3 +436,77 @@ def test_options_of_your_own_model_may_be_nested(yours):
     made = [models.build("yours:OwnNnx", DIGITS, options=nested) for _ in range(2)]
     assert made[0] == made[1]
     assert hash(made[0]) == hash(made[1])
+
+
+class NormLinen(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(not train, name="norm")(nn.Dense(6, name="hidden")(x))
+        return nn.Dense(3, name="logits")(nn.relu(x))
+
+
+class NormNnx(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden, self.norm = (
+            nnx.Linear(5, 6, rngs=rngs),
+            nnx.BatchNorm(6, rngs=rngs),
+        )
+        self.drop = nnx.Dropout(0.0, rngs=rngs)
+        self.logits = nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.logits(self.drop(nnx.relu(self.norm(self.hidden(x)))))
+
+
+def test_statistics_are_reset_alike_in_linen_and_nnx():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(30, 5)), jnp.float32)
+    linen, other = models.network(NormLinen()), models.network(NormNnx)
+    variables = other.init(jax.random.key(0), x)
+    same = {
+        "params": variables["params"],
+        "batch_stats": {"norm": variables["state"]["norm"]},
+    }
+    np.testing.assert_allclose(linen.apply(same, x), other.apply(variables, x), 1e-5)
+    assert linen.has_statistics(same)
+    assert other.has_statistics(variables)
+    assert not models.network(nn.Dense(2)).has_statistics({"params": {}})
+    reset, expected = other.reset(variables, x), linen.reset(same, x)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        reset["state"]["norm"],
+        expected["batch_stats"]["norm"],
+    )
+    assert abs(reset["state"]["norm"]["mean"]).max() > 0.01
+    # The keys of dropout are no statistics.
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        reset["state"]["drop"],
+        variables["state"]["drop"],
+    )
+
+
+class SowsLinen(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(not train)(nn.relu(nn.Dense(6)(x)))
+        self.sow("losses", "balance", (x**2).mean())
+        return nn.Dense(3)(x)
+
+
+class SowsNnx(NormNnx):
+    def __call__(self, x):
+        self.sow(nnx.Intermediate, "seen", x)
+        return super().__call__(x)
+
+
+@pytest.mark.filterwarnings("ignore:Using 'Module.sow")
+@pytest.mark.parametrize("module", [SowsLinen(), SowsNnx])
+def test_what_a_network_records_is_not_carried_from_step_to_step(module):
+    network, x = models.network(module), jnp.ones((4, 5))
+    variables = network.init(jax.random.key(0), x)
+    shapes = jax.tree.map(jnp.shape, variables)
+    for _ in range(2):
+        _, rest = network.train(variables, x, jax.random.key(1))
+        variables = {"params": variables["params"]} | rest
+        assert jax.tree.map(jnp.shape, variables) == shapes
+    assert network.has_statistics(variables)

@@ -470,6 +470,27 @@ def test_a_cosine_schedule_scales_your_own_updates():
     np.testing.assert_allclose(updates, -rates[:, None] * gradients, rtol=1e-5)
 
 
+def test_your_own_averages_are_what_is_evaluated():
+    def averaged(learning_rate):
+        return optax.contrib.schedule_free_sgd(learning_rate, b1=0.5)
+
+    assert baselines.own_method(averaged).eval_params is None
+    averaged.eval_params = optax.contrib.schedule_free_eval_params
+    method = baselines.own_method(averaged)
+    assert method.eval_params is not None
+    optimizer = Maker(method, 4)({"learning_rate": 0.5, "schedule": 0})
+    params, plain = jnp.ones(3), averaged(0.5)
+    state, expected = optimizer.init(params), plain.init(params)
+    gradient = jnp.arange(3.0)
+    for _ in range(3):
+        updates, state = optimizer.update(gradient, state, params)
+        _, expected = plain.update(gradient, expected, params)
+        params = optax.apply_updates(params, updates)
+    wanted = optax.contrib.schedule_free_eval_params(expected, params)
+    np.testing.assert_allclose(method.eval_params(state, params), wanted, rtol=1e-6)
+    assert abs(wanted - params).max() > 0.01
+
+
 @pytest.mark.parametrize("name", COMPOSITIONS)
 def test_compositions_lower_a_loss(name):
     method = COMPOSITIONS[name]

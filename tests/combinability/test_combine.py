@@ -84,3 +84,15 @@ def test_coefficients_may_be_traced_and_differentiated():
     slope = jax.grad(lambda t: combine(a, b, t)["dense"]["bias"].sum())(1.0)
     difference = (b["dense"]["bias"] - a["dense"]["bias"]).sum()
     np.testing.assert_allclose(slope, difference, rtol=1e-5)
+
+
+def test_numbers_of_numpy_are_compared_as_jax_holds_them():
+    """Checkpoints in float64 where JAX computes in float32."""
+    a, b = ({"w": np.random.default_rng(seed).normal(size=3)} for seed in (1, 2))
+    moved = jax.tree.map(jnp.asarray, b)
+    jax.tree.map(
+        np.testing.assert_array_equal, combine(a, moved, 0.5), combine(a, b, 0.5)
+    )
+    assert combine(a, moved, 0.5)["w"].dtype == jnp.float32
+    with jax.enable_x64(True), pytest.raises(ValueError, match="expected float64 of"):
+        combine(a, moved, 0.5)

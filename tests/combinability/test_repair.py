@@ -739,3 +739,27 @@ def test_statistics_kept_in_half_precision_are_rounded_last(dtype):
         assert leaf.dtype == dtype
         error = np.finfo(np.float16).eps if dtype == jnp.float16 else 2.0**-7
         np.testing.assert_allclose(leaf.astype(float), expected[name], rtol=error)
+
+
+class Spectral(nn.Module):
+    """BatchNorm, and a spectral norm whose state is kept beside its statistics."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.SpectralNorm(nn.Dense(4))(x, update_stats=train)
+        return nn.Dense(2)(nn.relu(nn.BatchNorm(not train)(x)))
+
+
+def test_what_else_is_kept_beside_statistics_stays():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(20, 3)), jnp.float32)
+    variables = Spectral().init(jax.random.key(0), x)
+
+    def train(variables, x):
+        return Spectral().apply(variables, x, True, mutable=["batch_stats"])
+
+    new = reset_batch_norm(train, variables, x[None])["batch_stats"]
+    old, seen = variables["batch_stats"], train(variables, x)[1]["batch_stats"]
+    chex.assert_trees_all_equal(new["SpectralNorm_0"], old["SpectralNorm_0"])
+    # A step moves the mean by 1 % of the way to that of the batch.
+    mean, moved = new["BatchNorm_0"]["mean"], seen["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(0.01 * mean, moved, rtol=1e-4, atol=1e-7)
