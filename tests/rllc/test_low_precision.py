@@ -208,7 +208,7 @@ DONATED = [
     pytest.param(
         name,
         dtypes,
-        marks=[] if dtypes[0] == FLOAT32 or name in COMMON else [pytest.mark.slow],
+        marks=[] if kind == "float32" or name in COMMON else [pytest.mark.slow],
         id=f"{name}-{kind}",
     )
     for name in IN_PLACE

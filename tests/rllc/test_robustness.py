@@ -1,5 +1,7 @@
 """Nothing is destroyed: zero, collinear, huge, tiny and non-finite gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,15 +23,19 @@ OPTIMIZERS = {
 
 
 def run(optimizer, gradients):
-    """Updates of every step and the last state, in one compiled scan."""
+    """Updates of every step and the last state."""
+    start = optimizer.init(jax.tree.map(lambda g: g[0], gradients))
+    state, updates = scan(optimizer)(start, gradients)
+    return updates, state
 
+
+@functools.cache
+def scan(optimizer):
     def step(state, gradient):
         updates, state = optimizer.update(gradient, state, gradient)
         return state, updates
 
-    start = optimizer.init(jax.tree.map(lambda g: g[0], gradients))
-    state, updates = jax.jit(lambda s, g: jax.lax.scan(step, s, g))(start, gradients)
-    return updates, state
+    return jax.jit(functools.partial(jax.lax.scan, step))
 
 
 def noise(steps, dtype=jnp.float32, seed=0):

@@ -203,10 +203,11 @@ DEAD = {
     "few samples": ([1], [0], 0.0, 4),
     "axes of equal length": ([1], [], 0.0, 20),
 }
+MOMENTS = ("cka", "cca", "svcca", "pwcca", "linear_regression", "shape_distance, half")
 HAVE_GRADIENTS = [
     (name, of)
     for of in ("samples", "moments")
-    for name in (ALL if of == "samples" else FROM_MOMENTS)
+    for name in (ALL if of == "samples" else MOMENTS)
     if name not in ("matched_correlation", "rsa", "mutual_neighbours")
 ]
 
