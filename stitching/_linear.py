@@ -98,11 +98,12 @@ def _svd_jvp(primals, tangents):
     left, values, right = svd(matrix)
     along = times(left.T, times(change, right.T))
     both = (along * values, values[:, None] * along)
-    gaps = values + values[:, None], values - values[:, None]
-    turn = inverse(gaps[0], values[0]) * inverse(gaps[1], values[0])
+    # One over the differences of the squares.
+    turn = inverse(values + values[:, None], values[0])
+    turn = turn * inverse(values - values[:, None], values[0])
     new_left, new_right = (turn * (each + each.T) for each in both)
     new_left, new_right = times(left, new_left), times(right.T, new_right)
-    # What leaves the space of the axes altogether; only the longer ones can.
+    # The part outside the span of the axes, where they do not span everything.
     stretch = inverse(values, values[0])
     if matrix.shape[0] > len(values):
         out = times(change, right.T)
@@ -167,7 +168,7 @@ def _root(
 
 @_root.defjvp
 def _root_jvp(primals, tangents):
-    """That of the pseudo-inverse at a constant rank, T being known up to a rotation."""
+    """Derivative of one choice of T, known up to a rotation, at constant rank."""
     root, change = _root(*primals), tangents[0]
     turned = times(change, root)
     inside = times(root, times(root.T, turned))

@@ -445,7 +445,7 @@ def _scores(x: Array) -> tuple[Array, Array]:
 
 @_scores.defjvp
 def _scores_jvp(primals, tangents):
-    """Of one of the choices of U, which is known up to a rotation."""
+    """Derivatives of one choice of U, known up to a rotation, at constant rank."""
     (x,), (change,) = primals, tangents
     scores, factor = _scores(x)
     squares = (factor * factor).sum(axis=1)
@@ -504,11 +504,10 @@ def _modulus(matrix: Array) -> Array:
 
 @_modulus.defjvp
 def _modulus_jvp(primals, tangents):
-    """D with R D + D R = d(M Mᵀ) for the modulus R, 0 where M is."""
+    """The derivative D solves R D + D R = d(M Mᵀ) for the modulus R."""
     (matrix,), (change,) = primals, tangents
     axes, values, _ = jnp.linalg.svd(matrix, full_matrices=False)
     of_square = times(change, matrix.T)
     along = product(axes, times(of_square + of_square.T, axes))
-    sums = values + values[:, None]
-    along = along * inverse(sums, values[0])
+    along = along * inverse(values + values[:, None], values[0])
     return product((axes * values).T, axes.T), times(axes, times(along, axes.T))

@@ -36,7 +36,7 @@ def in_batches(
     Raises:
         ValueError: if x has no samples or arrays of different lengths, the batch size
             is not positive, the results do not have one row per sample, or an NNX
-            module changes its state.
+            module changes its state (an `nnx.Intermediate` does not count).
 
     Example:
         >>> import jax.numpy as jnp, stitching

@@ -447,10 +447,8 @@ class NormLinen(nn.Module):
 
 class NormNnx(nnx.Module):
     def __init__(self, rngs):
-        self.hidden, self.norm = (
-            nnx.Linear(5, 6, rngs=rngs),
-            nnx.BatchNorm(6, rngs=rngs),
-        )
+        self.hidden = nnx.Linear(5, 6, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, rngs=rngs)
         self.drop = nnx.Dropout(0.0, rngs=rngs)
         self.logits = nnx.Linear(6, 3, rngs=rngs)
 

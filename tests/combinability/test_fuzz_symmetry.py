@@ -77,7 +77,7 @@ def check(program) -> bool:
     return complete
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(programs)
 def test_a_random_network_has_the_symmetry_that_is_inferred(program):
     event(f"all is found: {check(program)}")
@@ -90,7 +90,7 @@ def test_many_random_networks_have_the_symmetry_that_is_inferred(program):
     check(program)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(programs)
 def test_signs_and_scales_of_a_random_network_keep_its_function(program):
     built, rng, values = build(program), np.random.default_rng(0), {}

@@ -237,7 +237,7 @@ def test_gradients_are_right_where_features_are_dead(x64, name, of):
             assert np.isfinite(slope)  # of a distance that is 0
             continue
         wanted = (above - below) / 2e-5
-        np.testing.assert_allclose(slope, wanted, rtol=1e-4, atol=1e-7, err_msg=case)
+        np.testing.assert_allclose(slope, wanted, rtol=1e-5, atol=1e-8, err_msg=case)
         itself = along(0.0, x, x, dx, dy)[1]
         assert np.isfinite(itself), case
 
