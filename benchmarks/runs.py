@@ -181,8 +181,8 @@ class Run:
         """Return the result of a finished run."""
         return read(self.folder)
 
-    def checkpoint(self, name: str = "state") -> Path:
-        """Return where the current stage may keep unfinished work.
+    def checkpoint(self, name: str = "state.npz") -> Path:
+        """Return the file that the current stage may keep unfinished work in.
 
         It is removed when the value of the stage is stored.
         """

@@ -17,7 +17,7 @@ cores by themselves.
 """
 
 import functools
-import hashlib
+import io
 import os
 import textwrap
 import time
@@ -29,6 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from benchmarks.runs import write_atomically
 
 # Time between two checkpoints, at least.
 CHECKPOINT_SECONDS = 5.0
@@ -118,7 +120,7 @@ def fit(
         evaluate: `evaluate(variables, opt_state, step, *evaluation_data)` returns
             arrays, after that step; it is compiled, and vmapped or called for each run.
         evaluation_data: arrays that it reads.
-        checkpoint: a folder that unfinished training is kept in, and resumed from.
+        checkpoint: a file that unfinished training is kept in, and resumed from.
         progress: called as `progress(done, total)`, in steps.
 
     Raises:
@@ -147,13 +149,8 @@ def fit(
     recorder = _Recorder(runs, points, evaluate, evaluation_data)
     per_epoch, done, store = rows // batch_size, 0, None
     if checkpoint is not None:
-        asked = (
-            steps,
-            batch_size,
-            tuple(points),
-            jax.device_get((jax.random.key_data(key), hyper)),
-        )
-        store = _Store(checkpoint, repr(asked))
+        asked = steps, batch_size, tuple(points), key, dict(hyper)
+        store = _Store(checkpoint, asked)
         found = store.restore(recorder.content(done))
         if found is not None:
             done = recorder.restore(found)
@@ -170,7 +167,7 @@ def fit(
         if progress is not None:
             progress(done, steps)
         if store is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            store.save(done, recorder.content(done))
+            store.save(recorder.content(done))
             saved = time.monotonic()
         recorder.record(done)
     variables, opt_state = runs.read()
@@ -406,55 +403,59 @@ def _permutations(keys, epoch, rows):
 
 
 class _Store:
-    """A folder with the latest checkpoint of a training."""
+    """A file with the latest state of a training, and of which training it is."""
 
-    def __init__(self, folder: str | os.PathLike[str], asked: str):
-        import orbax.checkpoint as ocp  # takes long to import
+    def __init__(self, path: str | os.PathLike[str], asked: Any):
+        self._path = Path(path)
+        self._asked = [_as_numpy(leaf) for leaf in jax.tree.leaves(asked)]
 
-        self._args = ocp.args
-        self._folder = Path(folder).absolute()
-        digest = hashlib.sha256(asked.encode()).digest()
-        self._asked = np.frombuffer(digest, np.uint8)
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=1, create=True, enable_async_checkpointing=False
-            ),
-        )
-
-    def save(self, step: int, tree: Any) -> None:
-        content = {"asked": self._asked, "leaves": _not_empty(tree)}
-        self._manager.save(step, args=self._args.StandardSave(content))
+    def save(self, tree: Any) -> None:
+        arrays = self._asked + [_as_numpy(leaf) for leaf in jax.tree.leaves(tree)]
+        file = io.BytesIO()
+        np.savez(file, _kinds(arrays), *arrays)
+        write_atomically(self._path, file.getvalue())
 
     def restore(self, like: Any) -> Any:
         """Return what was saved, in the structure of `like`, or None."""
-        step = self._manager.latest_step()
-        if step is None:
+        if not self._path.exists():
             return None
-        template = {"asked": self._asked, "leaves": _not_empty(like)}
         advice = "delete it to start again, or name another"
         try:
-            args = self._args.StandardRestore(template)
-            found = self._manager.restore(step, args=args)
-        except Exception as error:  # Orbax raises many kinds
-            cause = textwrap.shorten(str(error).partition("\n")[0], 100)
+            with np.load(self._path, allow_pickle=False) as file:
+                kinds, *found = file.values()
+        except Exception as error:  # a parser of damaged bytes may raise anything
+            cause = textwrap.shorten(str(error), 100)
             raise CheckpointError(
-                f"checkpoint: {self._folder} is damaged or belongs to another network "
-                f"or optimizer ({cause}); {advice}"
+                f"checkpoint: {self._path} is damaged ({cause}); {advice}"
             ) from error
-        if not np.array_equal(found["asked"], self._asked):
-            raise CheckpointError(
-                f"checkpoint: {self._folder} belongs to a training with other keys, "
-                f"hyper-parameters or steps; {advice}"
-            )
         leaves, structure = jax.tree.flatten(like)
-        stored = iter(found["leaves"])
-        read = [next(stored) if leaf.size else leaf for leaf in leaves]
-        pairs = zip(read, leaves, strict=True)
-        found = [x if isinstance(y, jax.Array) else np.array(x) for x, y in pairs]
-        return jax.tree.unflatten(structure, found)
+        expected = self._asked + [_as_numpy(leaf) for leaf in leaves]
+        asked, found = found[: len(self._asked)], found[len(self._asked) :]
+        same = [x.tobytes() for x in asked] == [x.tobytes() for x in self._asked]
+        if not (same and np.array_equal(kinds, _kinds(expected))):
+            raise CheckpointError(
+                f"checkpoint: {self._path} belongs to another training, whose network, "
+                f"optimizer, hyper-parameters, keys or steps differ; {advice}"
+            )
+        return jax.tree.unflatten(structure, map(_as_saved, found, leaves))
 
 
-def _not_empty(tree: Any) -> list[Any]:
-    """The leaves that Orbax can keep."""
-    return [leaf for leaf in jax.tree.leaves(tree) if leaf.size]
+def _as_numpy(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _as_saved(found: np.ndarray, like: Any) -> Any:
+    """An array of a file as the leaf that it was."""
+    if _is_key(like):
+        implementation = jax.random.key_impl(like)
+        return jax.random.wrap_key_data(jnp.array(found), impl=implementation)
+    found = found.view(like.dtype)  # of bfloat16, NumPy reads the bytes only
+    return jnp.array(found) if isinstance(like, jax.Array) else found
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+
+
+def _kinds(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.array([f"{array.dtype}{array.shape}" for array in arrays])

@@ -23,6 +23,7 @@ other format is read by your own function: `mapping`.
 import io
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -217,9 +218,16 @@ def _read_orbax(path: Path) -> Any:
         path = path / "default"
     try:
         with ocp.PyTreeCheckpointer() as reader:
-            found = reader.restore(path)
+            listed = reader.metadata(path).item_metadata
+            if listed is None:
+                raise WeightsError("the list of its arrays cannot be read")
+            # NumPy arrays need no devices like those that they were saved from.
+            one = ocp.RestoreArgs(restore_type=np.ndarray)
+            as_numpy = jax.tree.map(lambda _: one, listed.tree)
+            found = reader.restore(path, restore_args=as_numpy)
     except Exception as error:  # Orbax raises many kinds
-        raise WeightsError(f"not an Orbax checkpoint, or damaged: {error}") from error
+        cause = textwrap.shorten(str(error), 300)
+        raise WeightsError(f"not an Orbax checkpoint, or damaged: {cause}") from error
     return found if "params" in found else {"params": found}
 
 

@@ -1,5 +1,6 @@
 """Claims about compiled training: what it computes, and that nothing disturbs it."""
 
+import io
 from types import SimpleNamespace
 from typing import Any
 
@@ -156,14 +157,14 @@ def test_an_interrupted_training_continues_with_the_same_bits(
 
     monkeypatch.setattr(training, "mode", lambda *_: mode)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    whole = train(task, probe=probe_count)
+    whole, file = train(task, probe=probe_count), tmp_path / "state.npz"
     # Segments end at epochs (5, 10) and evaluations (4, 9, 13).
     with pytest.raises(KeyboardInterrupt):
-        train(task, checkpoint=tmp_path, probe=probe_count, progress=interrupt)
+        train(task, checkpoint=file, probe=probe_count, progress=interrupt)
     resumed = []
     history = train(
         task,
-        checkpoint=tmp_path,
+        checkpoint=file,
         probe=probe_count,
         progress=lambda done, total: resumed.append((done, total)),
     )
@@ -177,20 +178,87 @@ def test_progress_segments_do_not_change_the_result(task, history, monkeypatch):
     assert_same(train(task), history)
 
 
-def test_a_checkpoint_of_another_training_or_damaged_is_rejected(
-    task, tmp_path, monkeypatch
-):
+@pytest.fixture
+def checkpoint(task, tmp_path, monkeypatch):
+    """The file that a finished training leaves behind."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    train(task, checkpoint=tmp_path)
-    with pytest.raises(training.CheckpointError, match="other keys, hyper-parameters"):
-        networks.train(task, make_adam, HYPER, [3, 5, 5], **PLAN, checkpoint=tmp_path)
-    with pytest.raises(training.CheckpointError, match="another network or optimizer"):
-        networks.train(task, make_still, HYPER, SEEDS, **PLAN, checkpoint=tmp_path)
-    for path in tmp_path.rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[:-10])
+    train(task, checkpoint=tmp_path / "state.npz")
+    return tmp_path / "state.npz"
+
+
+@pytest.mark.parametrize(
+    ("make", "hyper", "seeds", "steps"),
+    [
+        (make_adam, HYPER, [3, 5, 5], 13),
+        (make_adam, {"learning_rate": [0.01, 0.03, 0.02]}, SEEDS, 13),
+        (make_adam, HYPER, SEEDS, 14),
+        (make_still, HYPER, SEEDS, 13),
+        (make_adam, {"learning_rate": [0.01, 0.03]}, [3, 3], 13),
+    ],
+    ids=["seeds", "rates", "steps", "optimizer", "number"],
+)
+def test_a_checkpoint_of_another_training_is_rejected(
+    task, checkpoint, make, hyper, seeds, steps
+):
+    plan = {**PLAN, "steps": steps}
+    with pytest.raises(training.CheckpointError, match="belongs to another training"):
+        networks.train(task, make, hyper, seeds, **plan, checkpoint=checkpoint)
+
+
+def flip(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def pickled(content):
+    file = io.BytesIO()
+    np.savez(file, np.array([print, print]))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-10],
+        lambda content: flip(content, len(content) // 3),
+        lambda content: flip(content, 150),
+        lambda content: b"?" * len(content),
+        pickled,
+    ],
+    ids=["empty", "half", "end", "number", "dtypes", "other", "pickled"],
+)
+def test_a_damaged_checkpoint_is_rejected(task, checkpoint, damage):
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
     with pytest.raises(training.CheckpointError, match=r"damaged.*delete it"):
-        train(task, checkpoint=tmp_path)
+        train(task, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [
+        jnp.zeros((0, 3)),
+        jnp.array([[0.1, jnp.nan], [-0.0, 3e38]], jnp.bfloat16),
+        jnp.array([0.5, 448.0], jnp.float8_e4m3fn),
+        jnp.int32(7),
+        jnp.array([True, False]),
+        jnp.array([1 + 2j]),
+        jax.random.split(jax.random.key(1, impl="rbg"), 2),
+        np.array([[0.1, np.inf]]).T,
+    ],
+    ids=lambda leaf: f"{leaf.dtype}",
+)
+def test_a_checkpoint_keeps_every_kind_of_array(leaf, tmp_path):
+    store = training._Store(tmp_path / "state.npz", leaf)
+    assert store.restore(leaf) is None
+    store.save((leaf, optax.EmptyState()))
+    found, rest = store.restore((leaf, optax.EmptyState()))
+    assert rest == optax.EmptyState()
+    assert isinstance(found, type(leaf))
+    assert found.dtype == leaf.dtype
+    one, other = map(training._as_numpy, (found, leaf))
+    assert one.shape == other.shape
+    assert one.tobytes() == other.tobytes()
 
 
 def test_networks_are_trained_by_adamw_under_a_cosine_schedule(task):
@@ -428,10 +496,10 @@ def test_an_nnx_module_trains_and_resumes(task, tmp_path, monkeypatch):
         if done == 10:
             raise KeyboardInterrupt
 
-    whole = train(other)
+    whole, file = train(other), tmp_path / "state.npz"
     with pytest.raises(KeyboardInterrupt):
-        train(other, checkpoint=tmp_path, progress=interrupt)
-    assert_same(train(other, checkpoint=tmp_path), whole)
+        train(other, checkpoint=file, progress=interrupt)
+    assert_same(train(other, checkpoint=file), whole)
     assert np.all(whole.curves["train_loss"][:, -1] < whole.curves["train_loss"][:, 0])
     variables = whole.variables[0]
     own = other.network.apply(variables, task.test.inputs)

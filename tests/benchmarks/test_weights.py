@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -394,6 +396,30 @@ def test_orbax_checkpoints_are_read(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(weights.WeightsError, match="empty: not an Orbax checkpoint"):
         weights.load(tmp_path / "empty", MLP, ROW)
+
+
+WRITES_FROM_ITS_DEVICES = """
+import sys, jax, orbax.checkpoint as ocp
+from pathlib import Path
+from jax.sharding import NamedSharding, PartitionSpec
+
+rows = NamedSharding(jax.make_mesh((16,), ("rows",)), PartitionSpec("rows"))
+with ocp.StandardCheckpointer() as writer:
+    kernel = jax.device_put(jax.numpy.arange(16.0), rows)
+    writer.save(Path(sys.argv[1]), {"kernel": kernel})
+"""
+
+
+def test_orbax_checkpoints_from_more_devices_are_read(tmp_path):
+    flags = "--xla_force_host_platform_device_count=16"
+    subprocess.run(
+        [sys.executable, "-c", WRITES_FROM_ITS_DEVICES, str(tmp_path / "saved")],
+        env={**os.environ, "XLA_FLAGS": flags},
+        check=True,
+    )
+    read = weights._read_orbax(tmp_path / "saved")["params"]["kernel"]
+    assert isinstance(read, np.ndarray)
+    assert read.tolist() == list(range(16))
 
 
 def test_your_own_function_reads_the_rest(tmp_path):
