@@ -301,7 +301,7 @@ def own_method(optimizer: str | Callable[..., optax.GradientTransformation]) -> 
             that returns an Optax transformation; or its import path.
 
     Raises:
-        ValueError: if there is no such function, or its space is not as described.
+        ValueError: if there is no such function, or an attribute is not as described.
 
     Example:
         >>> method = own_method(optax.adamax)
@@ -335,6 +335,11 @@ def own_method(optimizer: str | Callable[..., optax.GradientTransformation]) -> 
     evaluated: Any = getattr(make, "eval_params", None)
     if evaluated is None:
         return Method(name, build, space)
+    if not callable(evaluated):
+        raise ValueError(
+            f"methods: expected the attribute eval_params of {name!r} to be a function "
+            f"of the optimizer's state and the parameters, got {evaluated!r}"
+        )
     return Method(
         name,
         build,

@@ -475,6 +475,9 @@ def test_your_own_averages_are_what_is_evaluated():
         return optax.contrib.schedule_free_sgd(learning_rate, b1=0.5)
 
     assert baselines.own_method(averaged).eval_params is None
+    averaged.eval_params = 0.9
+    with pytest.raises(ValueError, match="methods: expected the attribute eval_params"):
+        baselines.own_method(averaged)
     averaged.eval_params = optax.contrib.schedule_free_eval_params
     method = baselines.own_method(averaged)
     assert method.eval_params is not None
