@@ -16,8 +16,9 @@ width, dense weights out × in), for the two networks that are published so::
 each with `.weight`, `.bias` and for norms `.running_mean`, `.running_var`. Also read:
 `downsample` for `shortcut`, `fc` for `linear`, `module.` before every name, and
 residual networks whose shortcuts have no weights (option A). `num_batches_tracked` is
-ignored. A folder is an Orbax checkpoint of a network's variables or parameters. Any
-other format is read by your own function: `mapping`.
+ignored. A folder is an Orbax checkpoint of a network's variables or parameters, of a
+Flax `TrainState` (statistics under `batch_stats`), or of the state of an NNX module.
+Any other format is read by your own function: `mapping`.
 """
 
 import io
@@ -147,13 +148,13 @@ def load_all(
         if mapping is not None:
             return [_placed(_named(mapping(str(path))), like)]
         if path.is_dir():
-            return [_placed(_named(_read_orbax(path)), like)]
+            return [_placed(_picked(_read_orbax(path), _named(like)), like)]
         arrays = _read(path)
         if arrays and all(name.split("/")[0].isdecimal() for name in arrays):
             each = traverse_util.unflatten_dict(arrays, sep="/")
             return [_placed(_named(each[n]), like) for n in sorted(each, key=int)]
         if any("/" in name for name in arrays):
-            return [_placed(arrays, like)]
+            return [_placed(_picked(arrays, _named(like)), like)]
         return [from_pytorch(arrays, module, inputs)]
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
@@ -207,7 +208,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"damaged, or of another format: {error}") from error
 
 
-def _read_orbax(path: Path) -> Any:
+def _read_orbax(path: Path) -> dict[str, np.ndarray]:
     import orbax.checkpoint as ocp  # takes long to import
 
     path = path.absolute()
@@ -224,11 +225,29 @@ def _read_orbax(path: Path) -> Any:
             # NumPy arrays need no devices like those that they were saved from.
             one = ocp.RestoreArgs(restore_type=np.ndarray)
             as_numpy = jax.tree.map(lambda _: one, listed.tree)
-            found = reader.restore(path, restore_args=as_numpy)
+            return _named(reader.restore(path, restore_args=as_numpy))
     except Exception as error:  # Orbax raises many kinds
         cause = textwrap.shorten(str(error), 300)
         raise WeightsError(f"not an Orbax checkpoint, or damaged: {cause}") from error
-    return found if "params" in found else {"params": found}
+
+
+def _picked(found: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]:
+    """The arrays of a file that are a network's, by its names.
+
+    A training state has others beside them. Parameters alone, and the state of an NNX
+    module, are not divided into collections.
+    """
+    collections = {name: name.partition("/")[0] for name in found}
+    if "params" in collections.values():
+        if not {"step", "opt_state"} & set(collections.values()):
+            return dict(found)
+        own = {"batch_stats", *(name.partition("/")[0] for name in expected)}
+        return {name: x for name, x in found.items() if collections[name] in own}
+    # Where two collections have the same place, the parameters' one.
+    places = sorted(expected, key=lambda name: name.startswith("params/"))
+    place = {name.partition("/")[2]: name for name in places}
+    plain = {n if n in place else n.removesuffix("/value"): n for n in found}
+    return {place.get(name, name): found[old] for name, old in plain.items()}
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -6,13 +6,17 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
+from flax import nnx, traverse_util
+from flax.training import train_state
 from safetensors.numpy import save_file
 
 from benchmarks import data, models, weights
@@ -417,9 +421,69 @@ def test_orbax_checkpoints_from_more_devices_are_read(tmp_path):
         env={**os.environ, "XLA_FLAGS": flags},
         check=True,
     )
-    read = weights._read_orbax(tmp_path / "saved")["params"]["kernel"]
+    read = weights._read_orbax(tmp_path / "saved")["kernel"]
     assert isinstance(read, np.ndarray)
     assert read.tolist() == list(range(16))
+
+
+class StateWithStatistics(train_state.TrainState):
+    batch_stats: Any
+
+
+def test_of_a_training_state_the_variables_are_read(tmp_path):
+    module = models.ResNet(3, width=1, depth=8, norm="batch")
+    variables: Any = module.init(jax.random.key(0), jnp.ones(COLOUR.shape))
+    state = StateWithStatistics.create(
+        apply_fn=module.apply, tx=optax.adam(0.1), **variables
+    )
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(tmp_path / "state", state)
+        params = mlp_variables()["params"]
+        writer.save(tmp_path / "other", state.replace(params=params))
+    found = weights.load(tmp_path / "state", module, COLOUR)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    with pytest.raises(weights.WeightsError, match=r"'batch_stats/.*' is unexpected"):
+        weights.load(tmp_path / "other", MLP, ROW)
+
+
+class Dropping(nnx.Module):
+    """An NNX network with a list of layers, statistics and keys."""
+
+    def __init__(self, rngs):
+        self.layers = nnx.List(nnx.Linear(5, 5, rngs=rngs) for _ in range(11))
+        self.norm = nnx.BatchNorm(5, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.value = nnx.Linear(5, 3, rngs=rngs)
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = nnx.relu(layer(x))
+        return self.value(self.dropout(self.norm(x)))
+
+
+@pytest.mark.parametrize("form", [lambda state: state, nnx.to_pure_dict])
+def test_the_state_of_an_nnx_module_is_read(form, tmp_path):
+    module = Dropping(nnx.Rngs(3))
+    module.norm.mean[...] = jnp.arange(5.0)
+    with ocp.StandardCheckpointer() as writer:
+        writer.save(tmp_path / "state", form(nnx.state(module)))
+    found = weights.load(tmp_path / "state", Dropping, ROW)
+    x = jnp.linspace(-1, 1, 10).reshape(2, 5)
+    logits = models.network(Dropping).apply(found, x)
+    expected = nnx.view(module, deterministic=True, use_running_average=True)(x)
+    np.testing.assert_allclose(logits, expected, rtol=1e-6)
+
+
+def test_parameters_alone_are_read_by_their_paths(tmp_path):
+    params: Any = mlp_variables()["params"]
+    path = tmp_path / "mlp.safetensors"
+    flat: Any = traverse_util.flatten_dict(params, sep="/")
+    save_file(flat, path)
+    found = weights.load(path, MLP, ROW)
+    jax.tree.map(np.testing.assert_array_equal, found, {"params": params})
+    save_file({"x/y": params["Dense_0"]["kernel"]}, path)
+    with pytest.raises(weights.WeightsError, match="'x/y' is unexpected"):
+        weights.load(path, MLP, ROW)
 
 
 def test_your_own_function_reads_the_rest(tmp_path):
