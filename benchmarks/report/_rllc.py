@@ -260,7 +260,8 @@ def _limits(result: Any, methods: list[str], metric: str) -> dict[str, Any]:
 def _differences(result: Any) -> list[Figure]:
     """Forest plots: one figure per metric, one panel per learned law."""
     order = schedules(result)[::-1]
-    ranked, found = ranking(result, order[0]), []
+    ranked = list(dict.fromkeys(name for s in order for name in ranking(result, s)))
+    found = []
     marks = {
         schedule: {
             "color": strong(place) if place else INK,

@@ -162,6 +162,16 @@ def test_intervals_side_by_side_are_told_apart_by_colour(name):
                     assert len(colours) == len(looks), each.name
 
 
+def test_a_method_run_under_one_schedule_has_its_differences():
+    found = read(RESULTS / "fashion_mnist_cnn_2000_steps")
+    assert list(found.methods["adaptive_memory"]) == ["constant"]
+    for each in _rllc._differences(found):
+        for one in each.panels:
+            rows = one.draws[0].args[0]
+            assert list(rows["Adaptive memory"]) == ["constant"]
+            assert set(rows["Momentum"]) == {"constant", "cosine"}
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_has_words_for_what_options_name(name):
     found = read(RESULTS / name)
