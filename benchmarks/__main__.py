@@ -311,7 +311,8 @@ def _script() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _OK
     if code == _USER_ERROR:
-        # Of a damaged folder Orbax would list the errors of every array.
+        # Of a damaged folder Orbax would list the errors of every array, also from
+        # threads that go on reading.
         logging.disable()
         warnings.simplefilter("ignore")
         sys.unraisablehook = lambda _: None

@@ -458,4 +458,5 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _kinds(arrays: list[np.ndarray]) -> np.ndarray:
+    """The dtype and shape of each array, in words."""
     return np.array([f"{array.dtype}{array.shape}" for array in arrays])

@@ -246,8 +246,9 @@ def _picked(found: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]
     # Where two collections have the same place, the parameters' one.
     places = sorted(expected, key=lambda name: name.startswith("params/"))
     place = {name.partition("/")[2]: name for name in places}
-    plain = {n if n in place else n.removesuffix("/value"): n for n in found}
-    return {place.get(name, name): found[old] for name, old in plain.items()}
+    # Orbax calls the array of an NNX variable its `value`.
+    plain = {n if n in place else n.removesuffix("/value"): found[n] for n in found}
+    return {place.get(name, name): x for name, x in plain.items()}
 
 
 def _named(tree: Any) -> dict[str, Any]:

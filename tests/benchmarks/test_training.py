@@ -226,7 +226,7 @@ def pickled(content):
         lambda content: b"?" * len(content),
         pickled,
     ],
-    ids=["empty", "half", "end", "number", "dtypes", "other", "pickled"],
+    ids=["empty", "half", "end", "number", "header", "other", "pickled"],
 )
 def test_a_damaged_checkpoint_is_rejected(task, checkpoint, damage):
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
